@@ -1,0 +1,19 @@
+"""Serves LoRA-tuned MiniCPM models and refuses the ones whose tokenizer and embeddings do not agree.
+
+The map, one line a room (`checkpoint` reads, `engine` measures, `audit` judges, `lifecycle` decides, `api` speaks):
+
+    cli          the verbs: serve, audit, demo
+    app          composition root; the only file that knows every room
+    settings     one frozen value, read once, validated whole
+    lifecycle    load -> measure -> audit -> warm -> ready; the only writer of the phase
+    api          HTTP: routes, schemas, error rendering; knows no torch
+    media        bytes from a client -> bounded pictures; knows no route and no model
+    checkpoint   a folder on disk -> facts; builds no model
+    audit        facts -> findings; pure
+    engine       the model in memory: loading, measuring, generating
+    demo         a tiny trained MiniCPM-V with sound and broken adapters
+    metrics      every Prometheus name
+    logs         JSON lines; never a prompt or a picture
+    errors       the error tree
+    domain       the shared nouns; imports nothing of ours
+"""

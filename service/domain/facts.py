@@ -1,0 +1,321 @@
+"""What is measured about a checkpoint, before anyone judges it.
+
+`CheckpointFacts` come from files, `LoadedFacts` from the model in memory. Neither knows a rule:
+a number that looks wrong here is judged in `service.audit`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFacts:
+    """One tensor as the file's header declares it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    """safetensors' name, such as `BF16`."""
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class ValueFacts:
+    """What the values of one tensor look like as a whole."""
+
+    num_values: int
+    num_nonfinite: int
+    is_all_zero: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RowFacts:
+    """One row of a vocabulary matrix.
+
+    Attributes:
+        norm: Euclidean length.
+        norm_percentile: Share of all rows that are shorter, 0 to 100.
+        cosine_to_mean: With the mean of all rows; a row left at its resize initialisation has almost exactly 1.
+        cosine_to_unused: With the mean of rows that no token can reach; None if there are too few of them.
+        is_finite: No NaN and no infinity.
+        digest: Hash of the stored bytes: equal digests are equal rows.
+    """
+
+    norm: float
+    norm_percentile: float
+    cosine_to_mean: float
+    cosine_to_unused: float | None
+    is_finite: bool
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixFacts:
+    """The input embeddings or the output head.
+
+    Attributes:
+        tensor: Name in the file.
+        num_rows: First dimension: ids from 0 to num_rows - 1 can be looked up.
+        digest: Hash of the stored bytes.
+        values: Whole-matrix facts.
+        rows: The rows that matter, by id.
+    """
+
+    tensor: str
+    num_rows: int
+    hidden_size: int
+    dtype: str
+    digest: str
+    values: ValueFacts
+    rows: Mapping[int, RowFacts]
+
+
+@dataclass(frozen=True, slots=True)
+class AddedToken:
+    """A token beside the BPE vocabulary, as `tokenizer.json` lists it."""
+
+    token_id: int
+    is_special: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenMismatch:
+    """A fixed string that two readings of the same files turn into different ids."""
+
+    text: str
+    raw_ids: tuple[int, ...]
+    loaded_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerFacts:
+    """A tokenizer as its files say and as the library loads it.
+
+    Attributes:
+        raw_size: Tokens in `tokenizer.json`, added ones included.
+        tokenizer_size: `len()` of the loaded tokenizer; larger than `raw_size` if loading added tokens.
+        max_id: Highest id it can produce.
+        added: Added tokens by content.
+        named: Id by name, for `eos_token`, `pad_token`, `image_token` and the like; None if not in the vocabulary.
+        texts: Token string by the same names.
+        mismatches: Golden strings that the loaded tokenizer encodes differently from the raw file.
+        vocabulary_digest: Hash of every (token, id), the merges, normalizer and pre-tokenizer.
+    """
+
+    raw_size: int
+    tokenizer_size: int
+    max_id: int
+    added: Mapping[str, AddedToken]
+    named: Mapping[str, int | None]
+    texts: Mapping[str, str]
+    mismatches: tuple[GoldenMismatch, ...]
+    vocabulary_digest: str
+
+    def token(self, token_id: int) -> str | None:
+        """Return the string of an added token, or None."""
+        return next((text for text, one in self.added.items() if one.token_id == token_id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFacts:
+    """What the chat template emits for fixed conversations.
+
+    Attributes:
+        is_present: There is a template in any of the files that may hold one.
+        control_tokens: Added tokens in the rendered text, by content.
+        turn_end: The added token that follows an assistant's finished answer; None if there is none.
+        turn_end_id: Its id.
+        error: What rendering raised, if it did.
+    """
+
+    is_present: bool
+    control_tokens: Mapping[str, int]
+    turn_end: str | None
+    turn_end_id: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class IdClaim:
+    """One file's statement that a role is played by these ids.
+
+    Attributes:
+        role: Such as `image_token`, `eos_token`.
+        source: The file and key, such as `config.json: image_token_id`.
+        token_ids: The ids it names.
+        token: The token string it names, if it names one.
+    """
+
+    role: str
+    source: str
+    token_ids: tuple[int, ...]
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileProblem:
+    """A file that is missing, unreadable or unsafe, and what is wrong with it."""
+
+    file: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFacts:
+    """The base or merged folder, read without building a model.
+
+    Attributes:
+        name: Folder name or hub id; never a path.
+        model_type: From `config.json`.
+        config_vocab_size: Of the text part.
+        is_tied: As declared; None if the config is silent and the model class decides.
+        embedding: Input matrix, or None if no tensor looks like it.
+        head: Output matrix, or None if the file has none (a tied model).
+        is_chat: There is a tokenizer with a template.
+    """
+
+    name: str
+    model_type: str
+    fingerprint: str
+    config_vocab_size: int | None
+    is_tied: bool | None
+    tensors: Mapping[str, TensorFacts]
+    embedding: MatrixFacts | None
+    head: MatrixFacts | None
+    tokenizer: TokenizerFacts | None
+    template: TemplateFacts | None
+    claims: tuple[IdClaim, ...]
+    stop_ids: tuple[int, ...]
+    problems: tuple[FileProblem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowUpdate:
+    """How an adapter replaces rows of one vocabulary matrix.
+
+    Attributes:
+        kind: `modules_to_save`, `trainable_tokens` or `lora`.
+        num_rows: Rows of the replacing matrix, for `modules_to_save`.
+        digests: Hash of each replacing row by id, for the ids that matter, in the base's dtype.
+        covers_all: Every row is replaced or changed, not only those in `digests`.
+    """
+
+    kind: str
+    num_rows: int | None
+    digests: Mapping[int, str]
+    covers_all: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFacts:
+    """One adapter folder, read without building a model.
+
+    Attributes:
+        adapter_id: The configured name.
+        peft_type: `LORA` and so on.
+        modules_to_save: Names in the config, sorted.
+        lora: LoRA tensors, by key without the `base_model.model.` prefix.
+        full: All other tensors, likewise.
+        values: Facts about the values of every tensor, likewise.
+        tokenizer: Its own tokenizer, if the folder has one.
+        new_tokens: Added tokens that the base's tokenizer lacks, by content.
+        embedding_update: What it does to input rows; None for nothing.
+        head_update: What it does to output rows; None for nothing.
+    """
+
+    adapter_id: str
+    name: str
+    fingerprint: str
+    peft_type: str
+    rank: int | None
+    modules_to_save: tuple[str, ...]
+    trainable_token_ids: tuple[int, ...]
+    is_bias_trained: bool
+    lora: Mapping[str, TensorFacts]
+    full: Mapping[str, TensorFacts]
+    values: Mapping[str, ValueFacts]
+    tokenizer: TokenizerFacts | None
+    template: TemplateFacts | None
+    new_tokens: Mapping[str, int]
+    embedding_update: RowUpdate | None
+    head_update: RowUpdate | None
+    problems: tuple[FileProblem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFacts:
+    """Base and adapters as their files say."""
+
+    base: BaseFacts
+    adapters: Mapping[str, AdapterFacts] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadWarning:
+    """Something a library said while loading."""
+
+    source: str
+    """`transformers`, `peft` or `python`."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedBaseFacts:
+    """The base in memory.
+
+    Attributes:
+        is_tied: Input and output matrix share memory.
+        num_parameters: Of all tensors, shared ones once.
+        nonfinite: Names of parameters with NaN or infinity.
+        all_zero: Names of weight matrices that are zero throughout.
+        missing_tensors: Parameters that no file had; the library made them up.
+        unexpected_tensors: Tensors in the files that no parameter took.
+        claims: What the loaded processor says about special ids.
+        is_output_finite: A probe's logits were finite.
+    """
+
+    embedding_rows: int
+    head_rows: int | None
+    is_tied: bool
+    num_parameters: int
+    nonfinite: tuple[str, ...]
+    all_zero: tuple[str, ...]
+    missing_tensors: tuple[str, ...]
+    unexpected_tensors: tuple[str, ...]
+    claims: tuple[IdClaim, ...]
+    is_output_finite: bool
+    warnings: tuple[LoadWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedAdapterFacts:
+    """One adapter in memory.
+
+    Attributes:
+        error: What loading raised; the other facts are empty then.
+        missing_keys: Adapter parameters of the model that the file did not fill.
+        unexpected_keys: Tensors in the file that no module took.
+        effect: Largest absolute difference of the probe's logits, adapter on against off.
+        is_output_finite: The probe's logits with the adapter were finite.
+        has_changed_base: The base's own logits differ after the adapter was mounted.
+    """
+
+    error: str | None
+    missing_keys: tuple[str, ...]
+    unexpected_keys: tuple[str, ...]
+    effect: float
+    is_output_finite: bool
+    has_changed_base: bool
+    warnings: tuple[LoadWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFacts:
+    """Base and adapters as they are in memory."""
+
+    base: LoadedBaseFacts
+    adapters: Mapping[str, LoadedAdapterFacts] = field(default_factory=dict)
+
+
+Json = Mapping[str, Any]
+"""A parsed JSON object."""

@@ -1,0 +1,145 @@
+"""One request's life inside the house: Job in, events out, Generation at the end.
+
+Does not know HTTP, queues or tensors.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    """The model ended its turn, or a stop string was reached."""
+    LENGTH = "length"
+    """`max_new_tokens` was reached."""
+    CANCELLED = "cancelled"
+    """The client hung up."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRef:
+    """A place in a message where the picture of that index stands."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn; its content is text and pictures in order."""
+
+    role: str
+    content: tuple[str | PictureRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to choose tokens and when to stop."""
+
+    max_new_tokens: int | None
+    """None: as many as fit, up to the service's default."""
+    temperature: float
+    """0 chooses the likeliest token."""
+    top_p: float
+    top_k: int
+    """0 keeps all tokens."""
+    repetition_penalty: float
+    seed: int | None
+    stop: tuple[str, ...]
+    is_logprobs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One admitted request.
+
+    Attributes:
+        job_id: The request id, for logs and the response.
+        adapter_id: Which adapter answers; None is the base.
+        deadline: `time.monotonic()` value after which it is over.
+    """
+
+    job_id: str
+    messages: tuple[Message, ...]
+    pictures: tuple["Image", ...]
+    adapter_id: str | None
+    sampling: Sampling
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One generated token and the logarithm of its probability.
+
+    The probability is the model's own after the repetition penalty and before temperature, top-k and top-p.
+    """
+
+    token: str
+    token_id: int
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Counts of tokens; `prompt_tokens` includes `image_tokens`."""
+
+    prompt_tokens: int
+    image_tokens: int
+    generated_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time went, in seconds; the time to the first token counts from arrival."""
+
+    queue_seconds: float
+    preprocess_seconds: float
+    prefill_seconds: float
+    decode_seconds: float
+    time_to_first_token_seconds: float
+    inter_token_seconds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenHealth:
+    """Tokens of this request whose rows nobody trained, as id -> number of occurrences."""
+
+    prompt: Mapping[int, int] = field(default_factory=dict)
+    generated: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TextPiece:
+    """Text that is safe to show: whole characters, and no beginning of a stop string."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A finished answer."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    token_health: TokenHealth
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An answer that ended in an error."""
+
+    error: Exception
+
+
+Event = TextPiece | Generation | Failure
+"""What the engine sends back: any number of pieces, then exactly one Generation or Failure."""

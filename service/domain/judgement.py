@@ -1,0 +1,129 @@
+"""What an audit says: findings, waivers, verdicts, the report.
+
+Does not know how facts are read or what a check compares.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+BASE = "base"
+"""The subject of every finding that is not about one adapter."""
+
+
+MERGED = "merged"
+"""The name under which an adapter that is merged at load is judged."""
+
+
+def adapter_subject(adapter_id: str) -> str:
+    """Name the subject of findings about one adapter."""
+    return f"adapter:{adapter_id}"
+
+
+class Severity(StrEnum):
+    """How bad a finding is. `skipped` means the check could not run, which is not the same as passed."""
+
+    FATAL = "fatal"
+    WARNING = "warning"
+    NOTE = "note"
+    SKIPPED = "skipped"
+
+
+class Verdict(StrEnum):
+    """What follows for one subject."""
+
+    CONSISTENT = "consistent"
+    INCONSISTENT = "inconsistent"
+
+
+class Policy(StrEnum):
+    """Which severities refuse: strict also warnings, permissive none."""
+
+    STRICT = "strict"
+    DEFAULT = "default"
+    PERMISSIVE = "permissive"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    """A finding that the operator accepts; shown in every report."""
+
+    check: str
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One result of one check about one subject.
+
+    Attributes:
+        check: Id of the check, such as `rows_cover_ids`.
+        severity: How bad it is.
+        subject: `base` or `adapter:<id>`.
+        message: What is wrong, naming the token, tensor or file.
+        evidence: Numbers, ids and strings that show it; plain JSON values.
+        consequence: What it does to answers, in one sentence.
+        repair: What to run or change.
+        waiver: The operator's acceptance, if there is one.
+    """
+
+    check: str
+    severity: Severity
+    subject: str
+    message: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    consequence: str = ""
+    repair: str = ""
+    waiver: Waiver | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectReport:
+    """Everything the audit says about the base or one adapter.
+
+    Attributes:
+        subject: `base` or `adapter:<id>`.
+        verdict: What follows.
+        findings: All results, waived ones included, worst first.
+        checks: Ids of the checks that ran.
+        fingerprint: Content hash of what was judged.
+        undertrained: Token string by id, for tokens in use whose rows nobody trained.
+        load_warnings: What transformers and PEFT said while loading.
+    """
+
+    subject: str
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    checks: tuple[str, ...]
+    fingerprint: str
+    undertrained: Mapping[int, str] = field(default_factory=dict)
+    load_warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The audit of the base and of every adapter."""
+
+    policy: Policy
+    subjects: Mapping[str, SubjectReport]
+    is_complete: bool
+    """False while only the files, and not yet the loaded model, have been judged."""
+
+    def verdict(self, subject: str) -> Verdict:
+        """Return what follows for one subject; an adapter of a refused base is refused with it."""
+        if self.subjects[BASE].verdict is Verdict.INCONSISTENT:
+            return Verdict.INCONSISTENT
+        return self.subjects[subject].verdict
+
+    @property
+    def overall(self) -> Verdict:
+        """Consistent only if every subject is."""
+        if all(one.verdict is Verdict.CONSISTENT for one in self.subjects.values()):
+            return Verdict.CONSISTENT
+        return Verdict.INCONSISTENT
+
+    def findings(self) -> Sequence[Finding]:
+        """All findings of all subjects."""
+        return [finding for one in self.subjects.values() for finding in one.findings]
