@@ -1,0 +1,126 @@
+"""What a check is, and the facts that it sees.
+
+Knows no single check; those are in `service.audit.checks`, one small function each.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from service.domain.facts import AdapterFacts, BaseFacts, LoadedAdapterFacts, LoadedBaseFacts
+from service.domain.judgement import BASE, Finding, Severity, adapter_subject
+
+
+@dataclass(frozen=True, slots=True)
+class BaseView:
+    """What a check about the base sees; `loaded` is None until the model is in memory."""
+
+    base: BaseFacts
+    loaded: LoadedBaseFacts | None
+
+    @property
+    def subject(self) -> str:
+        """Whom findings are about."""
+        return BASE
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterView:
+    """What a check about one adapter sees."""
+
+    base: BaseFacts
+    adapter: AdapterFacts
+    loaded: LoadedAdapterFacts | None
+
+    @property
+    def subject(self) -> str:
+        """Whom findings are about."""
+        return adapter_subject(self.adapter.adapter_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a check found, before its id and its subject are added."""
+
+    severity: Severity
+    message: str
+    evidence: dict[str, Any]
+    consequence: str
+    repair: str
+
+
+BaseRule = Callable[[BaseView], Iterator[Outcome]]
+AdapterRule = Callable[[AdapterView], Iterator[Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One rule with its name.
+
+    Attributes:
+        check_id: Stable name, as in reports, metrics and waivers.
+        title: What is compared, in one line.
+        of_base: The rule for the base, if it has one.
+        of_adapter: The rule for an adapter, if it has one.
+    """
+
+    check_id: str
+    title: str
+    of_base: BaseRule | None = None
+    of_adapter: AdapterRule | None = None
+
+    def run(self, view: BaseView | AdapterView) -> list[Finding]:
+        """Apply the rule that fits the view. A rule that raises could not run, which is not the same as passed."""
+        try:
+            outcomes = list(self._apply(view))
+        except Exception as error:  # a broken rule must not take the others down
+            outcomes = [
+                Outcome(
+                    Severity.SKIPPED,
+                    f"{self.check_id} could not run: {type(error).__name__}: {error}",
+                    {},
+                    "Whatever this check looks for would not have been seen.",
+                    "Report this as a defect of the audit, with the JSON report.",
+                )
+            ]
+        return [
+            Finding(
+                self.check_id,
+                one.severity,
+                view.subject,
+                one.message,
+                one.evidence,
+                one.consequence,
+                one.repair,
+            )
+            for one in outcomes
+        ]
+
+    def concerns(self, view: BaseView | AdapterView) -> bool:
+        """Say whether there is a rule for this kind of subject."""
+        return (self.of_base if isinstance(view, BaseView) else self.of_adapter) is not None
+
+    def _apply(self, view: BaseView | AdapterView) -> Iterator[Outcome]:
+        if isinstance(view, BaseView):
+            return self.of_base(view) if self.of_base else iter(())
+        return self.of_adapter(view) if self.of_adapter else iter(())
+
+
+def fatal(message: str, evidence: dict[str, Any], consequence: str, repair: str) -> Outcome:
+    """The subject must not be served."""
+    return Outcome(Severity.FATAL, message, evidence, consequence, repair)
+
+
+def warning(message: str, evidence: dict[str, Any], consequence: str, repair: str) -> Outcome:
+    """Answers suffer in some requests."""
+    return Outcome(Severity.WARNING, message, evidence, consequence, repair)
+
+
+def note(message: str, evidence: dict[str, Any], consequence: str = "", repair: str = "") -> Outcome:
+    """Worth knowing; answers are not affected."""
+    return Outcome(Severity.NOTE, message, evidence, consequence, repair)
+
+
+def skipped(message: str, repair: str = "") -> Outcome:
+    """The facts that the check needs are missing."""
+    return Outcome(Severity.SKIPPED, message, {}, "Whatever this check looks for would not have been seen.", repair)

@@ -1,0 +1,124 @@
+"""Checks of ids against rows: does every id that can occur have a row in both matrices, and is the tie honest.
+
+Knows no adapter tensor names; `adapters.py` does.
+"""
+
+from collections.abc import Iterator
+
+from service.audit.check import AdapterView, BaseView, Outcome, fatal, skipped
+from service.domain.facts import AdapterFacts, MatrixFacts, TokenizerFacts
+
+OUT_OF_RANGE = "Looking the id up reads past the matrix: an index error on a CPU, a dead process on a GPU."
+NEVER_WRITTEN = "The model can never write the token; a stop token without a row means answers never end."
+
+
+def base_rows_cover_ids(view: BaseView) -> Iterator[Outcome]:
+    """Compare the tokenizer's and the configs' ids with the rows of both matrices."""
+    base = view.base
+    if base.embedding is None:
+        yield skipped("no tensor of the folder looks like input embeddings, so ids cannot be compared with rows")
+        return
+    rows = base.embedding.num_rows
+    if base.tokenizer:
+        yield from _tokenizer_fits(base.tokenizer, rows, base.head.num_rows if base.head else rows)
+    for claim in base.claims:
+        if beyond := [one for one in claim.token_ids if not 0 <= one < rows]:
+            yield fatal(
+                f"{claim.source} is {beyond[0]}, but {base.embedding.tensor} has {rows} rows",
+                {"source": claim.source, "ids": beyond, "embedding_rows": rows},
+                OUT_OF_RANGE,
+                "Copy the base model's file of that name, or write the id that tokenizer.json gives the token.",
+            )
+
+
+def adapter_rows_cover_ids(view: AdapterView) -> Iterator[Outcome]:
+    """Compare the ids of an adapter's own tokenizer with the rows that will be served with it."""
+    base, adapter = view.base, view.adapter
+    if base.embedding is None or adapter.tokenizer is None:
+        return
+    rows = _rows_served(base.embedding, base.head, view.adapter)
+    yield from _tokenizer_fits(adapter.tokenizer, *rows)
+    for token_id in adapter.trainable_token_ids:
+        if token_id >= rows[0]:
+            yield fatal(
+                f"trainable_token_indices names id {token_id}, but the base has {rows[0]} rows",
+                {"id": token_id, "embedding_rows": rows[0]},
+                OUT_OF_RANGE,
+                "Serve the adapter on the base that it was trained on, resized to the same number of rows.",
+            )
+
+
+def base_config_rows(view: BaseView) -> Iterator[Outcome]:
+    """Compare the declared vocabulary size with the stored rows."""
+    base = view.base
+    if base.config_vocab_size is None or base.embedding is None:
+        yield skipped("config.json declares no vocab_size, or the folder has no input embeddings")
+        return
+    for matrix in (base.embedding, base.head):
+        if matrix and matrix.num_rows != base.config_vocab_size:
+            yield fatal(
+                f"config.json declares vocab_size {base.config_vocab_size}, but {matrix.tensor} has "
+                f"{matrix.num_rows} rows",
+                {"config_vocab_size": base.config_vocab_size, "tensor": matrix.tensor, "rows": matrix.num_rows},
+                "Loading fails with a size mismatch, or the matrix is made up anew and answers are noise.",
+                f"Write {matrix.num_rows} as vocab_size of the text part of config.json, if the rows are right.",
+            )
+
+
+def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
+    """Compare the declared tie of input and output matrix with what is stored, and with memory once loaded."""
+    base = view.base
+    if base.is_tied is False and base.embedding and base.head is None:
+        yield fatal(
+            "config.json says that input and output matrix are separate, but no file holds an output matrix",
+            {"tie_word_embeddings": False, "embedding": base.embedding.tensor},
+            "The output matrix is filled with random numbers: answers are noise.",
+            'Write "tie_word_embeddings": true in config.json if the model was trained tied; '
+            "otherwise save the model again with lm_head.weight.",
+        )
+    if base.is_tied and base.embedding and base.head and base.embedding.digest != base.head.digest:
+        yield fatal(
+            f"config.json says that {base.embedding.tensor} and {base.head.tensor} are one matrix, "
+            "but two different ones are stored",
+            {"embedding_digest": base.embedding.digest, "head_digest": base.head.digest},
+            "Loaders that believe config.json drop the trained output matrix; others keep it: answers depend on "
+            "the loader.",
+            'Write "tie_word_embeddings": false in config.json, top level and text_config, and keep both tensors.',
+        )
+    if view.loaded and base.is_tied is not None and base.head is None and view.loaded.is_tied != base.is_tied:
+        yield fatal(
+            f"config.json says tied={base.is_tied}, in memory it is tied={view.loaded.is_tied}",
+            {"declared": base.is_tied, "loaded": view.loaded.is_tied},
+            "The output matrix in memory is not the trained one.",
+            "Write the tie of the training into config.json, top level and text_config alike.",
+        )
+
+
+def _tokenizer_fits(tokenizer: TokenizerFacts, rows: int, head_rows: int) -> Iterator[Outcome]:
+    for name, count, consequence in (("input", rows, OUT_OF_RANGE), ("output", head_rows, NEVER_WRITTEN)):
+        if tokenizer.max_id >= count:
+            beyond = {text: one.token_id for text, one in tokenizer.added.items() if one.token_id >= count}
+            yield fatal(
+                f"the tokenizer reaches id {tokenizer.max_id}, but the {name} matrix has {count} rows"
+                + (f": {', '.join(list(beyond)[:5])} have none" if beyond else ""),
+                {"max_id": tokenizer.max_id, "rows": count, "matrix": name, "tokens": beyond},
+                consequence,
+                "Resize the base to the tokenizer before training and ship the trained rows (modules_to_save of "
+                "embeddings and head), or drop the added tokens.",
+            )
+    if tokenizer.tokenizer_size > tokenizer.raw_size:
+        grown = sorted(set(tokenizer.texts.values()) - set(tokenizer.added))
+        yield fatal(
+            f"loading adds {tokenizer.tokenizer_size - tokenizer.raw_size} token(s) that tokenizer.json lacks"
+            + (f": {', '.join(grown[:5])}" if grown else ""),
+            {"raw_size": tokenizer.raw_size, "loaded_size": tokenizer.tokenizer_size, "named_but_missing": grown},
+            "The added ids collide with rows that mean nothing; a stop token added so never ends an answer.",
+            "Correct the token's name in tokenizer_config.json, or copy the base model's tokenizer files as one set.",
+        )
+
+
+def _rows_served(embedding: MatrixFacts, head: MatrixFacts | None, adapter: AdapterFacts) -> tuple[int, int]:
+    """Return the rows of both matrices with the adapter's own matrices in place."""
+    inputs, outputs = adapter.embedding_update, adapter.head_update
+    head_rows = head.num_rows if head else embedding.num_rows
+    return (inputs and inputs.num_rows) or embedding.num_rows, (outputs and outputs.num_rows) or head_rows

@@ -1,0 +1,82 @@
+"""Runs the checks over facts, applies waivers and policy, and says what follows.
+
+Knows no single check.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from service.audit.catalogue import CHECKS
+from service.audit.check import AdapterView, BaseView
+from service.audit.usage import untrained_tokens
+from service.domain.facts import CheckpointFacts, LoadedFacts
+from service.domain.judgement import (
+    Finding,
+    Policy,
+    Report,
+    Severity,
+    SubjectReport,
+    Verdict,
+    Waiver,
+)
+
+REFUSING = {
+    Policy.STRICT: frozenset({Severity.FATAL, Severity.WARNING, Severity.SKIPPED}),
+    Policy.DEFAULT: frozenset({Severity.FATAL}),
+    Policy.PERMISSIVE: frozenset[Severity](),
+}
+ORDER = list(Severity)
+
+
+def audit(
+    facts: CheckpointFacts,
+    loaded: LoadedFacts | None = None,
+    policy: Policy = Policy.DEFAULT,
+    waivers: Sequence[Waiver] = (),
+) -> Report:
+    """Judge a checkpoint.
+
+    Args:
+        facts: What the files say.
+        loaded: What the model in memory says; None before it is loaded.
+        policy: Which severities refuse.
+        waivers: Findings that the operator accepts. They stay in the report and do not refuse.
+    """
+    views: list[BaseView | AdapterView] = [BaseView(facts.base, loaded.base if loaded else None)]
+    for adapter_id, adapter in facts.adapters.items():
+        views.append(AdapterView(facts.base, adapter, loaded.adapters.get(adapter_id) if loaded else None))
+    subjects = [_judge(view, policy, waivers) for view in views]
+    return Report(policy, {one.subject: one for one in subjects}, is_complete=loaded is not None)
+
+
+def unmatched_waivers(report: Report, waivers: Iterable[Waiver]) -> list[Waiver]:
+    """Return the waivers that no finding needed: a typing error, or a repaired checkpoint."""
+    used = {finding.waiver for finding in report.findings()}
+    return [one for one in waivers if one not in used]
+
+
+def _judge(view: BaseView | AdapterView, policy: Policy, waivers: Sequence[Waiver]) -> SubjectReport:
+    checks = [check for check in CHECKS if check.concerns(view)]
+    findings = [_waive(finding, waivers) for check in checks for finding in check.run(view)]
+    is_refused = any(one.severity in REFUSING[policy] and one.waiver is None for one in findings)
+    facts = view.base if isinstance(view, BaseView) else view.adapter
+    return SubjectReport(
+        subject=view.subject,
+        verdict=Verdict.INCONSISTENT if is_refused else Verdict.CONSISTENT,
+        findings=tuple(sorted(findings, key=lambda one: ORDER.index(one.severity))),
+        checks=tuple(check.check_id for check in checks),
+        fingerprint=facts.fingerprint,
+        undertrained=_undertrained(view),
+        load_warnings=tuple(f"{one.source}: {one.message}" for one in view.loaded.warnings) if view.loaded else (),
+    )
+
+
+def _waive(finding: Finding, waivers: Sequence[Waiver]) -> Finding:
+    match = next((one for one in waivers if (one.check, one.subject) == (finding.check, finding.subject)), None)
+    return replace(finding, waiver=match) if match else finding
+
+
+def _undertrained(view: BaseView | AdapterView) -> dict[int, str]:
+    if isinstance(view, BaseView):
+        return {}
+    return {one.token_id: one.text for one in untrained_tokens(view.base, view.adapter)}

@@ -1,0 +1,75 @@
+"""Reads the small files of a folder: JSON and text, bounded in size and depth.
+
+Does not know what the keys mean. A file that cannot be read becomes a `FileProblem`, not an exception.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from service.domain.facts import FileProblem
+
+MAX_BYTES = 256_000_000
+"""Tokenizers of 250,000 tokens are about 20 MB."""
+
+
+class Documents:
+    """The JSON and text files of one folder, each read once.
+
+    Args:
+        folder: The checkpoint.
+
+    Attributes:
+        problems: Every file that could not be read, in order of reading.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.problems: list[FileProblem] = []
+        self._cache: dict[str, dict[str, Any]] = {}
+
+    def has(self, name: str) -> bool:
+        """Say whether the file exists."""
+        return (self.folder / name).is_file()
+
+    def json(self, name: str) -> dict[str, Any]:
+        """Return a parsed JSON object; an empty one if the file is missing or has a problem."""
+        if name not in self._cache:
+            self._cache[name] = self._read_json(name)
+        return self._cache[name]
+
+    def text(self, name: str) -> str | None:
+        """Return a text file's content; None if it is missing or has a problem."""
+        path = self.folder / name
+        if not path.is_file():
+            return None
+        if (size := path.stat().st_size) > MAX_BYTES:
+            self._note(name, f"is {size:,} bytes, more than the {MAX_BYTES:,} that such a file may have")
+            return None
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            self._note(name, f"is not UTF-8: byte {error.start} cannot be decoded")
+        except OSError as error:
+            self._note(name, f"cannot be read: {error.strerror}")
+        return None
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        text = self.text(name)
+        if text is None:
+            return {}
+        try:
+            parsed = json.loads(text)
+        except json.JSONDecodeError as error:
+            self._note(name, f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
+            return {}
+        except RecursionError:
+            self._note(name, "is nested too deeply to be a checkpoint's file")
+            return {}
+        if not isinstance(parsed, dict):
+            self._note(name, f"holds a {type(parsed).__name__} where an object is expected")
+            return {}
+        return parsed
+
+    def _note(self, name: str, problem: str) -> None:
+        self.problems.append(FileProblem(name, problem))

@@ -1,0 +1,69 @@
+"""Turns what an operator names (a folder, or a hub id with a commit) into a folder on disk.
+
+Does not look into the folder.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import CheckpointUnreadable
+
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+COMMIT = re.compile(r"^[0-9a-f]{40}$")
+
+SAFE_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken")
+"""What is fetched from a hub: no pickle, no code."""
+CODE_FILES = ("*.py",)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A folder with the name that may be shown: its last component, or the hub id. Never a path."""
+
+    folder: Path
+    name: str
+
+
+def locate(reference: str, revision: str | None = None, *, with_code: bool = False) -> Location:
+    """Find a checkpoint's folder; fetch it first if it is a hub id.
+
+    Args:
+        reference: A folder, `owner/name`, or `owner/name@commit`.
+        revision: The commit, if the reference does not carry one.
+        with_code: Also fetch Python files, for a repository that a setting trusts.
+
+    Raises:
+        CheckpointUnreadable: There is no such folder, the commit is missing or not a full hash,
+            or the hub did not answer.
+    """
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        return Location(folder, folder.resolve().name)
+    repository, _, commit = reference.partition("@")
+    if not HUB_ID.match(repository):
+        raise CheckpointUnreadable(
+            f"{folder.name!r} is neither a folder nor a hub id: check the path (inside a container it must be mounted), "
+            "or write owner/name@commit"
+        )
+    commit = commit or revision or ""
+    if not COMMIT.match(commit):
+        raise CheckpointUnreadable(
+            f"{repository} has revision {commit or 'none'!r}: a hub id needs the full 40-digit commit "
+            "(MINICPM_REVISION, or owner/name@commit), so that what was audited is what is served tomorrow"
+        )
+    return Location(_fetch(repository, commit, with_code=with_code), f"{repository}@{commit[:12]}")
+
+
+def _fetch(repository: str, commit: str, *, with_code: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = [*SAFE_FILES, *(CODE_FILES if with_code else ())]
+    try:
+        return Path(snapshot_download(repository, revision=commit, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointUnreadable(
+            f"{repository}@{commit[:12]} could not be fetched ({type(error).__name__}): check the id, the commit, "
+            "the network and HF_TOKEN, or download the folder and name it instead"
+        ) from error

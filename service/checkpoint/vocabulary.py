@@ -1,0 +1,107 @@
+"""Measures the two vocabulary matrices: rows, norms, hashes, resemblance to the mean and to unused rows.
+
+Does not know which numbers are good.
+"""
+
+import hashlib
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.checkpoint.weights import FloatArray, WeightFiles
+from service.domain.facts import MatrixFacts, RowFacts, ValueFacts
+
+EMBEDDING_SUFFIXES = ("embed_tokens.weight", "word_embeddings.weight", "tok_embeddings.weight", "wte.weight")
+HEAD_SUFFIXES = ("lm_head.weight", "embed_out.weight", "output_projection.weight")
+MIN_UNUSED = 5
+"""Fewer unused rows have no meaningful mean."""
+
+
+def find_embedding(weights: WeightFiles) -> str | None:
+    """Name the tensor that holds the input embeddings: of those with a usual name, the one with most rows."""
+    return _find(weights, EMBEDDING_SUFFIXES)
+
+
+def find_head(weights: WeightFiles) -> str | None:
+    """Name the tensor that holds the output head."""
+    return _find(weights, HEAD_SUFFIXES)
+
+
+def measure_matrix(weights: WeightFiles, name: str, ids: Collection[int], unused: Collection[int]) -> MatrixFacts:
+    """Read a vocabulary matrix once and describe it.
+
+    Args:
+        weights: The folder's tensors.
+        name: The matrix, `(rows, hidden)`.
+        ids: The rows to describe one by one; ids without a row are left out.
+        unused: Ids that no text reaches.
+    """
+    num_rows, hidden = weights.tensors[name].shape
+    norms, total, num_nonfinite, is_all_zero = _scan(weights, name)
+    mean = (total / max(num_rows, 1)).astype(np.float32)
+    wanted = sorted({one for one in ids if 0 <= one < num_rows})
+    idle = sorted({one for one in unused if 0 <= one < num_rows} - set(wanted))
+    unused_mean = weights.rows(name, idle).mean(axis=0) if len(idle) >= MIN_UNUSED else None
+    sorted_norms = np.sort(norms)
+    rows = {
+        one: _describe(row, sorted_norms, mean, unused_mean)
+        for one, row in zip(wanted, weights.rows(name, wanted), strict=True)
+    }
+    return MatrixFacts(
+        tensor=name,
+        num_rows=num_rows,
+        hidden_size=hidden,
+        dtype=weights.tensors[name].dtype,
+        digest=weights.digest(name),
+        values=ValueFacts(num_rows * hidden, num_nonfinite, is_all_zero),
+        rows=rows,
+    )
+
+
+def row_digest(row: FloatArray) -> str:
+    """Hash a row's float32 values, so that rows stored in different types can be compared."""
+    return hashlib.blake2b(np.ascontiguousarray(row, dtype=np.float32).tobytes(), digest_size=12).hexdigest()
+
+
+def _find(weights: WeightFiles, suffixes: tuple[str, ...]) -> str | None:
+    found = [
+        name
+        for name, tensor in weights.tensors.items()
+        if name.endswith(suffixes) and len(tensor.shape) == 2 and weights.is_float(name)
+    ]
+    return max(found, key=lambda name: weights.tensors[name].shape[0], default=None)
+
+
+def _scan(weights: WeightFiles, name: str) -> tuple[FloatArray, NDArray[np.float64], int, bool]:
+    norms: list[FloatArray] = []
+    total = np.zeros(weights.tensors[name].shape[1], dtype=np.float64)
+    num_nonfinite, is_all_zero = 0, True
+    for chunk in weights.row_chunks(name):
+        is_finite = np.isfinite(chunk)
+        num_nonfinite += int(chunk.size - np.count_nonzero(is_finite))
+        if num_nonfinite:
+            chunk = np.where(is_finite, chunk, 0)
+        chunk_norms = np.sqrt(np.einsum("ij,ij->i", chunk, chunk))
+        is_all_zero = is_all_zero and not chunk_norms.any()
+        norms.append(chunk_norms)
+        total += chunk.sum(axis=0, dtype=np.float64)
+    return np.concatenate(norms), total, num_nonfinite, is_all_zero
+
+
+def _describe(row: FloatArray, sorted_norms: FloatArray, mean: FloatArray, unused: FloatArray | None) -> RowFacts:
+    is_finite = bool(np.isfinite(row).all())
+    norm = float(np.linalg.norm(np.where(np.isfinite(row), row, 0)))
+    return RowFacts(
+        norm=norm,
+        norm_percentile=100.0 * float(np.searchsorted(sorted_norms, norm)) / max(len(sorted_norms), 1),
+        cosine_to_mean=_cosine(row, mean) if is_finite else 0.0,
+        cosine_to_unused=_cosine(row, unused) if is_finite and unused is not None else None,
+        is_finite=is_finite,
+        digest=row_digest(row),
+    )
+
+
+def _cosine(left: FloatArray, right: FloatArray) -> float:
+    product = float(np.linalg.norm(left)) * float(np.linalg.norm(right))
+    return float(left @ right) / product if product > 1e-12 else 0.0

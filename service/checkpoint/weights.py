@@ -1,0 +1,131 @@
+"""Reads safetensors: names, shapes and dtypes from headers, values by memory map.
+
+Knows the file format and nothing of models. No pickle file is ever opened.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from service.domain.facts import FileProblem, TensorFacts, ValueFacts
+
+FloatArray = NDArray[np.float32]
+
+STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+"""How each floating type lies in the file, as numpy names it; bfloat16 is the upper half of a float32."""
+
+CHUNK_VALUES = 16_000_000
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+class WeightFiles:
+    """The safetensors files of one folder.
+
+    Args:
+        files: Paths; a file that cannot be read becomes a problem and contributes no tensor.
+
+    Attributes:
+        tensors: What the headers declare, by tensor name.
+        problems: Files that are missing, truncated or not safetensors.
+    """
+
+    def __init__(self, files: list[Path]) -> None:
+        self.tensors: dict[str, TensorFacts] = {}
+        self.problems: list[FileProblem] = []
+        self.headers: dict[str, bytes] = {}
+        self._places: dict[str, tuple[Path, int]] = {}
+        for path in files:
+            self._add(path)
+
+    def values(self, name: str) -> FloatArray:
+        """Read one tensor whole, as float32 in its shape."""
+        return _to_float32(self._stored(name), self.tensors[name].dtype).reshape(self.tensors[name].shape)
+
+    def row_chunks(self, name: str) -> Iterator[FloatArray]:
+        """Read a matrix in blocks of rows, as float32 `(rows, hidden)`, so that memory stays bounded."""
+        num_rows, hidden = self.tensors[name].shape
+        stored = self._stored(name).reshape(num_rows, hidden)
+        step = max(1, CHUNK_VALUES // max(hidden, 1))
+        for start in range(0, num_rows, step):
+            yield _to_float32(stored[start : start + step], self.tensors[name].dtype)
+
+    def rows(self, name: str, ids: list[int]) -> FloatArray:
+        """Read some rows of a matrix, as float32 `(len(ids), hidden)`."""
+        num_rows, hidden = self.tensors[name].shape
+        stored = self._stored(name).reshape(num_rows, hidden)
+        return _to_float32(stored[ids], self.tensors[name].dtype)
+
+    def digest(self, name: str) -> str:
+        """Hash the bytes of one tensor as they lie in the file."""
+        return hashlib.blake2b(self._stored(name).view(np.uint8).data, digest_size=16).hexdigest()
+
+    def is_float(self, name: str) -> bool:
+        """Say whether the values can be read; integers and 8-bit floats cannot."""
+        return self.tensors[name].dtype in STORED
+
+    def value_facts(self, name: str) -> ValueFacts:
+        """Scan one tensor for NaN, infinity and zero."""
+        stored = self._stored(name)
+        num_nonfinite, is_all_zero = 0, True
+        for start in range(0, max(stored.size, 1), CHUNK_VALUES):
+            chunk = _to_float32(stored[start : start + CHUNK_VALUES], self.tensors[name].dtype)
+            num_nonfinite += int(chunk.size - np.count_nonzero(np.isfinite(chunk)))
+            is_all_zero = is_all_zero and not chunk.any()
+        return ValueFacts(int(stored.size), num_nonfinite, is_all_zero)
+
+    def _stored(self, name: str) -> NDArray[Any]:
+        path, offset = self._places[name]
+        tensor = self.tensors[name]
+        count = int(np.prod(tensor.shape, dtype=np.int64))
+        if count == 0:
+            return np.empty(0, dtype=STORED[tensor.dtype])
+        return np.memmap(path, dtype=STORED[tensor.dtype], mode="r", offset=offset, shape=(count,))
+
+    def _add(self, path: Path) -> None:
+        try:
+            with safe_open(path, framework="np") as opened:
+                opened.keys()
+            header, start = _read_header(path)
+        except FileNotFoundError:
+            self.problems.append(FileProblem(path.name, "is named by the index but missing"))
+        except (SafetensorError, OSError, ValueError) as error:
+            self.problems.append(FileProblem(path.name, f"is not a valid safetensors file: {error}"))
+        else:
+            self.headers[path.name] = header
+            for name, entry in json.loads(header).items():
+                if name != "__metadata__":
+                    self.tensors[name] = TensorFacts(tuple(entry["shape"]), entry["dtype"], path.name)
+                    self._places[name] = (path, start + entry["data_offsets"][0])
+
+
+def base_weight_files(folder: Path, index: Mapping[str, Any]) -> list[Path]:
+    """List the safetensors files of a model: the index's shards, or every `*.safetensors` of the folder."""
+    shards = index.get("weight_map")
+    if isinstance(shards, dict):
+        return [folder / name for name in sorted({str(one) for one in shards.values()})]
+    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_"))
+
+
+def pickle_files(folder: Path) -> list[str]:
+    """Name the files that only unpickling could read."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
+
+
+def _read_header(path: Path) -> tuple[bytes, int]:
+    """Return the header and where the data starts; `safe_open` has validated both."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        return file.read(length), 8 + length
+
+
+def _to_float32(stored: NDArray[Any], dtype: str) -> FloatArray:
+    if dtype == "BF16":
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored.astype(np.float32)
