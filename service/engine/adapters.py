@@ -1,0 +1,90 @@
+"""Mounts PEFT adapters, each on its own view of the base.
+
+A view is a copy of the module tree that shares every tensor with the base: an adapter costs its own weights only,
+wraps no module that another adapter wraps, and cannot touch the base. One of two importers of peft is enough:
+this one.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROMPT_LEARNING = frozenset({"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT"})
+
+
+class MountFailed(Exception):
+    """PEFT could not load the adapter; the message is its reason in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """A view of the base with one adapter applied.
+
+    Attributes:
+        model: A transformers model; call it like the base.
+        missing_keys: Adapter parameters that the file did not fill.
+        unexpected_keys: Tensors of the file that no module took.
+    """
+
+    model: Any
+    missing_keys: tuple[str, ...]
+    unexpected_keys: tuple[str, ...]
+
+
+def share(model: Any) -> Any:
+    """Copy a model's modules but none of its tensors."""
+    tensors = {id(one): one for one in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, memo=tensors)
+
+
+def mount(base: Any, folder: Path) -> Mounted:
+    """Apply an adapter to a view of the base.
+
+    Raises:
+        MountFailed: The config or the tensors do not fit the base.
+    """
+    peft_model, result = _load(share(base), folder)
+    model = peft_model.get_base_model().eval()
+    return Mounted(model, tuple(sorted(result.missing_keys)), tuple(sorted(result.unexpected_keys)))
+
+
+def merge(base: Any, folder: Path) -> Mounted:
+    """Write an adapter into the base's own weights, in the type that they have.
+
+    Args:
+        base: Should be in float32: small updates are lost in 16 bits.
+        folder: The adapter.
+
+    Raises:
+        MountFailed: The adapter does not fit the base, or merging makes NaN.
+    """
+    peft_model, result = _load(base, folder)
+    try:
+        merged = peft_model.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise MountFailed(_reason(error)) from error
+    return Mounted(merged.eval(), tuple(sorted(result.missing_keys)), tuple(sorted(result.unexpected_keys)))
+
+
+def _load(model: Any, folder: Path) -> tuple[Any, Any]:
+    from peft import PeftConfig, PeftModel
+
+    name = "default"
+    try:
+        config = PeftConfig.from_pretrained(folder)
+        if str(config.peft_type).rsplit(".", 1)[-1] in PROMPT_LEARNING:
+            raise MountFailed(f"{config.peft_type} adds virtual tokens to the prompt, which this service does not do")
+        config.inference_mode = True
+        peft_model = PeftModel(model, config, name, autocast_adapter_dtype=False)
+        result = peft_model.load_adapter(folder, name, autocast_adapter_dtype=False, use_safetensors=True)
+    except MountFailed:
+        raise
+    except Exception as error:  # PEFT raises ValueError, KeyError, RuntimeError, TypeError and more for bad folders
+        raise MountFailed(_reason(error)) from error
+    return peft_model, result
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[:2])[:400]}"

@@ -1,0 +1,141 @@
+"""What a family is, and how messages become tensors whatever the family.
+
+Knows no single model; each has a file of its own beside this one.
+"""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageDraw
+
+from service.domain.generation import Message, PictureRef
+from service.engine.families.sanitising import Sanitiser
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A conversation as the model takes it.
+
+    Attributes:
+        tensors: Keyword arguments of the model; `input_ids` is `(1, prompt_tokens)`, int64, on the CPU.
+        prompt_ids: The same ids as a tuple.
+        image_tokens: How many of them stand for picture features.
+    """
+
+    tensors: dict[str, Any]
+    prompt_ids: tuple[int, ...]
+    image_tokens: int
+
+    def on(self, device: "torch.device") -> dict[str, Any]:
+        """Return the model's arguments with their tensors on a device."""
+        return {key: one.to(device) if hasattr(one, "to") else one for key, one in self.tensors.items()}
+
+
+class Encoder(ABC):
+    """Turns messages and pictures into tensors for one tokenizer; may be called from any thread.
+
+    Attributes:
+        tokenizer: The transformers tokenizer.
+        control_ids: Ids that never appear in answers as text.
+    """
+
+    tokenizer: Any
+    control_ids: frozenset[int]
+
+    def __init__(self, tokenizer: Any, control_tokens: frozenset[str], image_token_id: int | None) -> None:
+        self.tokenizer = tokenizer
+        self.control_ids = frozenset(tokenizer.convert_tokens_to_ids(sorted(control_tokens)))
+        self.image_token_id = image_token_id
+        self._sanitiser = Sanitiser(tokenizer, control_tokens)
+        self._lock = threading.Lock()  # fast tokenizers keep padding and truncation as mutable state
+
+    def encode(self, messages: Sequence[Message], pictures: Sequence[Image.Image]) -> Encoded:
+        """Render the chat template, tokenize, and turn pictures into pixel tensors.
+
+        Control tokens that a client wrote into its text are encoded as text: they open no turn and stand for no
+        picture.
+        """
+        with self._lock:
+            cleaned, found = self._sanitiser.mark(messages)
+            tensors = self._apply(cleaned, pictures)
+            tensors = self._sanitiser.unmark(tensors, found)
+        ids: torch.Tensor = tensors["input_ids"]
+        prompt_ids = tuple(ids[0].tolist())
+        return Encoded(tensors, prompt_ids, prompt_ids.count(self.image_token_id) if self.image_token_id else 0)
+
+    def claims(self) -> dict[str, int]:
+        """Return the special ids that the processor uses, by role."""
+        return {}
+
+    @abstractmethod
+    def _apply(self, messages: Sequence[Message], pictures: Sequence[Image.Image]) -> dict[str, Any]:
+        """Return the tensors of one conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How to load weights: a torch device, a torch dtype, and transformers' name of the attention."""
+
+    device: "torch.device"
+    dtype: "torch.dtype"
+    attention: str | None
+    is_code_trusted: bool
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the arguments of `from_pretrained`."""
+        keywords: dict[str, Any] = {
+            "dtype": self.dtype,
+            "use_safetensors": True,
+            "local_files_only": True,
+            "output_loading_info": True,
+            "trust_remote_code": self.is_code_trusted,
+        }
+        if self.device.type != "cpu":
+            keywords["device_map"] = {"": self.device}
+        if self.attention:
+            keywords["attn_implementation"] = self.attention
+        return keywords
+
+
+class Family(ABC):
+    """How models of some `model_type`s are built and called."""
+
+    name: str
+    accepts_pictures: bool
+    probe_text = "What is this?"
+
+    def probe(self) -> tuple[Message, list[Image.Image]]:
+        """Return a short question about a small drawing, or without one, for probes and for warming up."""
+        pictures = [_drawing()] if self.accepts_pictures else []
+        references = (PictureRef(index) for index in range(len(pictures)))
+        return Message("user", (*references, self.probe_text)), pictures
+
+    @abstractmethod
+    def matches(self, config: dict[str, Any]) -> bool:
+        """Say whether this family serves the model of that config.json."""
+
+    @abstractmethod
+    def load_model(self, folder: Path, options: LoadOptions) -> tuple[Any, dict[str, Any]]:
+        """Return the model in evaluation mode and transformers' loading information."""
+
+    @abstractmethod
+    def load_encoder(self, folder: Path, control_tokens: frozenset[str], options: LoadOptions, model: Any) -> Encoder:
+        """Return an encoder from a folder of processor and tokenizer files."""
+
+
+def picture_count(messages: Sequence[Message]) -> int:
+    """Count the places for pictures."""
+    return sum(isinstance(part, PictureRef) for message in messages for part in message.content)
+
+
+def _drawing() -> Image.Image:
+    picture = Image.new("RGB", (112, 112), "white")
+    ImageDraw.Draw(picture).ellipse((10, 10, 60, 60), fill="red")
+    return picture

@@ -1,0 +1,81 @@
+"""Any image-text-to-text model that transformers knows natively through its processor.
+
+Also the base class of the MiniCPM-V families, which differ only in what they match.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from service.domain.generation import Message, PictureRef
+from service.engine.families.family import Encoder, Family, LoadOptions
+
+
+class ProcessorEncoder(Encoder):
+    """Encodes through a transformers processor and the chat template that it carries."""
+
+    def __init__(self, processor: Any, control_tokens: frozenset[str], image_token_id: int | None) -> None:
+        super().__init__(processor.tokenizer, control_tokens, image_token_id)
+        self._processor = processor
+
+    def claims(self) -> dict[str, int]:
+        """Return the placeholder ids that the processor uses, by role."""
+        roles = ("image_token", "video_token")
+        found = {role: getattr(self._processor, f"{role}_id", None) for role in roles}
+        return {role: value for role, value in found.items() if isinstance(value, int)}
+
+    def _apply(self, messages: Sequence[Message], pictures: Sequence[Image]) -> dict[str, Any]:
+        conversation = [
+            {"role": message.role, "content": [self._item(part, pictures) for part in message.content]}
+            for message in messages
+        ]
+        encoded = self._processor.apply_chat_template(
+            conversation, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+        )
+        return dict(encoded)
+
+    @staticmethod
+    def _item(part: str | PictureRef, pictures: Sequence[Image]) -> dict[str, Any]:
+        if isinstance(part, PictureRef):
+            return {"type": "image", "image": pictures[part.index]}
+        return {"type": "text", "text": part}
+
+
+class ImageTextFamily(Family):
+    """Models of `AutoModelForImageTextToText`."""
+
+    name = "image-text"
+    accepts_pictures = True
+    model_types: frozenset[str] | None = None
+    """None: whatever transformers maps."""
+
+    def matches(self, config: dict[str, Any]) -> bool:
+        """Say whether transformers maps the model type to an image-text-to-text class."""
+        model_type = config.get("model_type")
+        if self.model_types is not None:
+            return model_type in self.model_types
+        from transformers import CONFIG_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+        return model_type in CONFIG_MAPPING and CONFIG_MAPPING[model_type] in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    def load_model(self, folder: Path, options: LoadOptions) -> tuple[Any, dict[str, Any]]:
+        """Load through `AutoModelForImageTextToText`."""
+        from transformers import AutoModelForImageTextToText
+
+        model, info = AutoModelForImageTextToText.from_pretrained(folder, **options.keywords())
+        return model.eval(), info
+
+    def load_encoder(self, folder: Path, control_tokens: frozenset[str], options: LoadOptions, model: Any) -> Encoder:
+        """Load through `AutoProcessor`."""
+        from transformers import AutoProcessor
+
+        processor = AutoProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=options.is_code_trusted
+        )
+        image_token_id = getattr(model.config, "image_token_id", None)
+        return self._encoder(processor, control_tokens, image_token_id)
+
+    def _encoder(self, processor: Any, control_tokens: frozenset[str], image_token_id: int | None) -> Encoder:
+        return ProcessorEncoder(processor, control_tokens, image_token_id)

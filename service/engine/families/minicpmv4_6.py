@@ -1,0 +1,13 @@
+"""MiniCPM-V 4.6: SigLIP tower with a window merger, Qwen3.5 language model with Gated DeltaNet layers.
+
+Native in transformers; nothing beyond its processor is needed.
+"""
+
+from service.engine.families.image_text import ImageTextFamily
+
+
+class MiniCPMV46(ImageTextFamily):
+    """`model_type` minicpmv4_6."""
+
+    name = "minicpm-v-4.6"
+    model_types = frozenset({"minicpmv4_6"})

@@ -1,0 +1,269 @@
+"""Loads base, adapters and processors into a `LoadedModel`.
+
+Does not judge: what went wrong with one adapter is kept beside it.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from service.domain.facts import LoadWarning
+from service.domain.judgement import MERGED
+from service.engine.adapters import Mounted, MountFailed, merge, mount
+from service.engine.families.family import Encoder, Family, LoadOptions
+from service.engine.families.registry import find_family
+from service.engine.load_report import caught_warnings
+from service.engine.probing import Probe, largest_difference
+from service.errors import CheckpointUnreadable
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError)
+"""What transformers raises for folders that it cannot load; anything else is a defect."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What to load and how.
+
+    Attributes:
+        base: The base or merged folder.
+        adapters: Folders of adapters to mount, by name.
+        merged_adapter: An adapter to merge into the base, or None.
+        control_tokens: Tokens of the base that a client must not be able to write.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        dtype: `auto` or a key of DTYPES.
+        attention: `auto` or transformers' name.
+    """
+
+    base: Path
+    adapters: Mapping[str, Path]
+    merged_adapter: Path | None
+    control_tokens: frozenset[str]
+    device: str = "auto"
+    dtype: str = "auto"
+    attention: str = "auto"
+    is_code_trusted: bool = False
+
+
+@dataclass(slots=True)
+class View:
+    """What answers one adapter's requests, or the base's: a transformers model, and an encoder of its own."""
+
+    model: Any
+    encoder: Encoder
+
+
+@dataclass(frozen=True, slots=True)
+class MountReport:
+    """What became of one adapter.
+
+    Attributes:
+        error: Why it could not be loaded, or None; the rest is empty then.
+        missing_keys: See `Mounted`.
+        unexpected_keys: See `Mounted`.
+        effect: Largest difference of the probe's logits, with it against without it; NaN if not finite.
+        has_changed_base: The base's own logits are others than before.
+        warnings: What the libraries said while loading it.
+    """
+
+    error: str | None = None
+    missing_keys: tuple[str, ...] = ()
+    unexpected_keys: tuple[str, ...] = ()
+    effect: float = 0.0
+    has_changed_base: bool = False
+    warnings: tuple[LoadWarning, ...] = ()
+
+
+@dataclass(slots=True)
+class LoadedModel:
+    """Everything in memory.
+
+    Attributes:
+        adapters: Views of the adapters that could be loaded.
+        reports: What became of every adapter, a merged one under `MERGED`.
+        warnings: What the libraries said while loading the base.
+        stop_ids: Ids that end an answer.
+        context_tokens: Most tokens of prompt and answer together; None if the config does not say.
+        loading_info: transformers' lists of missing and unexpected tensors.
+    """
+
+    family: Family
+    base: View
+    adapters: dict[str, View]
+    reports: dict[str, MountReport]
+    warnings: tuple[LoadWarning, ...]
+    device: torch.device
+    dtype: torch.dtype
+    stop_ids: tuple[int, ...]
+    context_tokens: int | None
+    loading_info: Mapping[str, Any] = field(default_factory=dict)
+
+    def view(self, adapter_id: str | None) -> View:
+        """Return what answers for an adapter, or for the base."""
+        return self.base if adapter_id is None else self.adapters[adapter_id]
+
+
+def load(plan: LoadPlan) -> LoadedModel:
+    """Load a plan.
+
+    Raises:
+        CheckpointUnsupported: No family serves the model.
+        CheckpointUnreadable: The base, its processor, or the adapter to merge cannot be loaded, or there is no such
+            device.
+    """
+    config = json.loads((plan.base / "config.json").read_text(encoding="utf-8"))
+    family = find_family(config, is_code_trusted=plan.is_code_trusted)
+    device = choose_device(plan.device)
+    dtype = choose_dtype(plan.dtype, device, config)
+    attention = None if plan.attention == "auto" else plan.attention
+    options = LoadOptions(device, dtype, attention, plan.is_code_trusted)
+    reports: dict[str, MountReport] = {}
+    with caught_warnings() as warnings:
+        base, info = _load_base(plan, family, options, reports)
+    probe = Probe(family, base.encoder, device)
+    adapters = {}
+    for adapter_id, folder in plan.adapters.items():
+        view, reports[adapter_id] = _load_adapter(plan, family, options, base, folder, probe)
+        if view:
+            adapters[adapter_id] = view
+    return LoadedModel(
+        family=family,
+        base=base,
+        adapters=adapters,
+        reports=reports,
+        warnings=tuple(warnings),
+        device=device,
+        dtype=dtype,
+        stop_ids=_stop_ids(base.model),
+        context_tokens=getattr(base.model.config.get_text_config(), "max_position_embeddings", None),
+        loading_info=info,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn a setting into a device.
+
+    Raises:
+        CheckpointUnreadable: The device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda:0" if name == "cuda" else name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CheckpointUnreadable(
+            f"device {name} is not there: this machine has {torch.cuda.device_count()} GPU(s); "
+            "set MINICPM_DEVICE to auto or cpu"
+        )
+    return device
+
+
+def choose_dtype(name: str, device: torch.device, config: Mapping[str, Any]) -> torch.dtype:
+    """Turn a setting into a dtype; `auto` is the stored one on a GPU and float32 on a CPU."""
+    if name != "auto":
+        return DTYPES[name]
+    if device.type == "cpu":
+        return torch.float32
+    text = config.get("text_config") or {}
+    stored = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or "bfloat16"
+    return DTYPES.get(str(stored), torch.bfloat16)
+
+
+def _load_base(
+    plan: LoadPlan, family: Family, options: LoadOptions, reports: dict[str, MountReport]
+) -> tuple[View, dict[str, Any]]:
+    try:
+        if plan.merged_adapter is None:
+            model, info = family.load_model(plan.base, options)
+            return View(model, family.load_encoder(plan.base, plan.control_tokens, options, model)), info
+        exact = replace(options, dtype=torch.float32)
+        model, info = family.load_model(plan.base, exact)
+        view, reports[MERGED] = _merge(plan, family, exact, model, plan.merged_adapter)
+        view.model.to(options.dtype)
+        return view, info
+    except MountFailed as error:
+        raise CheckpointUnreadable(f"the adapter cannot be merged into {plan.base.name}: {error}") from error
+    except LOADING_ERRORS as error:
+        raise CheckpointUnreadable(f"{plan.base.name} cannot be loaded: {_reason(error)}") from error
+
+
+def _merge(plan: LoadPlan, family: Family, options: LoadOptions, model: Any, folder: Path) -> tuple[View, MountReport]:
+    """Merge in float32 and compare logits before and after; casting comes later, so that it blurs nothing."""
+    plain = family.load_encoder(plan.base, plan.control_tokens, options, model)
+    probe = Probe(family, plain, options.device)
+    before = probe.logits(model)
+    merged = merge(model, folder)
+    encoder = _overlaid_encoder(plan, family, options, merged.model, folder)
+    report = MountReport(
+        missing_keys=merged.missing_keys,
+        unexpected_keys=merged.unexpected_keys,
+        effect=largest_difference(before, probe.logits(merged.model)),
+    )
+    return View(merged.model, encoder), report
+
+
+def _load_adapter(
+    plan: LoadPlan, family: Family, options: LoadOptions, base: View, folder: Path, probe: Probe
+) -> tuple[View | None, MountReport]:
+    before = probe.logits(base.model)
+    with caught_warnings() as warnings:
+        try:
+            mounted: Mounted = mount(base.model, folder)
+            encoder = base.encoder
+            if any((folder / name).is_file() for name in TOKENIZER_FILES):
+                encoder = _overlaid_encoder(plan, family, options, mounted.model, folder)
+        except MountFailed as error:
+            return None, MountReport(str(error), warnings=tuple(warnings))
+        except LOADING_ERRORS as error:
+            reason = f"its tokenizer files do not fit the processor: {_reason(error)}"
+            return None, MountReport(reason, warnings=tuple(warnings))
+    report = MountReport(
+        missing_keys=mounted.missing_keys,
+        unexpected_keys=mounted.unexpected_keys,
+        effect=largest_difference(before, probe.logits(mounted.model)),
+        has_changed_base=not torch.equal(before, probe.logits(base.model)),
+        warnings=tuple(warnings),
+    )
+    return View(mounted.model, encoder), report
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip() or repr(error)).splitlines()[0][:400]}"
+
+
+def _overlaid_encoder(plan: LoadPlan, family: Family, options: LoadOptions, model: Any, adapter: Path) -> Encoder:
+    """Load the processor from the base's files with the adapter's own tokenizer files laid over them."""
+    with tempfile.TemporaryDirectory(prefix="minicpm-") as temporary:
+        folder = Path(temporary)
+        for path in plan.base.iterdir():
+            if path.is_file() and path.suffix in (".json", ".jinja", ".txt", ".model"):
+                shutil.copyfile(path, folder / path.name)
+        for name in TOKENIZER_FILES:
+            if (adapter / name).is_file():
+                shutil.copyfile(adapter / name, folder / name)
+        return family.load_encoder(folder, plan.control_tokens, options, model)
+
+
+def _stop_ids(model: Any) -> tuple[int, ...]:
+    ids = model.generation_config.eos_token_id
+    if ids is None:
+        ids = model.config.get_text_config().eos_token_id
+    if ids is None:
+        return ()
+    return tuple(ids) if isinstance(ids, list | tuple) else (int(ids),)

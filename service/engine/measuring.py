@@ -1,0 +1,84 @@
+"""Measures a loaded model: ties, rows, values, and what became of each adapter.
+
+Judges nothing; the numbers go to `service.audit` as `LoadedFacts`.
+"""
+
+import math
+from typing import Any
+
+import torch
+
+from service.domain.facts import IdClaim, LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts
+from service.engine.loading import LoadedModel, MountReport
+from service.engine.probing import Probe
+
+
+def measure(loaded: LoadedModel) -> LoadedFacts:
+    """Describe the base and every adapter; one forward pass.
+
+    Call it before any job is admitted, from a thread that may use the device.
+    """
+    reports = {adapter_id: _adapter_facts(report) for adapter_id, report in loaded.reports.items()}
+    return LoadedFacts(_base_facts(loaded), reports)
+
+
+def device_memory(device: torch.device) -> dict[str, int]:
+    """Return bytes by kind: allocated, reserved and total of a GPU; nothing for a CPU."""
+    if device.type != "cuda":
+        return {}
+    return {
+        "allocated": torch.cuda.memory_allocated(device),
+        "reserved": torch.cuda.memory_reserved(device),
+        "total": torch.cuda.get_device_properties(device).total_memory,
+    }
+
+
+def _base_facts(loaded: LoadedModel) -> LoadedBaseFacts:
+    model, info = loaded.base.model, loaded.loading_info
+    output = Probe(loaded.family, loaded.base.encoder, loaded.device).logits(model)
+    embedding = model.get_input_embeddings().weight
+    head = model.get_output_embeddings()
+    head_weight = head.weight if head is not None else None
+    mismatched = [one[0] for one in info.get("mismatched_keys", ())]
+    nonfinite, all_zero = _scan(model)
+    return LoadedBaseFacts(
+        embedding_rows=int(embedding.shape[0]),
+        head_rows=int(head_weight.shape[0]) if head_weight is not None else None,
+        is_tied=head_weight is not None and head_weight.data_ptr() == embedding.data_ptr(),
+        num_parameters=sum(one.numel() for one in model.parameters()),
+        nonfinite=nonfinite,
+        all_zero=all_zero,
+        missing_tensors=tuple(sorted({*info.get("missing_keys", ()), *mismatched})),
+        unexpected_tensors=tuple(sorted(info.get("unexpected_keys", ()))),
+        claims=tuple(
+            IdClaim(role, f"processor: {role}_id", (value,)) for role, value in loaded.base.encoder.claims().items()
+        ),
+        is_output_finite=bool(output.isfinite().all()),
+        warnings=loaded.warnings,
+    )
+
+
+def _adapter_facts(report: MountReport) -> LoadedAdapterFacts:
+    is_finite = not math.isnan(report.effect)
+    return LoadedAdapterFacts(
+        error=report.error,
+        missing_keys=report.missing_keys,
+        unexpected_keys=report.unexpected_keys,
+        effect=report.effect if is_finite else 0.0,
+        is_output_finite=is_finite,
+        has_changed_base=report.has_changed_base,
+        warnings=report.warnings,
+    )
+
+
+def _scan(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name the parameters with NaN or infinity, and the matrices that are zero throughout."""
+    nonfinite, all_zero = [], []
+    for name, one in model.named_parameters():
+        if not one.is_floating_point():
+            continue
+        if not bool(one.isfinite().all()):
+            nonfinite.append(name)
+        elif one.dim() >= 2 and not bool(one.any()):
+            all_zero.append(name)
+    return tuple(nonfinite), tuple(all_zero)
