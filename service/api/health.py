@@ -1,0 +1,82 @@
+"""Probes, the audit's report and the metrics: answered from what is known, never by generating.
+
+Knows no check and no metric name.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from starlette.responses import Response
+
+from service.api.ports import Service
+from service.audit.rendering import report_json, subject_json
+from service.domain.judgement import BASE, Verdict, adapter_subject
+from service.domain.phase import Phase
+from service.errors import AdapterUnknown
+
+STARTING = (Phase.LOADING,)
+
+
+def health_router(service: Service[Any]) -> APIRouter:
+    """Build the routes over a service."""
+    router = APIRouter()
+
+    @router.get("/health/live")
+    @router.get("/livez", include_in_schema=False)
+    async def live() -> Response:
+        """The process answers and the engine, once it runs, gives signs of life; restart it if not."""
+        return _probe(service, is_good=service.is_alive)
+
+    @router.get("/health/ready")
+    @router.get("/readyz", include_in_schema=False)
+    async def ready() -> Response:
+        """Jobs are admitted; send traffic only if so."""
+        return _probe(service, is_good=service.phase is Phase.READY)
+
+    @router.get("/health/startup")
+    async def startup() -> Response:
+        """The weights are loaded, or will never be; before that the other probes need not be asked."""
+        return _probe(service, is_good=service.phase not in STARTING)
+
+    @router.get("/health")
+    async def health() -> Response:
+        """A summary for people: phase, verdicts, what is loaded; 200 only when ready."""
+        report = service.report
+        verdicts = {subject: report.verdict(subject).value for subject in report.subjects} if report else {}
+        body = {"loaded": dict(service.describe()), "verdicts": verdicts}
+        return _probe(service, is_good=service.phase is Phase.READY, **body)
+
+    @router.get("/health/tokenizer")
+    async def tokenizer(adapter: str | None = None) -> Response:
+        """The audit of the base and every adapter; 200 when consistent, 503 when not or not yet known."""
+        report = service.report
+        if report is None:
+            unknown = {"verdict": None, "phase": service.phase.value, "detail": service.reason or "not judged yet"}
+            return JSONResponse(unknown, 503)
+        if adapter is None:
+            body: dict[str, Any] = {"phase": service.phase.value, **report_json(report)}
+            for subject, part in body["subjects"].items():
+                part["exposure"] = service.exposure(subject)
+            return JSONResponse(body, 200 if report.overall is Verdict.CONSISTENT else 503)
+        subject = BASE if adapter == BASE else adapter_subject(adapter)
+        if subject not in report.subjects:
+            raise AdapterUnknown(f"no adapter {adapter[:64]!r} is configured; there are {list(service.adapter_ids)}")
+        one = {"phase": service.phase.value, "subject": subject, **subject_json(report, subject)}
+        one["exposure"] = service.exposure(subject)
+        return JSONResponse(one, 200 if report.verdict(subject) is Verdict.CONSISTENT else 503)
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        """Prometheus text."""
+        content, media_type = service.scrape()
+        return Response(content, headers={"content-type": media_type})
+
+    return router
+
+
+def _probe(service: Service[Any], *, is_good: bool, **more: Any) -> Response:
+    body: dict[str, Any] = {"phase": service.phase.value, **more}
+    if service.reason:
+        body["detail"] = service.reason
+    return JSONResponse(body, 200 if is_good else 503, {"Cache-Control": "no-store"})

@@ -1,0 +1,134 @@
+"""Turns a validated request and its pictures into a `Job`.
+
+Decodes pictures, so it runs on a thread; knows no model.
+"""
+
+from dataclasses import dataclass
+
+from PIL.Image import Image
+
+from service.api.schemas import GenerateRequest, ImagePart, Turn
+from service.domain.generation import Job, Message, PictureRef, Sampling
+from service.errors import InvalidField, InvalidPicture
+from service.media.decoding import decode_picture
+from service.media.limits import PictureLimits
+from service.media.references import read_reference
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """Bounds from the settings."""
+
+    pictures: PictureLimits
+    max_pictures: int
+    max_new_tokens: int
+    timeout_seconds: float
+
+
+def build_job(
+    wanted: GenerateRequest, files: list[bytes], limits: RequestLimits, job_id: str, arrived_at: float
+) -> Job:
+    """Decode the pictures and put them in their places.
+
+    Args:
+        wanted: The validated request.
+        files: Contents of multipart files, for pictures that the request does not carry itself.
+        limits: Bounds.
+        job_id: The request id.
+        arrived_at: `time.monotonic()` at which the request came in.
+
+    Raises:
+        InvalidField: Over a bound, or pictures and places differ in number.
+        InvalidPicture: A picture cannot be used.
+    """
+    if wanted.max_new_tokens is not None and wanted.max_new_tokens > limits.max_new_tokens:
+        raise InvalidField.of(
+            [
+                (
+                    "max_new_tokens",
+                    f"{wanted.max_new_tokens} is more than {limits.max_new_tokens} (MINICPM_MAX_NEW_TOKENS)",
+                )
+            ]
+        )
+    gallery = _Gallery(files, limits)
+    messages = _messages(wanted, gallery)
+    gallery.check_all_used()
+    timeout = min(wanted.timeout_seconds or limits.timeout_seconds, limits.timeout_seconds)
+    return Job(
+        job_id=job_id,
+        messages=messages,
+        pictures=tuple(gallery.decode()),
+        adapter_id=wanted.adapter,
+        sampling=Sampling(
+            max_new_tokens=wanted.max_new_tokens,
+            temperature=wanted.temperature,
+            top_p=wanted.top_p,
+            top_k=wanted.top_k,
+            repetition_penalty=wanted.repetition_penalty,
+            seed=wanted.seed,
+            stop=tuple(wanted.stop),
+            is_logprobs=wanted.logprobs,
+        ),
+        deadline=arrived_at + timeout,
+    )
+
+
+class _Gallery:
+    """Collects references to pictures in the order in which they stand in the conversation."""
+
+    def __init__(self, files: list[bytes], limits: RequestLimits) -> None:
+        self._files = files
+        self._next_file = 0
+        self._limits = limits
+        self._sources: list[str | bytes] = []
+
+    def place(self, reference: str | None) -> PictureRef:
+        """Take the next picture: the reference's own, or the next file."""
+        index = len(self._sources)
+        if index >= self._limits.max_pictures:
+            raise InvalidPicture(
+                f"picture {index}: more than {self._limits.max_pictures} pictures (MINICPM_MAX_PICTURES); send fewer"
+            )
+        if reference is not None:
+            self._sources.append(reference)
+        elif self._next_file < len(self._files):
+            self._sources.append(self._files[self._next_file])
+            self._next_file += 1
+        else:
+            raise InvalidPicture(
+                f"picture {index}: neither has the content item an 'image', nor is there an 'image' file part for it"
+            )
+        return PictureRef(index)
+
+    def rest(self) -> list[PictureRef]:
+        """Place all files that are left."""
+        return [self.place(None) for _ in range(len(self._files) - self._next_file)]
+
+    def check_all_used(self) -> None:
+        """Refuse files that no place in the conversation takes."""
+        if unused := len(self._files) - self._next_file:
+            raise InvalidField.of(
+                [("image", f"{unused} file part(s) have no place: put {{'type': 'image'}} into a message's content")]
+            )
+
+    def decode(self) -> list[Image]:
+        """Decode every picture."""
+        return [self._decode(index, source) for index, source in enumerate(self._sources)]
+
+    def _decode(self, index: int, source: str | bytes) -> Image:
+        data = read_reference(source, index, self._limits.pictures) if isinstance(source, str) else source
+        return decode_picture(data, index, self._limits.pictures)
+
+
+def _messages(wanted: GenerateRequest, gallery: _Gallery) -> tuple[Message, ...]:
+    if wanted.messages is not None:
+        return tuple(_message(turn, gallery) for turn in wanted.messages)
+    pictures = [gallery.place(one) for one in wanted.images] + gallery.rest()
+    return (Message("user", (*pictures, wanted.prompt or "")),)
+
+
+def _message(turn: Turn, gallery: _Gallery) -> Message:
+    if isinstance(turn.content, str):
+        return Message(turn.role, (turn.content,))
+    parts = [gallery.place(part.image) if isinstance(part, ImagePart) else part.text for part in turn.content]
+    return Message(turn.role, tuple(parts))

@@ -1,0 +1,146 @@
+"""What happens around every request: an id, a bound on the body, one log line and one count.
+
+Plain ASGI; knows no schema.
+"""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import BodyTooLarge
+from service.logs import log, request_id
+
+CLIENT_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+QUIET = ("/health", "/livez", "/readyz", "/metrics")
+"""Paths that are asked every few seconds and are logged only when they fail."""
+
+Observer = Callable[[str, str | None, str, float], None]
+"""Takes route, adapter, outcome and seconds."""
+
+
+class RequestId:
+    """Gives every request an id, the client's own if it is well formed, and returns it in `x-request-id`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        one = given if CLIENT_ID.match(given) else uuid.uuid4().hex
+        token = request_id.set(one)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = one
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            request_id.reset(token)
+
+
+class Recording:
+    """Logs and counts every request once, when its last byte is sent.
+
+    Routes leave `adapter`, and `outcome` if the status does not tell it, in the request's state.
+    """
+
+    def __init__(self, app: ASGIApp, observe: Observer, is_draining: Callable[[], bool]) -> None:
+        self.app = app
+        self._observe = observe
+        self._is_draining = is_draining
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.monotonic()
+        status = 500
+        state = scope.setdefault("state", {})
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if self._is_draining():
+                    MutableHeaders(scope=message)["connection"] = "close"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_note)
+        finally:
+            self._note(scope, status, state, time.monotonic() - started)
+
+    def _note(self, scope: Scope, status: int, state: dict[str, str | None], seconds: float) -> None:
+        outcome = state.get("outcome") or outcome_of(status)
+        if scope["path"] == "/generate":
+            self._observe("/generate", state.get("adapter"), outcome, seconds)
+        level = logging.DEBUG if scope["path"].startswith(QUIET) and status != 500 else logging.INFO
+        log(
+            level,
+            "request",
+            method=scope["method"],
+            path=scope["path"][:200],
+            status=status,
+            outcome=outcome,
+            adapter=state.get("adapter"),
+            duration_seconds=round(seconds, 4),
+            **{key: value for key, value in state.items() if key.endswith("_tokens")},
+        )
+
+
+class BodyLimit:
+    """Refuses a body over the limit before it is read whole; routes see `BodyTooLarge` when they read it."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        is_too_large = declared.isdigit() and int(declared[:20]) > self._max_bytes
+        received = 0
+
+        async def receive_bounded() -> Message:
+            nonlocal received
+            if is_too_large:
+                raise self._refusal(declared)
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise self._refusal("more")
+            return message
+
+        await self.app(scope, receive_bounded, send)
+
+    def _refusal(self, size: str) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"the body has {size[:20]} bytes, the limit is {self._max_bytes} (MINICPM_MAX_BODY_BYTES); "
+            "send fewer or smaller pictures",
+            extra={"headers": {"Connection": "close"}},
+        )
+
+
+def outcome_of(status: int) -> str:
+    """Sort a status into the outcomes that metrics count."""
+    if status < 400:
+        return "ok"
+    if status == 429:
+        return "overloaded"
+    if status == 499:
+        return "cancelled"
+    if status == 503:
+        return "refused"
+    return "client_error" if status < 500 else "server_error"

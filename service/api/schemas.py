@@ -1,0 +1,155 @@
+"""The shapes of `/generate`: what a client may send and what it gets.
+
+Knows the ranges, not what they do. Unknown fields are refused by name.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+MAX_TURNS = 256
+MAX_PARTS = 256
+MAX_STOPS = 16
+MAX_STOP_CHARACTERS = 200
+
+
+def _encodable(text: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("contains half of a surrogate pair, which is no character")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TextPart(_Strict):
+    """A piece of text in a message."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class ImagePart(_Strict):
+    """A picture in a message: a data URL or base64; left out in multipart, where the next `image` file stands here."""
+
+    type: Literal["image"]
+    image: str | None = Field(None, description="data:image/png;base64,... or plain base64")
+
+
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
+class Turn(_Strict):
+    """One message of the conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Text | Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)]
+
+
+class GenerateRequest(_Strict):
+    """A conversation to be answered; `prompt` with `images` is short for one user turn."""
+
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_TURNS)] | None = None
+    prompt: Text | None = None
+    images: Annotated[list[str], Field(max_length=MAX_PARTS)] = Field(default_factory=list)
+    adapter: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
+        None, description="Which adapter answers; the base if left out."
+    )
+    max_new_tokens: int | None = Field(
+        None, ge=1, le=1_000_000, description="Most tokens of the answer; 512 or what the context has room for."
+    )
+    temperature: float = Field(0.0, ge=0, le=5, description="0 takes the likeliest token.")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, le=1_000_000, description="0 keeps all tokens.")
+    repetition_penalty: float = Field(1.0, ge=0.1, le=10)
+    seed: int | None = Field(None, ge=0, le=2**63 - 1)
+    stop: Annotated[
+        list[Annotated[Text, StringConstraints(min_length=1, max_length=MAX_STOP_CHARACTERS)]],
+        Field(max_length=MAX_STOPS),
+    ] = Field(default_factory=list, description="Strings that end the answer and are not part of it.")
+    stream: bool = False
+    logprobs: bool = Field(False, description="Return the log-probability of every generated token.")
+    timeout_seconds: float | None = Field(None, gt=0, le=3600)
+
+    @model_validator(mode="after")
+    def _one_conversation(self) -> Self:
+        if (self.messages is None) == (self.prompt is None):
+            raise ValueError("send either messages or prompt, and not both")
+        if self.messages is not None:
+            if self.images:
+                raise ValueError("images goes with prompt; with messages, put pictures into the content")
+            if self.messages[-1].role != "user":
+                raise ValueError("the last message must be the user's")
+            if any(turn.role == "system" for turn in self.messages[1:]):
+                raise ValueError("only the first message may be the system's")
+        return self
+
+
+class UsageBody(BaseModel):
+    """Counts of tokens; prompt_tokens includes image_tokens."""
+
+    prompt_tokens: int
+    image_tokens: int
+    generated_tokens: int
+
+
+class TimingsBody(BaseModel):
+    """Where the time went, in seconds."""
+
+    queue_seconds: float
+    preprocess_seconds: float
+    prefill_seconds: float
+    decode_seconds: float
+    time_to_first_token_seconds: float
+
+
+class TokenOccurrences(BaseModel):
+    """A token whose rows nobody trained, and how often it occurred."""
+
+    id: int
+    token: str
+    count: int
+
+
+class TokenHealthBody(BaseModel):
+    """Tokens of this request whose rows nobody trained; empty lists are good."""
+
+    undertrained_prompt_tokens: list[TokenOccurrences]
+    undertrained_generated_tokens: list[TokenOccurrences]
+
+
+class TokenLogprobBody(BaseModel):
+    """One generated token."""
+
+    token: str
+    id: int
+    logprob: float
+
+
+class GenerateResponse(BaseModel):
+    """A finished answer."""
+
+    id: str
+    text: str
+    finish_reason: Literal["stop", "length"]
+    adapter: str | None
+    usage: UsageBody
+    timings: TimingsBody
+    token_health: TokenHealthBody
+    logprobs: list[TokenLogprobBody] | None = None
+
+
+class Problem(BaseModel):
+    """An error, after RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str | None
+    errors: list[dict[str, str]] | None = None
+    findings: list[dict[str, Any]] | None = None

@@ -1,0 +1,300 @@
+"""Decides: load -> measure -> audit -> warm -> ready; the only writer of the phase.
+
+Speaks no HTTP, reads no file and touches no tensor: it calls the rooms that do, in order.
+"""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from service.domain.facts import BaseFacts, CheckpointFacts, LoadedFacts
+from service.domain.judgement import BASE, MERGED, Finding, Policy, Report, Severity, Verdict, Waiver, adapter_subject
+from service.domain.phase import Phase
+from service.errors import CheckpointUnreadable, ServiceError, UnsafeCheckpoint
+from service.logs import LOGGER, log
+from service.metrics import Metrics
+
+if TYPE_CHECKING:
+    from service.checkpoint.locating import Location
+    from service.engine.engine import Engine
+
+WARM_SECONDS = 600.0
+RUNNING = frozenset({Phase.AUDITING, Phase.WARMING, Phase.READY, Phase.DRAINING})
+"""Phases in which the engine's thread must be alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartPlan:
+    """What to serve, in plain values; see `service.settings.Settings` for their meaning."""
+
+    model: str
+    revision: str | None = None
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    merged_adapter: str | None = None
+    trusted_remote_code: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    attention: str = "auto"
+    max_waiting: int = 64
+    stall_seconds: float = 120.0
+    policy: Policy = Policy.DEFAULT
+    waivers: Sequence[Waiver] = ()
+
+    def is_code_trusted(self) -> bool:
+        """Compare the setting with the model, to the letter: trust is given to one folder or one commit.
+
+        Raises:
+            UnsafeCheckpoint: The setting names something else.
+        """
+        if self.trusted_remote_code is None:
+            return False
+        exact = f"{self.model}@{self.revision}" if self.revision else self.model
+        if self.trusted_remote_code != exact:
+            raise UnsafeCheckpoint(
+                f"MINICPM_TRUSTED_REMOTE_CODE is {self.trusted_remote_code!r}, but the model is {exact!r}: "
+                "name exactly the folder, or the hub id with @commit, whose code you have read"
+            )
+        return True
+
+
+class Lifecycle:
+    """One process's life.
+
+    Args:
+        plan: What to serve.
+        metrics: Where numbers go.
+        on_rejected: Called once, from the lifecycle's thread, if the base is refused or loading fails.
+    """
+
+    def __init__(self, plan: StartPlan, metrics: Metrics, on_rejected: Callable[[], None] = lambda: None) -> None:
+        self._plan = plan
+        self._metrics = metrics
+        self._on_rejected = on_rejected
+        self._phase = Phase.LOADING
+        self._reason = ""
+        self._report: Report | None = None
+        self._engine: Engine | None = None
+        self._thread = threading.Thread(target=self._run, name="lifecycle", daemon=True)
+
+    def start(self) -> None:
+        """Begin on a thread of its own; returns at once."""
+        self._thread.start()
+
+    @property
+    def phase(self) -> Phase:
+        """Where the process is in its life."""
+        if self._phase in RUNNING and self._engine is not None and not self._engine.is_alive:
+            self._enter(Phase.BROKEN, "the engine's thread died; restart the process")
+        return self._phase
+
+    @property
+    def reason(self) -> str:
+        """Why jobs are not admitted; empty if they are, or if it is only starting."""
+        return self._reason
+
+    @property
+    def report(self) -> Report | None:
+        """The latest audit; None before the first."""
+        return self._report
+
+    @property
+    def engine(self) -> "Engine | None":
+        """The engine, once it is loaded and unless the audit refused what it loaded."""
+        return self._engine
+
+    @property
+    def is_alive(self) -> bool:
+        """False if the engine died or hangs, or if starting failed."""
+        phase = self.phase
+        if phase is Phase.BROKEN:
+            return False
+        if self._engine is None or phase not in (Phase.READY, Phase.DRAINING):
+            return True
+        return time.time() - self._engine.heartbeat < self._plan.stall_seconds
+
+    def drain(self) -> None:
+        """Admit no more jobs; those in flight go on."""
+        self._enter(Phase.DRAINING, "it is shutting down")
+
+    def stop(self, wait_seconds: float) -> None:
+        """End the engine after the job in hand, and wait for that at most so long."""
+        if self._engine is not None:
+            self._engine.stop()
+            self._engine.join(wait_seconds)
+
+    def _run(self) -> None:
+        try:
+            self._begin()
+        except ServiceError as error:
+            self._end(Phase.BROKEN, error.detail)
+        except Exception as error:  # whatever goes wrong on the way must be seen from outside
+            LOGGER.exception("start failed")
+            self._end(Phase.BROKEN, f"starting failed with {type(error).__name__}: the log has the details")
+
+    def _begin(self) -> None:
+        is_code_trusted = self._plan.is_code_trusted()
+        base, adapters, lost = self._locate()
+        with self._timed("import"):
+            from service.engine.load_report import adopt_transformers
+
+            adopt_transformers()
+        with self._timed("read"):
+            facts = self._read(base, adapters, lost)
+        if self._is_refused("files", facts, None):
+            return
+        with self._timed("load"):
+            served = {one: place for one, place in adapters.items() if self._is_consistent(one)}
+            engine = self._load(base, served, facts.base, is_code_trusted)
+        self._engine = engine
+        self._enter(Phase.AUDITING)
+        with self._timed("measure"):
+            loaded = engine.measure()
+        if self._is_refused("loaded", facts, loaded):
+            self._engine = None
+            engine.stop()
+            return
+        self._show_loaded(engine, facts, loaded)
+        self._enter(Phase.WARMING)
+        with self._timed("warm"):
+            self._warm(engine)
+        self._enter(Phase.READY)
+
+    def _locate(self) -> "tuple[Location, dict[str, Location], dict[str, str]]":
+        """Find the folders; an adapter that is not found is refused later, and the others are served."""
+        from service.checkpoint.locating import locate
+        from service.demo import demo_root
+
+        plan = self._plan
+        reference = str(demo_root() / "base") if plan.model == "demo" else plan.model
+        base = locate(reference, plan.revision, with_code=plan.trusted_remote_code is not None)
+        found, lost = {}, {}
+        wanted = {**plan.adapters, **({MERGED: plan.merged_adapter} if plan.merged_adapter else {})}
+        for adapter_id, place in wanted.items():
+            try:
+                found[adapter_id] = locate(place)
+            except CheckpointUnreadable as error:
+                lost[adapter_id] = error.detail
+        return base, found, lost
+
+    def _read(self, base: "Location", adapters: "dict[str, Location]", lost: Mapping[str, str]) -> CheckpointFacts:
+        from service.checkpoint.reading import read_checkpoint
+
+        return read_checkpoint(base, adapters, lost)
+
+    def _load(
+        self, base: "Location", adapters: "dict[str, Location]", facts: BaseFacts, is_code_trusted: bool
+    ) -> "Engine":
+        from service.engine.engine import Engine
+        from service.engine.loading import LoadPlan
+
+        plan = self._plan
+        folders = {one: place.folder for one, place in adapters.items()}
+        load_plan = LoadPlan(
+            base=base.folder,
+            merged_adapter=folders.pop(MERGED, None) if plan.merged_adapter else None,
+            adapters=folders,
+            control_tokens=control_tokens(facts),
+            device=plan.device,
+            dtype=plan.dtype,
+            attention=plan.attention,
+            is_code_trusted=is_code_trusted,
+        )
+        return Engine(load_plan, plan.max_waiting)
+
+    def _is_refused(self, stage: str, facts: CheckpointFacts, loaded: LoadedFacts | None) -> bool:
+        """Audit, publish the report, and end the start if the base (or what is merged into it) is refused."""
+        from service.audit.judging import audit, unmatched_waivers
+
+        started = time.monotonic()
+        report = audit(facts, loaded, self._plan.policy, self._plan.waivers)
+        self._report = report
+        self._metrics.audit_duration.labels(stage).set(time.monotonic() - started)
+        self._metrics.set_report(report)
+        for finding in report.findings():
+            _log_finding(finding)
+        if loaded is not None:
+            for waiver in unmatched_waivers(report, self._plan.waivers):
+                log(logging.WARNING, "waiver without a finding", check=waiver.check, subject=waiver.subject)
+        decisive = [BASE, adapter_subject(MERGED)] if self._plan.merged_adapter else [BASE]
+        refused = [one for one in decisive if report.verdict(one) is Verdict.INCONSISTENT]
+        if refused:
+            self._end(Phase.REJECTED, f"the audit refused {refused[-1]}; GET /health/tokenizer says why")
+        return bool(refused)
+
+    def _is_consistent(self, adapter_id: str) -> bool:
+        return self._report is not None and self._report.verdict(adapter_subject(adapter_id)) is Verdict.CONSISTENT
+
+    def _warm(self, engine: "Engine") -> None:
+        """Drop the adapters that the loaded facts refused, and answer once with each of the others."""
+        report = self._report
+        for adapter_id in self._plan.adapters:
+            if self._is_consistent(adapter_id):
+                engine.warm(adapter_id, WARM_SECONDS)
+            else:
+                engine.drop(adapter_id)
+        engine.warm(None, WARM_SECONDS)
+        if report is not None:
+            watched: dict[str | None, Mapping[int, str]]
+            watched = {one: report.subjects[adapter_subject(one)].undertrained for one in self._plan.adapters}
+            engine.watch_tokens({**watched, None: report.subjects[BASE].undertrained})
+
+    def _show_loaded(self, engine: "Engine", facts: CheckpointFacts, loaded: LoadedFacts) -> None:
+        described = engine.describe()
+        self._metrics.set_checkpoint(facts.base.name, facts.base.fingerprint, described["dtype"], described["device"])
+        for adapter_id, adapter in facts.adapters.items():
+            mode = "merged" if adapter_id == MERGED and self._plan.merged_adapter else "mounted"
+            mode = mode if self._is_consistent(adapter_id) else "refused"
+            self._metrics.adapter_info.labels(adapter_id, adapter.fingerprint, mode).set(1)
+        for warning in [*loaded.base.warnings, *(one for each in loaded.adapters.values() for one in each.warnings)]:
+            self._metrics.load_warnings.labels(warning.source).inc()
+
+    def _end(self, phase: Phase, reason: str) -> None:
+        self._enter(phase, reason)
+        self._on_rejected()
+
+    def _enter(self, phase: Phase, reason: str = "") -> None:
+        if self._phase is Phase.DRAINING and phase is not Phase.BROKEN:
+            return  # a start that ends while the process shuts down must not open the door again
+        self._phase, self._reason = phase, reason
+        self._metrics.set_phase(phase)
+        log(logging.WARNING if reason else logging.INFO, "phase", phase=phase.value, reason=reason)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        seconds = time.monotonic() - started
+        self._metrics.load_duration.labels(stage).set(seconds)
+        log(logging.INFO, "stage", stage=stage, seconds=round(seconds, 3))
+
+
+def control_tokens(facts: BaseFacts) -> frozenset[str]:
+    """Return the tokens that build turns and pictures: special ones that the template writes, or that have a role.
+
+    Other special tokens, such as `<ref>` and `<box>` of MiniCPM-V or an adapter's own, are for clients and answers.
+    """
+    if facts.tokenizer is None:
+        return frozenset()
+    added = facts.tokenizer.added
+    written = set(facts.template.control_tokens) if facts.template else set()
+    roles = set(facts.tokenizer.texts.values())
+    stops = {text for text, one in added.items() if one.token_id in facts.stop_ids}
+    return frozenset(text for text in written | roles | stops if text in added and added[text].is_special)
+
+
+def _log_finding(finding: Finding) -> None:
+    is_quiet = finding.severity is Severity.NOTE or finding.waiver is not None
+    log(
+        logging.INFO if is_quiet else logging.WARNING,
+        "finding",
+        check=finding.check,
+        severity=finding.severity.value,
+        subject=finding.subject,
+        detail=finding.message,
+        evidence=json.dumps(dict(finding.evidence), ensure_ascii=False)[:2000],
+    )
