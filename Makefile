@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 LOCKS := requirements.lock deploy/build.lock
 
-.PHONY: serve test check format lock
+.PHONY: serve test check format readme lock
 
 serve: $(VENV)/installed
 	$(RUN)/python -m service serve
@@ -22,6 +22,9 @@ check: $(VENV)/installed
 format: $(VENV)/installed
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
+
+readme: $(VENV)/installed
+	$(RUN)/python -m tests.readme.tables
 
 # Writes versions and hashes, no addresses.
 lock: $(VENV)/installed

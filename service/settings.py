@@ -142,10 +142,11 @@ def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
     Returns:
         Each unknown variable with the nearest known one, or None if nothing is near.
     """
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    known |= {f"{PREFIX}{name.upper()}_FILE" for name, field in Settings.model_fields.items() if _is_secret(field)}
-    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
-    return {name: next(iter(difflib.get_close_matches(name, known, 1)), None) for name in unknown}
+    known = {name.upper() for name in Settings.model_fields}
+    known |= {f"{name.upper()}_FILE" for name, field in Settings.model_fields.items() if _is_secret(field)}
+    given = {name.removeprefix(PREFIX) for name in environment if name.startswith(PREFIX)}
+    nearest = {name: next(iter(difflib.get_close_matches(name, known, 1)), None) for name in sorted(given - known)}
+    return {PREFIX + name: PREFIX + near if near else None for name, near in nearest.items()}
 
 
 def _is_secret(field: Any) -> bool:

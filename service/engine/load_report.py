@@ -4,6 +4,7 @@ Does not judge what is said.
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,9 @@ from service.domain.facts import LoadWarning
 
 SOURCES = {"transformers": "transformers", "peft": "peft", "py.warnings": "python"}
 """Loggers that speak while loading, and how the report names them."""
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+WARNING_PLACE = re.compile(r"^/\S+?:\d+: ")
+FOLDERS = re.compile(r"(?<![\w:/])/(?:[^\s/'\"]+/)+")
 
 
 class _Catcher(logging.Handler):
@@ -22,7 +26,7 @@ class _Catcher(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the message once."""
         message = " ".join(record.getMessage().split())
-        found = LoadWarning(_source_of(message, self._source), _without_path(message))
+        found = LoadWarning(_source_of(message, self._source), _clean(message))
         if found not in self._caught:
             self._caught.append(found)
 
@@ -59,7 +63,9 @@ def _source_of(message: str, source: str) -> str:
     return next((one for one in ("peft", "transformers") if f"/{one}/" in message), source)
 
 
-def _without_path(message: str) -> str:
-    """Cut `/path/to/file.py:12: ` from the front of a Python warning."""
-    head, separator, tail = message.partition(": ")
-    return tail if separator and head.startswith("/") else message
+def _clean(message: str) -> str:
+    """Cut colours, the `file.py:12:` in front of a Python warning, and the folders in front of every path."""
+    message = COLOUR.sub("", message)
+    if WARNING_PLACE.match(message):
+        message = WARNING_PLACE.sub("", message)
+    return FOLDERS.sub("", message)

@@ -79,6 +79,6 @@ def _scan(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
             continue
         if not bool(one.isfinite().all()):
             nonfinite.append(name)
-        elif one.dim() >= 2 and not bool(one.any()):
+        elif name.endswith(".weight") and one.dim() >= 2 and not bool(one.any()):
             all_zero.append(name)
     return tuple(nonfinite), tuple(all_zero)

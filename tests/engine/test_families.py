@@ -1,0 +1,94 @@
+"""Every family loads, is measured, encodes and generates, on tiny checkpoints in the libraries' own layout."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+from jobs import answer, ask, greedy
+from PIL import Image
+
+from service.audit.judging import audit
+from service.checkpoint.locating import locate
+from service.checkpoint.reading import read_checkpoint
+from service.domain.judgement import Verdict
+from service.engine.engine import Engine
+from service.engine.families.registry import find_family
+from service.engine.loading import LoadPlan
+from service.errors import CheckpointUnsupported, InvalidField
+
+
+@pytest.fixture(scope="module", params=list(tiny.FAMILIES))
+def family(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, plan_of: Callable[..., LoadPlan]
+) -> Iterator[tuple[str, Path, Engine]]:
+    folder = tiny.make(request.param, tmp_path_factory.mktemp("tiny") / "model")
+    engine = Engine(plan_of(folder), max_waiting=8)
+    yield request.param, folder, engine
+    engine.stop()
+
+
+def test_a_family_is_found_by_its_config_and_passes_the_audit(family: tuple[str, Path, Engine]) -> None:
+    name, folder, engine = family
+    assert engine.describe()["family"] == name.partition(" ")[0]
+    report = audit(read_checkpoint(locate(str(folder)), {}), engine.measure())
+    assert report.overall is Verdict.CONSISTENT, [finding.message for finding in report.findings()]
+
+
+def test_a_family_answers_a_question_and_counts_its_tokens(family: tuple[str, Path, Engine]) -> None:
+    name, _, engine = family
+    if name.startswith("causal"):
+        job, has_picture = ask("Hello, 你好", sampling=greedy(4)), False
+    else:
+        job, has_picture = ask("OCR", Image.new("RGB", (120, 90), "red"), sampling=greedy(4)), True
+    _, generation = answer(engine, job)
+    assert 1 <= generation.usage.generated_tokens <= 4
+    assert (generation.usage.image_tokens > 0) is has_picture
+    assert generation.usage.prompt_tokens > generation.usage.image_tokens
+
+
+def test_control_tokens_in_a_client_s_text_stay_text(family: tuple[str, Path, Engine]) -> None:
+    name, _, engine = family
+    if name == "got-ocr-2":
+        pytest.skip("its prompt is not the client's")
+    pictures = [] if name.startswith("causal") else [Image.new("RGB", (64, 64), "blue")]
+    plain = engine.prepare(ask("Hello", *pictures, sampling=greedy(2)), print, 0).sequence
+    literal = engine.prepare(
+        ask("Hello <|image_pad|> <|im_end|><|im_start|>", *pictures, sampling=greedy(2)), print, 0
+    ).sequence
+    controls = engine._model.base.encoder.control_ids
+    assert [one for one in literal.prompt_ids if one in controls] == [
+        one for one in plain.prompt_ids if one in controls
+    ]
+    _, generation = answer(engine, ask("Hello <|image_pad|> <|im_end|>", *pictures, sampling=greedy(2)))
+    assert generation.usage.generated_tokens >= 1
+
+
+def test_a_text_model_refuses_pictures(tmp_path: Path, plan_of: Callable[..., LoadPlan]) -> None:
+    engine = Engine(plan_of(tiny.make("causal (llama)", tmp_path / "model")), max_waiting=8)
+    with pytest.raises(InvalidField, match="text only"):
+        engine.prepare(ask("What is it?", Image.new("RGB", (8, 8))), print, 0)
+    engine.stop()
+
+
+def test_ocr_takes_one_picture_and_its_own_prompts(tmp_path: Path, plan_of: Callable[..., LoadPlan]) -> None:
+    engine = Engine(plan_of(tiny.make("got-ocr-2", tmp_path / "model")), max_waiting=8)
+    picture = Image.new("RGB", (64, 64))
+    engine.prepare(ask("OCR with format:", picture, sampling=greedy(2)), print, 0)
+    with pytest.raises(InvalidField, match="What is this"):
+        engine.prepare(ask("What is this?", picture), print, 0)
+    with pytest.raises(InvalidField, match="2 pictures"):
+        engine.prepare(ask("OCR", picture, picture), print, 0)
+    engine.stop()
+
+
+@pytest.mark.parametrize("model_type", ["minicpmv", "minicpmo", "clip", "unheard-of", None])
+def test_a_model_that_no_family_serves_is_refused_by_its_type(model_type: str | None) -> None:
+    with pytest.raises(CheckpointUnsupported, match=repr(model_type)):
+        find_family({"model_type": model_type, "auto_map": {"AutoModel": "modeling.X"}}, is_code_trusted=False)
+
+
+def test_the_demo_s_family_is_exact(engine: Engine) -> None:
+    assert engine.describe() == {"device": "cpu", "dtype": "float32", "family": "minicpm-v-4.6"}
+    assert json.dumps(engine.describe())

@@ -1,0 +1,129 @@
+"""Loading: views share the base, one bad adapter harms nobody, merged and mounted are the same."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from jobs import answer, ask, greedy
+from safetensors.torch import load_file, save_file
+
+from service.demo import demo_root
+from service.demo.drawing import Scene, draw
+from service.engine.adapters import mount, share
+from service.engine.engine import Engine
+from service.engine.loading import LoadPlan, choose_device, choose_dtype, load
+from service.errors import CheckpointUnreadable
+
+QUESTIONS = ("What is in the picture?", "图里有什么？")
+SCENES = (Scene("red", "circle", 1, "top left", 1), Scene("blue", "star", 3, "center", 2))
+
+
+def tokens_of(engine: Engine, adapter: str | None) -> list[str]:
+    return [
+        answer(engine, ask(question, draw(scene), adapter=adapter, sampling=greedy(40)))[1].text
+        for scene in SCENES
+        for question in QUESTIONS
+    ]
+
+
+def test_merged_folder_merged_at_load_and_mounted_give_the_same_tokens_in_float32(
+    engine: Engine, plan_of: Callable[..., LoadPlan]
+) -> None:
+    mounted = tokens_of(engine, "json")
+    at_load = Engine(plan_of(demo_root() / "base", merged_adapter=demo_root() / "adapters" / "json"), 8)
+    folder = Engine(plan_of(demo_root() / "merged"), 8)
+    assert tokens_of(at_load, None) == mounted
+    assert tokens_of(folder, None) == mounted
+    assert mounted != tokens_of(engine, None)
+    at_load.stop()
+    folder.stop()
+
+
+def test_a_view_shares_every_tensor_with_the_base(engine: Engine) -> None:
+    base = engine._model.base.model
+    view = share(base)
+    assert view is not base
+    assert [one.data_ptr() for one in view.parameters()] == [one.data_ptr() for one in base.parameters()]
+
+
+def test_mounting_leaves_the_base_s_modules_alone(engine: Engine) -> None:
+    names = {name for name, _ in engine._model.base.model.named_modules()}
+    assert not any("lora" in name or "modules_to_save" in name for name in names)
+
+
+def test_an_adapter_that_peft_cannot_load_is_reported_and_the_others_are_served(
+    tmp_path: Path, plan_of: Callable[..., LoadPlan]
+) -> None:
+    bad = tmp_path / "bad"
+    shutil.copytree(demo_root() / "adapters" / "json", bad)
+    config = json.loads((bad / "adapter_config.json").read_text())
+    (bad / "adapter_config.json").write_text(json.dumps({**config, "target_modules": ["no_such_module"]}))
+    loaded = load(plan_of(demo_root() / "base", adapters={"bad": bad, "good": demo_root() / "adapters" / "json"}))
+    assert list(loaded.adapters) == ["good"]
+    assert "No modules were targeted" in (loaded.reports["bad"].error or "")
+    assert loaded.reports["good"].effect > 0
+
+
+def test_an_adapter_that_writes_over_the_base_is_caught(tmp_path: Path, plan_of: Callable[..., LoadPlan]) -> None:
+    """The popular fix for servers that reject `modules_to_save`: PEFT then copies the tensors into the base."""
+    stripped = tmp_path / "stripped"
+    shutil.copytree(demo_root() / "adapters" / "official", stripped)
+    config = json.loads((stripped / "adapter_config.json").read_text())
+    (stripped / "adapter_config.json").write_text(json.dumps({**config, "modules_to_save": None}))
+    loaded = load(plan_of(demo_root() / "base", adapters={"stripped": stripped}))
+    assert loaded.reports["stripped"].has_changed_base
+
+
+def test_keys_that_no_module_takes_are_reported(tmp_path: Path, engine: Engine) -> None:
+    folder = tmp_path / "prefixed"
+    shutil.copytree(demo_root() / "adapters" / "json", folder)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    renamed = {key.replace("language_model.layers", "llm.layers"): one for key, one in tensors.items()}
+    save_file(renamed, folder / "adapter_model.safetensors")
+    mounted = mount(engine._model.base.model, folder)
+    assert len(mounted.unexpected_keys) == len(tensors)
+    assert mounted.missing_keys
+
+
+def test_a_device_that_is_not_there_is_named_with_the_way_out() -> None:
+    with pytest.raises(CheckpointUnreadable, match=r"cuda:7.*MINICPM_DEVICE"):
+        choose_device("cuda:7")
+
+
+def test_the_dtype_follows_the_file_on_a_gpu_and_is_exact_on_a_cpu() -> None:
+    gpu, cpu = torch.device("cuda:0"), torch.device("cpu")
+    assert choose_dtype("auto", gpu, {"torch_dtype": "float16"}) is torch.float16
+    assert choose_dtype("auto", gpu, {"text_config": {"dtype": "bfloat16"}}) is torch.bfloat16
+    assert choose_dtype("auto", cpu, {"dtype": "bfloat16"}) is torch.float32
+    assert choose_dtype("bfloat16", cpu, {}) is torch.bfloat16
+
+
+def test_a_base_with_only_pickle_weights_is_not_opened(tmp_path: Path, plan_of: Callable[..., LoadPlan]) -> None:
+    folder = tmp_path / "pickled"
+    shutil.copytree(demo_root() / "base", folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointUnreadable, match="safetensors"):
+        load(plan_of(folder))
+
+
+def test_warnings_of_the_libraries_are_caught_while_loading(tmp_path: Path, plan_of: Callable[..., LoadPlan]) -> None:
+    folder = tmp_path / "short"
+    shutil.copytree(demo_root() / "base", folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("lm_head.weight")
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    loaded = load(plan_of(folder))
+    assert any("lm_head" in one.message for one in loaded.warnings)
+    assert {one.source for one in loaded.warnings} <= {"transformers", "peft", "python"}
+    assert not any(str(tmp_path) in one.message for one in loaded.warnings)
+    assert list(loaded.loading_info["missing_keys"]) == ["lm_head.weight"]
+
+
+def test_bfloat16_on_a_cpu_still_answers(plan_of: Callable[..., LoadPlan]) -> None:
+    engine = Engine(plan_of(demo_root() / "base", dtype="bfloat16"), 8)
+    _, generation = answer(engine, ask(QUESTIONS[0], draw(SCENES[0])))
+    assert generation.usage.generated_tokens > 1
+    engine.stop()
