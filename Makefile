@@ -23,8 +23,9 @@ format: $(VENV)/installed
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
 
+# Renews the README's tables and the output of its examples.
 readme: $(VENV)/installed
-	$(RUN)/python -m tests.readme.tables
+	$(RUN)/python -m tests.readme.commands
 
 # Writes versions and hashes, no addresses.
 lock: $(VENV)/installed

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from service.audit.catalogue import CHECKS
 from service.audit.check import AdapterView, BaseView
-from service.audit.usage import untrained_tokens
+from service.audit.usage import idle_tokens, untrained_tokens
 from service.domain.facts import CheckpointFacts, LoadedFacts
 from service.domain.judgement import (
     Finding,
@@ -78,5 +78,5 @@ def _waive(finding: Finding, waivers: Sequence[Waiver]) -> Finding:
 
 def _undertrained(view: BaseView | AdapterView) -> dict[int, str]:
     if isinstance(view, BaseView):
-        return {}
+        return idle_tokens(view.base)
     return {one.token_id: one.text for one in untrained_tokens(view.base, view.adapter)}

@@ -78,6 +78,12 @@ def _finding_lines(finding: Finding, width: int) -> list[str]:
     lines = []
     for label, text in parts:
         if text:
+            text = _printable(text)
             indent = "  " if not label else "      "
             lines += textwrap.wrap(label + text, width, initial_indent=indent, subsequent_indent=indent + "  ")
     return lines
+
+
+def _printable(text: str) -> str:
+    """Spell out control characters: names come from files, and a terminal would obey them."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

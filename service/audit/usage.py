@@ -1,16 +1,25 @@
 """Which tokens are in use, and which of their rows nobody trained.
 
-Pure arithmetic on facts; what follows from it is decided in `checks/tokens.py`.
+Pure arithmetic on facts; what follows from it is decided in `checks/rows.py`.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from service.domain.facts import AdapterFacts, BaseFacts, IdClaim, MatrixFacts, RowUpdate
+from service.domain.facts import AdapterFacts, BaseFacts, IdClaim, RowFacts, RowUpdate
 
+RESIZE_COSINE = 0.999
+"""Rows made by `resize_token_embeddings` are drawn around the mean with a variance of 1e-9."""
 REPLACED_ROLES = ("image_token", "video_token", "audio_token")
 """Placeholders whose rows are overwritten by features before the model reads them."""
+IDLE_ROLES = ("bos_token", "pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+"""Roles that no prompt and no stop set of this service needs; a padding row is zero by design."""
+RESERVED = re.compile(r"reserved|unused|dummy|placeholder|extra_(id_)?\d", re.IGNORECASE)
+"""Names of tokens that producers keep for later: nobody trains them, and no text uses them."""
+MIN_TURN = 1e-5
+"""Training turns a row by more; rounding to 16 bits and weight decay by less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,11 @@ class UntrainedToken:
     is_input_trained: bool
     is_output_trained: bool
     norm_percentile: float | None
+
+    @property
+    def is_reserved(self) -> bool:
+        """The name says that the token is not in use."""
+        return RESERVED.search(self.text) is not None
 
     def evidence(self) -> dict[str, Any]:
         """Return the facts as JSON."""
@@ -39,30 +53,51 @@ def replaced_tokens(claims: Iterable[IdClaim]) -> set[int]:
     return {one for claim in claims if claim.role in REPLACED_ROLES for one in claim.token_ids}
 
 
+def is_tied(base: BaseFacts) -> bool:
+    """Say whether one matrix plays both parts."""
+    return base.head is None or bool(base.is_tied and base.embedding and base.head.digest == base.embedding.digest)
+
+
+def initial_state(row: RowFacts) -> str | None:
+    """Say in which state from before training a row is, or None if it was trained."""
+    if not row.is_finite:
+        return None  # broken, which finite_weights says
+    if row.norm == 0:
+        return "is zero"
+    return "is the mean of all rows, as resizing leaves it" if row.cosine_to_mean > RESIZE_COSINE else None
+
+
+def idle_tokens(base: BaseFacts) -> dict[int, str]:
+    """Find the base's own added tokens whose input rows are as they were before training, by id."""
+    if base.tokenizer is None or base.embedding is None or base.embedding.values.is_all_zero:
+        return {}
+    exempt = {one for claim in base.claims if claim.role in (*REPLACED_ROLES, *IDLE_ROLES) for one in claim.token_ids}
+    rows = base.embedding.rows
+    ids = {one.token_id: text for text, one in base.tokenizer.added.items() if one.token_id not in exempt}
+    return {one: text for one, text in sorted(ids.items()) if one in rows and initial_state(rows[one])}
+
+
 def untrained_tokens(base: BaseFacts, adapter: AdapterFacts) -> list[UntrainedToken]:
     """Find the adapter's new tokens with an input or output row that nobody trained.
 
     A row of a token that the base's tokenizer lacks was never trained by the base. The adapter trained it only if
-    it ships the row and the row differs from the base's.
+    it ships the row and the row differs from the base's. On a tied base PEFT applies trained tokens to both
+    matrices, but `modules_to_save` and LoRA factors only to the one that they name.
     """
-    head = base.head or base.embedding
-    head_update = adapter.head_update or (adapter.embedding_update if base.head is None else None)
+    head_update = adapter.head_update
+    if head_update is None and is_tied(base) and adapter.embedding_update:
+        head_update = adapter.embedding_update if adapter.embedding_update.kind == "trainable_tokens" else None
+    replaced = replaced_tokens(base.claims)
     found = []
     for text, token_id in sorted(adapter.new_tokens.items(), key=lambda item: item[1]):
-        is_input_trained = _is_trained(token_id, base.embedding, adapter.embedding_update)
-        is_output_trained = _is_trained(token_id, head, head_update)
-        if not (is_input_trained and is_output_trained):
+        is_input_trained = _is_trained(token_id, adapter.embedding_update)
+        is_output_trained = _is_trained(token_id, head_update)
+        if token_id not in replaced and not (is_input_trained and is_output_trained):
             row = base.embedding.rows.get(token_id) if base.embedding else None
             percentile = round(row.norm_percentile, 1) if row else None
             found.append(UntrainedToken(text, token_id, is_input_trained, is_output_trained, percentile))
     return found
 
 
-def _is_trained(token_id: int, matrix: MatrixFacts | None, update: RowUpdate | None) -> bool:
-    if update is None:
-        return False
-    if update.kind == "lora":
-        return True  # a low-rank change reaches every row; how well, the probes tell
-    digest = update.digests.get(token_id)
-    before = matrix.rows.get(token_id) if matrix else None
-    return digest is not None and (before is None or before.digest != digest)
+def _is_trained(token_id: int, update: RowUpdate | None) -> bool:
+    return update is not None and update.turns.get(token_id, 0.0) > MIN_TURN

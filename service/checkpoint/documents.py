@@ -38,38 +38,43 @@ class Documents:
             self._cache[name] = self._read_json(name)
         return self._cache[name]
 
-    def text(self, name: str) -> str | None:
-        """Return a text file's content; None if it is missing or has a problem."""
+    def note(self, name: str, problem: str) -> None:
+        """Remember what is wrong with a file."""
+        self.problems.append(FileProblem(name, problem))
+
+    def _text(self, name: str) -> str | None:
         path = self.folder / name
-        if not path.is_file():
-            return None
-        if (size := path.stat().st_size) > MAX_BYTES:
-            self._note(name, f"is {size:,} bytes, more than the {MAX_BYTES:,} that such a file may have")
-            return None
         try:
+            if not path.is_file():
+                return None
+            if (size := path.stat().st_size) > MAX_BYTES:
+                self.note(name, f"is {size:,} bytes, more than the {MAX_BYTES:,} that such a file may have")
+                return None
             return path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            self._note(name, f"is not UTF-8: byte {error.start} cannot be decoded")
+            self.note(name, f"is not UTF-8: byte {error.start} cannot be decoded")
         except OSError as error:
-            self._note(name, f"cannot be read: {error.strerror}")
+            self.note(name, f"cannot be read: {error.strerror}")
         return None
 
     def _read_json(self, name: str) -> dict[str, Any]:
-        text = self.text(name)
+        text = self._text(name)
         if text is None:
             return {}
         try:
             parsed = json.loads(text)
+            if "\\ud" in text.lower():
+                json.dumps(parsed, ensure_ascii=False).encode()
         except json.JSONDecodeError as error:
-            self._note(name, f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
-            return {}
+            self.note(name, f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
         except RecursionError:
-            self._note(name, "is nested too deeply to be a checkpoint's file")
-            return {}
-        if not isinstance(parsed, dict):
-            self._note(name, f"holds a {type(parsed).__name__} where an object is expected")
-            return {}
-        return parsed
-
-    def _note(self, name: str, problem: str) -> None:
-        self.problems.append(FileProblem(name, problem))
+            self.note(name, "is nested too deeply to be a checkpoint's file")
+        except UnicodeEncodeError:
+            self.note(name, "holds half of a character (a lone surrogate), which no other program can read")
+        except ValueError:
+            self.note(name, "holds a number with too many digits to be read")
+        else:
+            if isinstance(parsed, dict):
+                return parsed
+            self.note(name, f"holds a {type(parsed).__name__} where an object is expected")
+        return {}

@@ -14,22 +14,28 @@ RELEVANT_SUFFIXES = (".json", ".jinja", ".safetensors", ".model", ".txt", ".tikt
 
 
 def fingerprint(folder: Path) -> str:
-    """Return 16 hexadecimal digits over the names and contents of a folder's relevant files."""
+    """Return 16 hexadecimal digits over the names and contents of a folder's relevant files.
+
+    A file that cannot be read counts with its name alone; whoever needs it says that it is unreadable.
+    """
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix in RELEVANT_SUFFIXES:
-            digest.update(path.name.encode())
+            digest.update(path.name.encode(errors="surrogateescape"))
             digest.update(_content_digest(path))
     return digest.hexdigest()[:16]
 
 
 def _content_digest(path: Path) -> bytes:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size <= WHOLE_BYTES:
-            return hashlib.file_digest(file, "sha256").digest()
-        digest = hashlib.sha256(str(size).encode())
-        for offset in range(0, size, SAMPLE_EVERY_BYTES):
-            file.seek(offset)
-            digest.update(file.read(SAMPLE_BYTES))
-        return digest.digest()
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            if size <= WHOLE_BYTES:
+                return hashlib.file_digest(file, "sha256").digest()
+            digest = hashlib.sha256(str(size).encode())
+            for offset in range(0, size, SAMPLE_EVERY_BYTES):
+                file.seek(offset)
+                digest.update(file.read(SAMPLE_BYTES))
+            return digest.digest()
+    except OSError:
+        return b"unreadable"

@@ -3,14 +3,15 @@
 Does not look into the folder.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import CheckpointUnreadable
 
-HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
-COMMIT = re.compile(r"^[0-9a-f]{40}$")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 SAFE_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 """What is fetched from a hub: no pickle, no code."""
@@ -37,22 +38,33 @@ def locate(reference: str, revision: str | None = None, *, with_code: bool = Fal
         CheckpointUnreadable: There is no such folder, the commit is missing or not a full hash,
             or the hub did not answer.
     """
-    folder = Path(reference).expanduser()
-    if folder.is_dir():
+    if folder := _folder(reference):
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise CheckpointUnreadable(f"the folder {folder.name!r} may not be listed: check its permissions")
         return Location(folder, folder.resolve().name)
     repository, _, commit = reference.partition("@")
-    if not HUB_ID.match(repository):
+    if not HUB_ID.fullmatch(repository):
         raise CheckpointUnreadable(
-            f"{folder.name!r} is neither a folder nor a hub id: check the path (inside a container it must be mounted), "
-            "or write owner/name@commit"
+            f"{Path(reference).name[:200]!r} is neither a folder nor a hub id: check the path (in a container it must "
+            "be mounted), or write owner/name@commit"
         )
     commit = commit or revision or ""
-    if not COMMIT.match(commit):
+    if not COMMIT.fullmatch(commit):
         raise CheckpointUnreadable(
-            f"{repository} has revision {commit or 'none'!r}: a hub id needs the full 40-digit commit "
+            f"{repository} has revision {commit[:200] or 'none'!r}: a hub id needs the full 40-digit commit "
             "(MINICPM_REVISION, or owner/name@commit), so that what was audited is what is served tomorrow"
         )
     return Location(_fetch(repository, commit, with_code=with_code), f"{repository}@{commit[:12]}")
+
+
+def _folder(reference: str) -> Path | None:
+    if not reference:
+        return None  # Path("") would be the working directory
+    try:
+        folder = Path(reference).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError):  # too long a name, a forbidden parent, `~nobody`
+        return None
 
 
 def _fetch(repository: str, commit: str, *, with_code: bool) -> Path:
@@ -62,7 +74,7 @@ def _fetch(repository: str, commit: str, *, with_code: bool) -> Path:
     patterns = [*SAFE_FILES, *(CODE_FILES if with_code else ())]
     try:
         return Path(snapshot_download(repository, revision=commit, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise CheckpointUnreadable(
             f"{repository}@{commit[:12]} could not be fetched ({type(error).__name__}): check the id, the commit, "
             "the network and HF_TOKEN, or download the folder and name it instead"

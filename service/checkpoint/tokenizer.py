@@ -1,15 +1,20 @@
-"""Reads a tokenizer twice, raw and through transformers, and renders its chat template.
+"""Reads a tokenizer twice, raw and through transformers.
 
 Does not know which ids the model expects.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.checkpoint.documents import Documents
+from service.checkpoint.template import render_template
 from service.domain.facts import AddedToken, FileProblem, GoldenMismatch, TemplateFacts, TokenizerFacts
 
 GOLDEN_TEXTS = (
@@ -36,24 +41,24 @@ GOLDEN_TEXTS = (
 )
 """Fixed strings on which both readings must agree; the added tokens of the tokenizer are tried besides."""
 
-ANSWER = "ANSWER7"
-CONVERSATIONS: tuple[list[dict[str, Any]], ...] = (
-    [{"role": "user", "content": "Hello"}],
-    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
-    [
-        {"role": "user", "content": "Hello"},
-        {"role": "assistant", "content": "Hi"},
-        {"role": "user", "content": "你好"},
-    ],
-    [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]}],
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
 )
-FINISHED: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": ANSWER}]
-
-TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+"""Files of an adapter folder that are laid over the base's when it is served."""
+BASE_SUFFIXES = (".json", ".jinja", ".txt", ".model")
+SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json")
 
 
 class _Unreadable(Exception):
-    """The tokenizer's files cannot be loaded; the message says why."""
+    """The tokenizer's files cannot be loaded; the arguments say which file and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,44 +72,58 @@ class TokenizerReading:
 
 def read_tokenizer(folder: Path) -> TokenizerReading:
     """Describe the tokenizer of a folder and the chat template that it carries."""
-    if not (folder / "tokenizer.json").is_file():
+    documents = Documents(folder)
+    if not documents.has("tokenizer.json"):
         return TokenizerReading()
+    for name in ("tokenizer.json", *SETTINGS_FILES):
+        documents.json(name)
+    if documents.problems:
+        return TokenizerReading(problems=tuple(documents.problems))
     try:
         raw, loaded = _load(folder)
     except _Unreadable as error:
-        return TokenizerReading(problems=(FileProblem("tokenizer.json", str(error)),))
-    document = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    added = {
-        one["content"]: AddedToken(int(one["id"]), bool(one.get("special")))
-        for one in document.get("added_tokens") or []
-    }
-    vocabulary = raw.get_vocab(with_added_tokens=True)
-    named = _named_tokens(loaded)
-    facts = TokenizerFacts(
-        raw_size=len(vocabulary),
-        tokenizer_size=len(loaded),
-        max_id=max([*vocabulary.values(), *loaded.get_vocab().values()], default=-1),
-        added=added,
-        named={name: loaded.get_vocab().get(text) for name, text in named.items()},
-        texts=named,
-        mismatches=tuple(_compare(raw, loaded, (*GOLDEN_TEXTS, *(f"a{token}b" for token in added)))),
-        vocabulary_digest=_vocabulary_digest(document),
-    )
-    return TokenizerReading(facts, _render(loaded, added))
+        return TokenizerReading(problems=(FileProblem(*error.args),))
+    facts = _describe(documents.json("tokenizer.json"), raw, loaded)
+    return TokenizerReading(facts, render_template(loaded, facts.added))
 
 
-def unreachable_byte_ids(folder: Path) -> list[int]:
+def read_adapter_tokenizer(base: Path, adapter: Path) -> TokenizerReading:
+    """Describe the tokenizer with which an adapter is served: the base's files with its own laid over them."""
+    try:
+        with overlay(base, adapter) as folder:
+            return read_tokenizer(folder) if folder else TokenizerReading()
+    except OSError as error:
+        name = Path(str(error.filename)).name
+        return TokenizerReading(problems=(FileProblem(name, f"cannot be read: {error.strerror}"),))
+
+
+@contextmanager
+def overlay(base: Path, adapter: Path) -> Iterator[Path | None]:
+    """Lay an adapter's tokenizer files over the base's in a temporary folder; None if it has none of its own."""
+    own = [name for name in TOKENIZER_FILES if (adapter / name).is_file()]
+    if not own:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="minicpm-") as temporary:
+        folder = Path(temporary)
+        for path in base.iterdir():
+            if path.is_file() and path.suffix in BASE_SUFFIXES:
+                shutil.copyfile(path, folder / path.name)
+        for name in own:
+            shutil.copyfile(adapter / name, folder / name)
+        yield folder
+
+
+def unreachable_byte_ids(vocabulary: Mapping[str, int]) -> list[int]:
     """Find ids of single bytes that valid UTF-8 never contains (0xC0, 0xC1, 0xF5 to 0xFF).
 
     No text produces them, so their rows show what an untrained row looks like.
     Source: "Fishing for Magikarp" (Land and Bartolo, 2024), section on known-unused tokens.
     """
-    vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")).get("model", {}).get("vocab")
-    if not isinstance(vocabulary, dict):
-        return []
     impossible = (0xC0, 0xC1, *range(0xF5, 0x100))
-    names = [*(_byte_level_name(one) for one in impossible), *(f"<0x{one:02X}>" for one in impossible)]
-    return [int(vocabulary[name]) for name in names if name in vocabulary]
+    # GPT-2's byte-level alphabet names bytes from 0xAE on by their Latin-1 character
+    names = [*(chr(one) for one in impossible), *(f"<0x{one:02X}>" for one in impossible)]
+    return [vocabulary[name] for name in names if name in vocabulary]
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
@@ -113,20 +132,50 @@ def _load(folder: Path) -> tuple[Any, Any]:
 
     try:
         raw = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # the Rust side raises bare Exception
-        raise _Unreadable(f"tokenizer.json cannot be read: {error}") from error
-    raw.no_padding()
-    raw.no_truncation()
+        raw.no_padding()
+        raw.no_truncation()
+    except BaseException as error:
+        raise _unreadable("cannot be read", error) from error
     try:
         loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # any library error here means that the service could not load it either
-        raise _Unreadable(f"transformers cannot load the tokenizer: {_first_line(error)}") from error
+    except BaseException as error:
+        raise _unreadable("cannot be loaded by transformers", error) from error
+    if getattr(loaded, "backend_tokenizer", None) is None:
+        raise _Unreadable("tokenizer.json", "is not what transformers loads: it takes a slow tokenizer instead")
     return raw, loaded
 
 
-def _named_tokens(loaded: Any) -> dict[str, str]:
+def _unreadable(what: str, error: BaseException) -> _Unreadable:
+    """Turn a library's error into ours; the Rust side also panics, which is no Exception.
+
+    Raises:
+        BaseException: The error itself, if it is an interrupt.
+    """
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        raise error
+    file = "config.json" if "Validation" in type(error).__name__ else "tokenizer.json"  # read to find the class
+    return _Unreadable(file, f"{what}: {' '.join(str(error).split())[:300] or type(error).__name__}")
+
+
+def _describe(document: Mapping[str, Any], raw: Any, loaded: Any) -> TokenizerFacts:
+    vocabulary: dict[str, int] = raw.get_vocab(with_added_tokens=True)
+    full: dict[str, int] = loaded.get_vocab()
+    listed = [one for one in document.get("added_tokens") or [] if one["content"] in vocabulary]
+    added = {one["content"]: AddedToken(vocabulary[one["content"]], bool(one.get("special"))) for one in listed}
     named = {name: text for name, text in loaded.special_tokens_map.items() if isinstance(text, str)}
-    return {name: str(text) for name, text in named.items()}
+    plain = [text for text in GOLDEN_TEXTS if not any(token in text for token in added)]
+    return TokenizerFacts(
+        vocabulary=vocabulary,
+        grown={text: token_id for text, token_id in full.items() if text not in vocabulary},
+        max_id=max([*vocabulary.values(), *full.values()], default=-1),
+        added=added,
+        misplaced={one["content"]: one["id"] for one in listed if vocabulary[one["content"]] != one["id"]},
+        named={name: full.get(text) for name, text in named.items()},
+        texts=named,
+        mismatches=tuple(_compare(raw, loaded, (*GOLDEN_TEXTS, *(f"a{token}b" for token in added)))),
+        golden={text: tuple(loaded.encode(text, add_special_tokens=False)) for text in plain},
+        merges_digest=_merges_digest(document),
+    )
 
 
 def _compare(raw: Any, loaded: Any, texts: Iterable[str]) -> Iterable[GoldenMismatch]:
@@ -137,52 +186,8 @@ def _compare(raw: Any, loaded: Any, texts: Iterable[str]) -> Iterable[GoldenMism
             yield GoldenMismatch(text, raw_ids, loaded_ids)
 
 
-def _vocabulary_digest(document: Mapping[str, Any]) -> str:
-    """Hash what decides ids, indifferent to key order and to how merges are written."""
-    model = document.get("model") or {}
-    merges = [one if isinstance(one, str) else " ".join(one) for one in model.get("merges") or []]
-    parts = {
-        "vocab": model.get("vocab"),
-        "merges": merges,
-        "normalizer": document.get("normalizer"),
-        "pre_tokenizer": document.get("pre_tokenizer"),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _render(loaded: Any, added: Mapping[str, AddedToken]) -> TemplateFacts:
-    if not loaded.chat_template:
-        return TemplateFacts(False, {}, None, None, None)
-    rendered: list[str] = []
-    error = None
-    for conversation in CONVERSATIONS:
-        try:
-            rendered.append(loaded.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
-        except Exception as problem:  # a template is a program: it may raise anything
-            has_picture = any(isinstance(message["content"], list) for message in conversation)
-            if not has_picture:
-                error = error or _first_line(problem)
-    try:
-        finished = loaded.apply_chat_template(FINISHED, tokenize=False, add_generation_prompt=False)
-    except Exception as problem:
-        return TemplateFacts(True, {}, None, None, error or _first_line(problem))
-    text = "".join([*rendered, finished])
-    tokens = {token: one.token_id for token, one in added.items() if token in text}
-    turn_end = _first_token_after(finished.partition(ANSWER)[2], tokens)
-    return TemplateFacts(True, tokens, turn_end, tokens.get(turn_end) if turn_end else None, error)
-
-
-def _first_token_after(text: str, tokens: Mapping[str, int]) -> str | None:
-    stripped = text.lstrip()
-    starting = [token for token in tokens if stripped.startswith(token)]
-    return max(starting, key=len, default=None)
-
-
-def _byte_level_name(byte: int) -> str:
-    """Name a byte as GPT-2's byte-level alphabet does; for bytes from 0xAE on that is the Latin-1 character."""
-    return chr(byte)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+def _merges_digest(document: Mapping[str, Any]) -> str:
+    """Hash the merges, written as `"a b"` or as `["a", "b"]`."""
+    merges = (document.get("model") or {}).get("merges") or []
+    pairs = [one.split(" ", 1) if isinstance(one, str) else one for one in merges]
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]

@@ -5,6 +5,7 @@ Does not know which numbers are good.
 
 import hashlib
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,13 +40,12 @@ def measure_matrix(weights: WeightFiles, name: str, ids: Collection[int], unused
     """
     num_rows, hidden = weights.tensors[name].shape
     norms, total, num_nonfinite, is_all_zero = _scan(weights, name)
-    mean = (total / max(num_rows, 1)).astype(np.float32)
     wanted = sorted({one for one in ids if 0 <= one < num_rows})
     idle = sorted({one for one in unused if 0 <= one < num_rows} - set(wanted))
     unused_mean = weights.rows(name, idle).mean(axis=0) if len(idle) >= MIN_UNUSED else None
     sorted_norms = np.sort(norms)
     rows = {
-        one: _describe(row, sorted_norms, mean, unused_mean)
+        one: _describe(row, sorted_norms, total, unused_mean)
         for one, row in zip(wanted, weights.rows(name, wanted), strict=True)
     }
     return MatrixFacts(
@@ -64,12 +64,17 @@ def row_digest(row: FloatArray) -> str:
     return hashlib.blake2b(np.ascontiguousarray(row, dtype=np.float32).tobytes(), digest_size=12).hexdigest()
 
 
+def turn(old: FloatArray, new: FloatArray) -> float:
+    """Return 1 minus the cosine of two rows: 0 if the new one is zero, 1 if the old one is or a value is not finite."""
+    if np.array_equal(old, new) or not new.any():
+        return 0.0
+    if not (np.isfinite(old).all() and np.isfinite(new).all() and old.any()):
+        return 1.0
+    return max(0.0, 1.0 - _cosine(old, new))
+
+
 def _find(weights: WeightFiles, suffixes: tuple[str, ...]) -> str | None:
-    found = [
-        name
-        for name, tensor in weights.tensors.items()
-        if name.endswith(suffixes) and len(tensor.shape) == 2 and weights.is_float(name)
-    ]
+    found = [name for name in weights.tensors if name.endswith(suffixes) and weights.is_matrix(name)]
     return max(found, key=lambda name: weights.tensors[name].shape[0], default=None)
 
 
@@ -79,29 +84,39 @@ def _scan(weights: WeightFiles, name: str) -> tuple[FloatArray, NDArray[np.float
     num_nonfinite, is_all_zero = 0, True
     for chunk in weights.row_chunks(name):
         is_finite = np.isfinite(chunk)
-        num_nonfinite += int(chunk.size - np.count_nonzero(is_finite))
-        if num_nonfinite:
+        num_broken = int(chunk.size - np.count_nonzero(is_finite))
+        num_nonfinite += num_broken
+        if num_broken:
             chunk = np.where(is_finite, chunk, 0)
-        chunk_norms = np.sqrt(np.einsum("ij,ij->i", chunk, chunk))
+        with np.errstate(over="ignore"):
+            chunk_norms = np.sqrt(np.einsum("ij,ij->i", chunk, chunk))
         is_all_zero = is_all_zero and not chunk_norms.any()
         norms.append(chunk_norms)
         total += chunk.sum(axis=0, dtype=np.float64)
     return np.concatenate(norms), total, num_nonfinite, is_all_zero
 
 
-def _describe(row: FloatArray, sorted_norms: FloatArray, mean: FloatArray, unused: FloatArray | None) -> RowFacts:
+def _describe(
+    row: FloatArray, sorted_norms: FloatArray, total: NDArray[np.float64], unused: FloatArray | None
+) -> RowFacts:
     is_finite = bool(np.isfinite(row).all())
-    norm = float(np.linalg.norm(np.where(np.isfinite(row), row, 0)))
+    others = total - row  # in the direction of the mean of all other rows, as resizing saw it
+    norm = _length(np.where(np.isfinite(row), row, 0))
     return RowFacts(
         norm=norm,
         norm_percentile=100.0 * float(np.searchsorted(sorted_norms, norm)) / max(len(sorted_norms), 1),
-        cosine_to_mean=_cosine(row, mean) if is_finite else 0.0,
+        cosine_to_mean=_cosine(row, others) if is_finite else 0.0,
         cosine_to_unused=_cosine(row, unused) if is_finite and unused is not None else None,
         is_finite=is_finite,
         digest=row_digest(row),
     )
 
 
-def _cosine(left: FloatArray, right: FloatArray) -> float:
-    product = float(np.linalg.norm(left)) * float(np.linalg.norm(right))
-    return float(left @ right) / product if product > 1e-12 else 0.0
+def _cosine(left: NDArray[Any], right: NDArray[Any]) -> float:
+    product = _length(left) * _length(right)
+    return float(left.astype(np.float64) @ right.astype(np.float64)) / product if product > 0 else 0.0
+
+
+def _length(row: NDArray[Any]) -> float:
+    """Compute in float64: squares of large float32 values overflow."""
+    return float(np.linalg.norm(row.astype(np.float64)))

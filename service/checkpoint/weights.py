@@ -22,6 +22,7 @@ STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """How each floating type lies in the file, as numpy names it; bfloat16 is the upper half of a float32."""
 
 CHUNK_VALUES = 16_000_000
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -39,7 +40,6 @@ class WeightFiles:
     def __init__(self, files: list[Path]) -> None:
         self.tensors: dict[str, TensorFacts] = {}
         self.problems: list[FileProblem] = []
-        self.headers: dict[str, bytes] = {}
         self._places: dict[str, tuple[Path, int]] = {}
         for path in files:
             self._add(path)
@@ -62,6 +62,11 @@ class WeightFiles:
         stored = self._stored(name).reshape(num_rows, hidden)
         return _to_float32(stored[ids], self.tensors[name].dtype)
 
+    def is_matrix(self, name: str) -> bool:
+        """Say whether the values can be read as rows."""
+        shape = self.tensors[name].shape
+        return self.is_float(name) and len(shape) == 2 and min(shape) > 0
+
     def digest(self, name: str) -> str:
         """Hash the bytes of one tensor as they lie in the file."""
         return hashlib.blake2b(self._stored(name).view(np.uint8).data, digest_size=16).hexdigest()
@@ -78,7 +83,7 @@ class WeightFiles:
             chunk = _to_float32(stored[start : start + CHUNK_VALUES], self.tensors[name].dtype)
             num_nonfinite += int(chunk.size - np.count_nonzero(np.isfinite(chunk)))
             is_all_zero = is_all_zero and not chunk.any()
-        return ValueFacts(int(stored.size), num_nonfinite, is_all_zero)
+        return ValueFacts(int(stored.size), num_nonfinite, is_all_zero and stored.size > 0)
 
     def _stored(self, name: str) -> NDArray[Any]:
         path, offset = self._places[name]
@@ -90,27 +95,43 @@ class WeightFiles:
 
     def _add(self, path: Path) -> None:
         try:
+            if not path.is_file():  # opening a pipe would wait for ever
+                self.problems.append(FileProblem(path.name, "is missing, a broken link or not a regular file"))
+                return
             with safe_open(path, framework="np") as opened:
                 opened.keys()
             header, start = _read_header(path)
-        except FileNotFoundError:
-            self.problems.append(FileProblem(path.name, "is named by the index but missing"))
         except (SafetensorError, OSError, ValueError) as error:
             self.problems.append(FileProblem(path.name, f"is not a valid safetensors file: {error}"))
-        else:
-            self.headers[path.name] = header
-            for name, entry in json.loads(header).items():
-                if name != "__metadata__":
-                    self.tensors[name] = TensorFacts(tuple(entry["shape"]), entry["dtype"], path.name)
-                    self._places[name] = (path, start + entry["data_offsets"][0])
+            return
+        for name, entry in json.loads(header).items():
+            if name != "__metadata__":
+                self.tensors[name] = TensorFacts(tuple(entry["shape"]), entry["dtype"], path.name)
+                self._places[name] = (path, start + entry["data_offsets"][0])
 
 
 def base_weight_files(folder: Path, index: Mapping[str, Any]) -> list[Path]:
-    """List the safetensors files of a model: the index's shards, or every `*.safetensors` of the folder."""
+    """List the safetensors files that transformers would load: the one whole file, else the index's shards.
+
+    A shard that the index places outside the folder is replaced by a name in the folder, where it will be missing.
+    """
+    if (folder / WHOLE).exists():
+        return [folder / WHOLE]
     shards = index.get("weight_map")
-    if isinstance(shards, dict):
-        return [folder / name for name in sorted({str(one) for one in shards.values()})]
-    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_"))
+    names = {str(one) for one in shards.values()} if isinstance(shards, dict) else set()
+    return [folder / (Path(name).name or name) for name in sorted(names)]
+
+
+def index_problems(weights: WeightFiles, index: Mapping[str, Any]) -> list[FileProblem]:
+    """Compare an index with the shards that could be read: tensors that it names and no shard has."""
+    shards = index.get("weight_map")
+    if not isinstance(shards, dict):
+        return [FileProblem(INDEX, "has no weight_map, so no shard can be found")]
+    broken = {one.file for one in weights.problems}
+    lost = [name for name, file in shards.items() if name not in weights.tensors and Path(str(file)).name not in broken]
+    if not lost:
+        return []
+    return [FileProblem(INDEX, f"names {len(lost)} tensor(s) that no shard holds, first {lost[0]}")]
 
 
 def pickle_files(folder: Path) -> list[str]:

@@ -35,7 +35,7 @@ class RowFacts:
     Attributes:
         norm: Euclidean length.
         norm_percentile: Share of all rows that are shorter, 0 to 100.
-        cosine_to_mean: With the mean of all rows; a row left at its resize initialisation has almost exactly 1.
+        cosine_to_mean: With the mean of all other rows; a row left at its resize initialisation has almost exactly 1.
         cosine_to_unused: With the mean of rows that no token can reach; None if there are too few of them.
         is_finite: No NaN and no infinity.
         digest: Hash of the stored bytes: equal digests are equal rows.
@@ -92,28 +92,28 @@ class TokenizerFacts:
     """A tokenizer as its files say and as the library loads it.
 
     Attributes:
-        raw_size: Tokens in `tokenizer.json`, added ones included.
-        tokenizer_size: `len()` of the loaded tokenizer; larger than `raw_size` if loading added tokens.
+        vocabulary: Id of every token of `tokenizer.json`, added ones included.
+        grown: Tokens that `tokenizer.json` lacks and loading adds, with the id that they get.
         max_id: Highest id it can produce.
-        added: Added tokens by content.
+        added: Added tokens by content, with the id that they really get.
+        misplaced: Added tokens that `tokenizer.json` lists with another id than the one they get, with that listed id.
         named: Id by name, for `eos_token`, `pad_token`, `image_token` and the like; None if not in the vocabulary.
         texts: Token string by the same names.
         mismatches: Golden strings that the loaded tokenizer encodes differently from the raw file.
-        vocabulary_digest: Hash of every (token, id), the merges, normalizer and pre-tokenizer.
+        golden: Ids of the golden strings that hold no added token.
+        merges_digest: Hash of the merges, indifferent to how they are written.
     """
 
-    raw_size: int
-    tokenizer_size: int
+    vocabulary: Mapping[str, int] = field(repr=False)
+    grown: Mapping[str, int]
     max_id: int
     added: Mapping[str, AddedToken]
+    misplaced: Mapping[str, int]
     named: Mapping[str, int | None]
     texts: Mapping[str, str]
     mismatches: tuple[GoldenMismatch, ...]
-    vocabulary_digest: str
-
-    def token(self, token_id: int) -> str | None:
-        """Return the string of an added token, or None."""
-        return next((text for text, one in self.added.items() if one.token_id == token_id), None)
+    golden: Mapping[str, tuple[int, ...]] = field(repr=False)
+    merges_digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +196,14 @@ class RowUpdate:
     Attributes:
         kind: `modules_to_save`, `trainable_tokens` or `lora`.
         num_rows: Rows of the replacing matrix, for `modules_to_save`.
-        digests: Hash of each replacing row by id, for the ids that matter, in the base's dtype.
-        covers_all: Every row is replaced or changed, not only those in `digests`.
+        turns: How far each row that matters turns away from the base's, by id: 1 minus the cosine of old and new, so
+            that rounding and weight decay, which only shrink a row, count as nothing. An id that is missing keeps its
+            row. For `lora` only whether the factors touch the row, 1 or 0.
     """
 
     kind: str
     num_rows: int | None
-    digests: Mapping[int, str]
-    covers_all: bool
+    turns: Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,12 +213,18 @@ class AdapterFacts:
     Attributes:
         adapter_id: The configured name.
         peft_type: `LORA` and so on.
+        ranks: Ranks that the config allows: `r` and the values of `rank_pattern`; empty if it says nothing usable.
         modules_to_save: Names in the config, sorted.
+        is_tying_ensured: `ensure_weight_tying`: what is saved for one of two tied matrices is saved for both.
+        trainable_tokens: Ids of `trainable_token_indices` by module name; `*` for the input embeddings.
+        is_bias_trained: Biases of the base are in the file.
         lora: LoRA tensors, by key without the `base_model.model.` prefix.
         full: All other tensors, likewise.
         values: Facts about the values of every tensor, likewise.
         tokenizer: Its own tokenizer, if the folder has one.
         new_tokens: Added tokens that the base's tokenizer lacks, by content.
+        foreign_copies: Tensors of the base of which the file holds a copy, as PEFT saves embeddings beside LoRA factors
+            on them, that differs from the base's.
         embedding_update: What it does to input rows; None for nothing.
         head_update: What it does to output rows; None for nothing.
     """
@@ -227,9 +233,10 @@ class AdapterFacts:
     name: str
     fingerprint: str
     peft_type: str
-    rank: int | None
+    ranks: frozenset[int]
     modules_to_save: tuple[str, ...]
-    trainable_token_ids: tuple[int, ...]
+    is_tying_ensured: bool
+    trainable_tokens: Mapping[str, tuple[int, ...]]
     is_bias_trained: bool
     lora: Mapping[str, TensorFacts]
     full: Mapping[str, TensorFacts]
@@ -239,6 +246,7 @@ class AdapterFacts:
     new_tokens: Mapping[str, int]
     embedding_update: RowUpdate | None
     head_update: RowUpdate | None
+    foreign_copies: tuple[str, ...]
     problems: tuple[FileProblem, ...]
 
 

@@ -1,14 +1,17 @@
 """Mounts PEFT adapters, each on its own view of the base.
 
 A view is a copy of the module tree that shares every tensor with the base: an adapter costs its own weights only,
-wraps no module that another adapter wraps, and cannot touch the base. One of two importers of peft is enough:
-this one.
+wraps no module that another adapter wraps, and cannot touch the base. The only importer of peft.
 """
 
 import copy
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 PROMPT_LEARNING = frozenset({"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT"})
 
@@ -32,9 +35,16 @@ class Mounted:
     unexpected_keys: tuple[str, ...]
 
 
-def share(model: Any) -> Any:
-    """Copy a model's modules but none of its tensors."""
-    tensors = {id(one): one for one in (*model.parameters(), *model.buffers())}
+def share(model: Any, private: Collection[str] = ()) -> Any:
+    """Copy a model's modules but none of its tensors.
+
+    Args:
+        model: A transformers model.
+        private: Names of parameters that the copy gets as tensors of its own.
+    """
+    named = dict(model.named_parameters(remove_duplicate=False))
+    own = {id(named[name]) for name in private}
+    tensors = {id(one): one for one in (*named.values(), *model.buffers()) if id(one) not in own}
     return copy.deepcopy(model, memo=tensors)
 
 
@@ -44,9 +54,27 @@ def mount(base: Any, folder: Path) -> Mounted:
     Raises:
         MountFailed: The config or the tensors do not fit the base.
     """
-    peft_model, result = _load(share(base), folder)
+    peft_model, result = _load(share(base, _overwritten(base, folder)), folder)
     model = peft_model.get_base_model().eval()
     return Mounted(model, tuple(sorted(result.missing_keys)), tuple(sorted(result.unexpected_keys)))
+
+
+def _overwritten(base: Any, folder: Path) -> set[str]:
+    """Name the base's parameters that PEFT would write over: trained biases, and tensors outside `modules_to_save`.
+
+    A folder whose config or tensors cannot be read overwrites nothing; loading it says what is wrong.
+    """
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+            keys = {_base_name(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        saved = tuple(f"{module}." for module in config.get("modules_to_save") or ())
+    except (OSError, ValueError, TypeError, AttributeError, SafetensorError):
+        return set()
+    names = {name for name, _ in base.named_parameters(remove_duplicate=False)}
+    loose = {key for key in keys & names if not any(module in key for module in saved)}
+    biases = {name for name in names if name.endswith(".bias")} if config.get("bias", "none") != "none" else set()
+    return loose | biases
 
 
 def merge(base: Any, folder: Path) -> Mounted:
@@ -83,6 +111,11 @@ def _load(model: Any, folder: Path) -> tuple[Any, Any]:
     except Exception as error:  # PEFT raises ValueError, KeyError, RuntimeError, TypeError and more for bad folders
         raise MountFailed(_reason(error)) from error
     return peft_model, result
+
+
+def _base_name(key: str) -> str:
+    """Name the base's parameter that a tensor of the file is a version of, if it is one."""
+    return key.removeprefix("base_model.model.").replace(".base_layer.", ".")
 
 
 def _reason(error: Exception) -> str:

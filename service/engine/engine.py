@@ -37,24 +37,27 @@ class Engine:
         plan: What to load.
         max_waiting: Jobs that may wait.
 
+    Attributes:
+        loaded: What is in memory; read it, do not change it.
+
     Raises:
         CheckpointError: The plan cannot be loaded.
     """
 
     def __init__(self, plan: LoadPlan, max_waiting: int) -> None:
-        self._model = load(plan)
+        self.loaded = load(plan)
         self._worker = Worker(max_waiting)
-        self._runner = Runner(self._model.device, self._model.stop_ids, self._worker.beat)
+        self._runner = Runner(self.loaded.device, self.loaded.stop_ids, self._worker.beat)
         self._undertrained: Mapping[str | None, Mapping[int, str]] = {}
         self._worker.start()
 
     def measure(self) -> LoadedFacts:
         """Measure what is loaded; before the first job only."""
-        return measure(self._model)
+        return measure(self.loaded)
 
     def drop(self, adapter_id: str) -> None:
         """Forget an adapter and free its memory."""
-        self._model.adapters.pop(adapter_id, None)
+        self.loaded.adapters.pop(adapter_id, None)
 
     def watch_tokens(self, undertrained: Mapping[str | None, Mapping[int, str]]) -> None:
         """Count these tokens in prompts and answers, by adapter."""
@@ -62,8 +65,8 @@ class Engine:
 
     def describe(self) -> dict[str, str]:
         """Return device, dtype and family as strings."""
-        dtype = str(self._model.dtype).removeprefix("torch.")
-        return {"device": str(self._model.device), "dtype": dtype, "family": self._model.family.name}
+        dtype = str(self.loaded.dtype).removeprefix("torch.")
+        return {"device": str(self.loaded.device), "dtype": dtype, "family": self.loaded.family.name}
 
     def prepare(self, job: Job, sink: Callable[[Event], None], arrived_at: float) -> Prepared:
         """Encode a job; takes time, so call it on a thread of its own.
@@ -78,8 +81,8 @@ class Engine:
             PromptTooLong: Prompt and answer exceed the context.
         """
         started = time.monotonic()
-        view = self._model.view(job.adapter_id)
-        if picture_count(job.messages) and not self._model.family.accepts_pictures:
+        view = self.loaded.view(job.adapter_id)
+        if picture_count(job.messages) and not self.loaded.family.accepts_pictures:
             raise InvalidField("messages: this model reads text only; send no pictures")
         encoded = view.encoder.encode(job.messages, job.pictures)
         sequence = RunningSequence(
@@ -89,7 +92,7 @@ class Engine:
             max_new_tokens=self._answer_room(len(encoded.prompt_ids), job.sampling.max_new_tokens),
             tokenizer=view.encoder.tokenizer,
             control_ids=view.encoder.control_ids,
-            stop_ids=self._model.stop_ids,
+            stop_ids=self.loaded.stop_ids,
             undertrained=self._undertrained.get(job.adapter_id, {}),
             arrived_at=arrived_at,
             preprocess_seconds=time.monotonic() - started,
@@ -120,7 +123,7 @@ class Engine:
             queue.Empty: It takes longer than `seconds`.
         """
         events: queue.Queue[Event] = queue.Queue()
-        message, pictures = self._model.family.probe()
+        message, pictures = self.loaded.family.probe()
         sampling = Sampling(2, 0.0, 1.0, 0, 1.0, None, (), is_logprobs=False)
         now = time.monotonic()
         job = Job("warm-up", (message,), tuple(pictures), adapter_id, sampling, now + seconds)
@@ -159,11 +162,11 @@ class Engine:
 
     def device_memory(self) -> dict[str, int]:
         """Return bytes by kind; empty on a CPU."""
-        return device_memory(self._model.device)
+        return device_memory(self.loaded.device)
 
     def _answer_room(self, prompt_tokens: int, wanted: int | None) -> int:
         """Return how many tokens the answer may have."""
-        limit = self._model.context_tokens
+        limit = self.loaded.context_tokens
         if limit is None:
             return wanted or DEFAULT_NEW_TOKENS
         room = limit - prompt_tokens
@@ -181,7 +184,7 @@ class Engine:
             if sequence.is_expired:
                 raise DeadlineExceeded("the request's time was over while it waited in the queue")
             if not sequence.is_cancelled:
-                self._runner.run(sequence, self._model.view(sequence.job.adapter_id).model, encoded)
+                self._runner.run(sequence, self.loaded.view(sequence.job.adapter_id).model, encoded)
             sequence.finish()
         except ServiceError as error:
             sequence.fail(error)

@@ -19,7 +19,7 @@ from service.engine.adapters import Mounted, MountFailed, merge, mount
 from service.engine.families.family import Encoder, Family, LoadOptions
 from service.engine.families.registry import find_family
 from service.engine.load_report import caught_warnings
-from service.engine.probing import Probe, largest_difference
+from service.engine.probing import Probe, differs, largest_difference
 from service.errors import CheckpointUnreadable
 
 TOKENIZER_FILES = (
@@ -237,7 +237,7 @@ def _load_adapter(
         missing_keys=mounted.missing_keys,
         unexpected_keys=mounted.unexpected_keys,
         effect=largest_difference(before, probe.logits(mounted.model)),
-        has_changed_base=not torch.equal(before, probe.logits(base.model)),
+        has_changed_base=differs(before, probe.logits(base.model)),
         warnings=tuple(warnings),
     )
     return View(mounted.model, encoder), report

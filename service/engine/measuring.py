@@ -59,7 +59,7 @@ def _base_facts(loaded: LoadedModel) -> LoadedBaseFacts:
 
 
 def _adapter_facts(report: MountReport) -> LoadedAdapterFacts:
-    is_finite = not math.isnan(report.effect)
+    is_finite = math.isfinite(report.effect)
     return LoadedAdapterFacts(
         error=report.error,
         missing_keys=report.missing_keys,

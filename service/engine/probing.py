@@ -9,6 +9,9 @@ import torch
 
 from service.engine.families.family import Encoder, Family
 
+RUN_TO_RUN = 1e-2
+"""Share of the largest logit by which two runs of one model in 16 bits may differ."""
+
 
 class Probe:
     """A fixed, encoded question.
@@ -35,3 +38,9 @@ def largest_difference(left: torch.Tensor, right: torch.Tensor) -> float:
     """Compare logits over the vocabulary rows that both have; NaN if either is not finite."""
     rows = min(left.shape[-1], right.shape[-1])
     return float((left[..., :rows] - right[..., :rows]).abs().max())
+
+
+def differs(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Say whether the same model can hardly have given both logits; a GPU may add up in another order each time."""
+    scale = float(left.abs().max())
+    return not largest_difference(left, right) <= RUN_TO_RUN * scale

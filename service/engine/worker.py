@@ -115,12 +115,13 @@ class Worker:
         return int(self._is_running)
 
     def _loop(self) -> None:
+        work: Work | None = None
         try:
             while (work := self._take()) is not None:
                 work.run()
                 self._is_running = False
         except BaseException as error:
-            self._die(error)
+            self._die(error, work)
 
     def _take(self) -> Work | None:
         with self._changed:
@@ -133,10 +134,10 @@ class Worker:
             self._is_running = True
             return self._waiting.popleft()
 
-    def _die(self, error: BaseException) -> None:
+    def _die(self, error: BaseException, in_hand: Work | None) -> None:
         with self._changed:
             self._error = error
-            abandoned = list(self._waiting)
+            abandoned = [*([in_hand] if in_hand else []), *self._waiting]
             self._waiting.clear()
             self._is_running = False
         for work in abandoned:

@@ -30,9 +30,7 @@ def configure(root: Path, compose: Sequence[str], tmp_path: Path) -> Callable[..
 
     def ask(*options: str, **settings: str) -> dict[str, Any]:
         (tmp_path / ".env").touch()
-        outside = {
-            name: value for name, value in os.environ.items() if not name.startswith(PREFIX)
-        } | settings
+        outside = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)} | settings
         env_file = ["--env-file", str(tmp_path / ".env")]
         command = [*compose, *env_file, "-f", "docker-compose.yml", *options, "config"]
         done = subprocess.run(command, cwd=root, env=outside, capture_output=True, text=True, timeout=60)
@@ -70,9 +68,7 @@ def test_every_port_is_bound_to_this_machine_unless_somebody_asks(services: dict
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_service_writes_only_to_tmp_and_to_the_cache_of_the_hub(
-    services: dict[str, Any], variant: str
-) -> None:
+def test_the_service_writes_only_to_tmp_and_to_the_cache_of_the_hub(services: dict[str, Any], variant: str) -> None:
     service = services[variant]
     assert service["read_only"] is True
     assert [mount.split(":")[0] for mount in service["tmpfs"]] == ["/tmp"]

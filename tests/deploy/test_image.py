@@ -84,9 +84,7 @@ def test_the_builder_sees_only_what_is_copied(dockerfile: Instructions, root: Pa
 
 
 @pytest.mark.parametrize(("answer", "status"), [(200, 0), (503, 1)], indirect=["answer"])
-def test_the_health_check_follows_the_liveness_probe(
-    dockerfile: Instructions, answer: int, status: int
-) -> None:
+def test_the_health_check_follows_the_liveness_probe(dockerfile: Instructions, answer: int, status: int) -> None:
     assert _check_health(dockerfile, answer) == status
 
 

@@ -13,9 +13,7 @@ import pytest
 import yaml
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "prometheus"
-ALERTS = [
-    rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]
-]
+ALERTS = [rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
 
 
 def test_promtool_accepts_the_configuration_and_the_rules(promtool: Sequence[str]) -> None:
@@ -30,9 +28,7 @@ def test_the_rule_tests_pass(promtool: Sequence[str]) -> None:
 
 
 @pytest.mark.parametrize("name", [alert["alert"] for alert in ALERTS])
-def test_the_rule_tests_notice_an_alert_that_never_fires(
-    promtool: Sequence[str], tmp_path: Path, name: str
-) -> None:
+def test_the_rule_tests_notice_an_alert_that_never_fires(promtool: Sequence[str], tmp_path: Path, name: str) -> None:
     shutil.copy(FOLDER / "alerts.test.yml", tmp_path)
     silenced = [{**alert, "expr": "vector(0) > 1"} if alert["alert"] == name else alert for alert in ALERTS]
     groups = {"groups": [{"name": "all", "rules": silenced}]}

@@ -57,7 +57,7 @@ def test_control_tokens_in_a_client_s_text_stay_text(family: tuple[str, Path, En
     literal = engine.prepare(
         ask("Hello <|image_pad|> <|im_end|><|im_start|>", *pictures, sampling=greedy(2)), print, 0
     ).sequence
-    controls = engine._model.base.encoder.control_ids
+    controls = engine.loaded.base.encoder.control_ids
     assert [one for one in literal.prompt_ids if one in controls] == [
         one for one in plain.prompt_ids if one in controls
     ]

@@ -43,14 +43,14 @@ def test_merged_folder_merged_at_load_and_mounted_give_the_same_tokens_in_float3
 
 
 def test_a_view_shares_every_tensor_with_the_base(engine: Engine) -> None:
-    base = engine._model.base.model
+    base = engine.loaded.base.model
     view = share(base)
     assert view is not base
     assert [one.data_ptr() for one in view.parameters()] == [one.data_ptr() for one in base.parameters()]
 
 
 def test_mounting_leaves_the_base_s_modules_alone(engine: Engine) -> None:
-    names = {name for name, _ in engine._model.base.model.named_modules()}
+    names = {name for name, _ in engine.loaded.base.model.named_modules()}
     assert not any("lora" in name or "modules_to_save" in name for name in names)
 
 
@@ -67,14 +67,46 @@ def test_an_adapter_that_peft_cannot_load_is_reported_and_the_others_are_served(
     assert loaded.reports["good"].effect > 0
 
 
-def test_an_adapter_that_writes_over_the_base_is_caught(tmp_path: Path, plan_of: Callable[..., LoadPlan]) -> None:
+def test_an_adapter_whose_tensors_peft_writes_over_the_base_s_leaves_the_base_as_it_was(
+    tmp_path: Path, plan_of: Callable[..., LoadPlan]
+) -> None:
     """The popular fix for servers that reject `modules_to_save`: PEFT then copies the tensors into the base."""
-    stripped = tmp_path / "stripped"
-    shutil.copytree(demo_root() / "adapters" / "official", stripped)
+    stripped, sound = tmp_path / "stripped", demo_root() / "adapters" / "official"
+    shutil.copytree(sound, stripped)
     config = json.loads((stripped / "adapter_config.json").read_text())
     (stripped / "adapter_config.json").write_text(json.dumps({**config, "modules_to_save": None}))
-    loaded = load(plan_of(demo_root() / "base", adapters={"stripped": stripped}))
-    assert loaded.reports["stripped"].has_changed_base
+    plan = plan_of(demo_root() / "base", adapters={"stripped": stripped, "official": sound})
+    engine = Engine(plan, 8)
+    reports = engine.loaded.reports
+    assert not reports["stripped"].has_changed_base
+    assert reports["stripped"].effect == reports["official"].effect
+    stored = load_file(demo_root() / "base" / "model.safetensors")["model.language_model.embed_tokens.weight"]
+    assert torch.equal(engine.loaded.base.model.get_input_embeddings().weight, stored.float())
+    engine.stop()
+
+
+def test_an_adapter_with_trained_biases_leaves_the_base_as_it_was(
+    tmp_path: Path, plan_of: Callable[..., LoadPlan]
+) -> None:
+    import tiny
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForImageTextToText
+
+    folder = tiny.make("minicpm-v-4.7", tmp_path / "model")
+    target = r".*vision_tower.*(q|k)_proj"
+    model = get_peft_model(
+        AutoModelForImageTextToText.from_pretrained(folder), LoraConfig(r=2, target_modules=target, bias="all")
+    )
+    with torch.no_grad():
+        for name, one in model.named_parameters():
+            if one.requires_grad:
+                one.add_(0.1 if name.endswith("bias") else 0.01)
+    model.save_pretrained(tmp_path / "biased")
+    loaded = load(plan_of(folder, adapters={"biased": tmp_path / "biased"}))
+    assert loaded.reports["biased"].error is None
+    assert loaded.reports["biased"].effect > 0
+    assert not loaded.reports["biased"].has_changed_base
+    assert loaded.reports["biased"].unexpected_keys == loaded.reports["biased"].missing_keys == ()
 
 
 def test_keys_that_no_module_takes_are_reported(tmp_path: Path, engine: Engine) -> None:
@@ -83,7 +115,7 @@ def test_keys_that_no_module_takes_are_reported(tmp_path: Path, engine: Engine) 
     tensors = load_file(folder / "adapter_model.safetensors")
     renamed = {key.replace("language_model.layers", "llm.layers"): one for key, one in tensors.items()}
     save_file(renamed, folder / "adapter_model.safetensors")
-    mounted = mount(engine._model.base.model, folder)
+    mounted = mount(engine.loaded.base.model, folder)
     assert len(mounted.unexpected_keys) == len(tensors)
     assert mounted.missing_keys
 

@@ -58,7 +58,5 @@ def exif(orientation: int) -> Image.Exif:
 
 
 def riff_webp(*chunks: tuple[bytes, bytes]) -> bytes:
-    body = b"".join(
-        name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for name, data in chunks
-    )
+    body = b"".join(name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for name, data in chunks)
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body

@@ -244,12 +244,8 @@ def test_running_out_of_memory_is_not_blamed_on_the_client(monkeypatch: pytest.M
         decode_picture(SOUND["PNG"], 0, LIMITS)
 
 
-@pytest.mark.parametrize(
-    "error", [SyntaxError, EOFError, struct.error, Image.DecompressionBombError, KeyError]
-)
-def test_whatever_a_decoder_raises_becomes_a_refusal(
-    error: type[Exception], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("error", [SyntaxError, EOFError, struct.error, Image.DecompressionBombError, KeyError])
+def test_whatever_a_decoder_raises_becomes_a_refusal(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object, **__: object) -> None:
         raise error("at 0x7f00: b'secret'")
 
@@ -270,9 +266,7 @@ def test_no_limit_may_reach_the_number_where_pillow_begins_to_warn() -> None:
 
 
 SMALL = PictureLimits(max_pixels=1_000_000, max_bytes=1_000_000)
-MAGIC = st.sampled_from(
-    [data[:16] for data in SOUND.values()] + [b"II*\0", b"%!PS", b"<svg", b"\0\0\0\x18ftyp"]
-)
+MAGIC = st.sampled_from([data[:16] for data in SOUND.values()] + [b"II*\0", b"%!PS", b"<svg", b"\0\0\0\x18ftyp"])
 
 
 def decoded_or_refused(data: bytes) -> None:
@@ -305,15 +299,9 @@ def test_damaged_files_are_decoded_or_refused(kind: str, draw: st.DataObject) ->
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf"]), st.binary(max_size=30))
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from([b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf"]), st.binary(max_size=30))))
 def test_png_chunks_with_right_checksums_and_wrong_contents_are_decoded_or_refused(
     chunks: list[tuple[bytes, bytes]],
 ) -> None:
     for colour in (0, 2, 3, 4, 6):
-        decoded_or_refused(
-            png(4, 4, *(png_chunk(*chunk) for chunk in chunks), colour=colour, rows=b"\0" * 80)
-        )
+        decoded_or_refused(png(4, 4, *(png_chunk(*chunk) for chunk in chunks), colour=colour, rows=b"\0" * 80))

@@ -113,9 +113,7 @@ def test_every_exif_orientation_is_turned_upright(format_: str, orientation: int
     assert bright == [{1: 0, 2: 1, 3: 2, 4: 3, 5: 0, 6: 1, 7: 2, 8: 3}[orientation]]
 
 
-@pytest.mark.parametrize(
-    "block", [b"", b"II*\0", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff", b"x" * 99]
-)
+@pytest.mark.parametrize("block", [b"", b"II*\0", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff", b"x" * 99])
 def test_broken_exif_leaves_the_picture_as_it_is(block: bytes) -> None:
     assert decoded(png(3, 2, png_chunk(b"eXIf", block))).size == (3, 2)
     assert decoded(encoded(gradient(), "JPEG", exif=b"Exif\0\0" + block)).size == (40, 30)

@@ -98,9 +98,7 @@ def test_a_path_is_refused_as_one(path: str) -> None:
     assert "looks like a file path or a host name" in refusal(path)
 
 
-@pytest.mark.parametrize(
-    "url", ["data:image/svg+xml,%3Csvg%3E", "data:,hello", "data:image/png;charset=utf-8,x"]
-)
+@pytest.mark.parametrize("url", ["data:image/svg+xml,%3Csvg%3E", "data:,hello", "data:image/png;charset=utf-8,x"])
 def test_a_percent_encoded_data_url_is_refused(url: str) -> None:
     assert "percent-encoding" in refusal(url)
 
@@ -114,9 +112,7 @@ def test_a_data_url_of_another_media_type_is_refused() -> None:
     assert "media type 'text/html'" in refusal(f"data:text/html;base64,{PNG_TEXT}")
 
 
-@pytest.mark.parametrize(
-    "reference", ["data:image/png;base64", "data:" + "x" * 1000 + ";base64,AAAA", "data:"]
-)
+@pytest.mark.parametrize("reference", ["data:image/png;base64", "data:" + "x" * 1000 + ";base64,AAAA", "data:"])
 def test_a_data_url_without_a_comma_near_its_start_is_refused(reference: str) -> None:
     assert "without a comma" in refusal(reference)
 

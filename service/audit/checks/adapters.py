@@ -4,12 +4,19 @@ Knows no token.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from service.audit.check import AdapterView, Outcome, fatal, warning
+from service.audit.usage import is_tied
 from service.domain.facts import AdapterFacts, BaseFacts, LoadedAdapterFacts, TensorFacts
 
-LORA_WEIGHT = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])(\.[^.]+)?\.weight$")
+FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(\.[^.]+)?(\.weight)?$")
+TOKEN_DELTA = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
+COPY_PART = ".base_layer."
+TENSORS_KNOWN = frozenset({"", "LORA", "ADALORA", "TRAINABLE_TOKENS"})
+COMPARABLE = frozenset({"F64", "F32", "F16", "BF16"})
+"""Quantised weights are packed into other shapes."""
 SHOWN = 5
 
 
@@ -17,6 +24,7 @@ def adapter_applied(view: AdapterView) -> Iterator[Outcome]:
     """Check that the folder is readable, that shapes fit the base, and that loading took every tensor."""
     yield from _files_are_readable(view.adapter)
     yield from _shapes_fit(view.base, view.adapter)
+    yield from _ranks_fit(view.adapter)
     if view.loaded:
         yield from _loaded_whole(view.adapter, view.loaded)
 
@@ -24,25 +32,34 @@ def adapter_applied(view: AdapterView) -> Iterator[Outcome]:
 def adapter_extra_tensors(view: AdapterView) -> Iterator[Outcome]:
     """Compare the tensors that are not LoRA factors with `modules_to_save`, in both directions."""
     adapter = view.adapter
-    unlisted = sorted(key for key in adapter.full if not _is_listed(key, adapter))
+    if adapter.peft_type not in TENSORS_KNOWN:
+        return  # other types name their own tensors otherwise; adapter_applied says that they were not looked at
+    unlisted = sorted(key for key in adapter.full if not _is_listed(key, adapter, view.base))
     if unlisted:
-        modules = sorted({_leaf(key) for key in unlisted})
         yield fatal(
             f"{len(unlisted)} full tensor(s) are not covered by modules_to_save {list(adapter.modules_to_save)}: "
             + ", ".join(unlisted[:SHOWN]),
             {"tensors": unlisted[:50], "modules_to_save": list(adapter.modules_to_save)},
-            "PEFT writes them over the base's own weights without a word: the base and every other adapter change.",
-            f'Write "modules_to_save": {modules} in adapter_config.json, as it was in training.',
+            "PEFT writes them over the base's own weights without a word: elsewhere, all other adapters change too.",
+            f'Write "modules_to_save": {sorted({_leaf(key) for key in unlisted})} in adapter_config.json, as it was in '
+            "training.",
         )
-    unshipped = sorted(name for name in adapter.modules_to_save if not any(_names(key, name) for key in adapter.full))
-    # PEFT lists both `embed_tokens` and `model.embed_tokens` after `ensure_weight_tying`; one of them is enough.
-    unshipped = [name for name in unshipped if not any(other.endswith("." + name) for other in adapter.modules_to_save)]
+    unshipped = _unshipped(adapter, view.base.tensors)
     if unshipped and adapter.full.keys() | adapter.lora.keys():
+        names = [f"{name} ({tensors[0]})" for name, tensors in unshipped.items()]
         yield fatal(
-            f"modules_to_save names {', '.join(unshipped)}, but the file holds no such tensor",
+            f"modules_to_save names {', '.join(names)}, but the file holds no such tensor",
             {"modules_to_save": list(adapter.modules_to_save), "missing": unshipped},
             "Loading fails, or the module keeps the base's weights and the training of it is lost.",
             "Copy the folder again from the training machine; if the tensors were deleted there, retrain.",
+        )
+    if adapter.foreign_copies:
+        yield fatal(
+            f"{len(adapter.foreign_copies)} tensor(s) of the base are in the file in another version: "
+            + ", ".join(adapter.foreign_copies[:SHOWN]),
+            {"tensors": list(adapter.foreign_copies)[:50]},
+            "The adapter was trained on another base: its changes do not fit this one's weights.",
+            "Serve it on the base that it was trained on.",
         )
 
 
@@ -65,52 +82,103 @@ def _files_are_readable(adapter: AdapterFacts) -> Iterator[Outcome]:
 
 def _shapes_fit(base: BaseFacts, adapter: AdapterFacts) -> Iterator[Outcome]:
     """Compare shapes wherever the base's file has a tensor of the module's own name."""
+    wrong = {}
     for key, tensor in {**adapter.lora, **adapter.full}.items():
-        if expected := _expected_shape(key, tensor, base.tensors):
-            yield fatal(
-                f"{key} has shape {list(tensor.shape)}, the base needs {expected}",
-                {"tensor": key, "shape": list(tensor.shape), "expected": expected},
-                "Loading fails with a size mismatch: the adapter belongs to another base, or to a resized one.",
-                "Serve it on the base that it was trained on. If training resized the vocabulary, resize the base "
-                "first; if shapes are [0] or one-dimensional, gather the sharded weights and save again.",
-            )
-    ranks = {match["module"] for key in adapter.lora if (match := LORA_WEIGHT.match(key))}
-    unpaired = sorted(
-        module
-        for module in ranks
-        if {m["side"] for key in adapter.lora if (m := LORA_WEIGHT.match(key)) and m["module"] == module} != {"A", "B"}
-    )
-    if unpaired:
+        if expected := _expected_shape(key, tensor, base.tensors, adapter):
+            wrong[key] = {"shape": list(tensor.shape), "expected": expected}
+    if wrong:
+        key, first = next(iter(wrong.items()))
+        yield fatal(
+            f"{len(wrong)} tensor(s) have shapes that do not fit, first {key}: "
+            f"{first['shape']}, needed {first['expected']}",
+            {"tensors": dict(list(wrong.items())[:50]), "count": len(wrong)},
+            "Loading fails with a size mismatch: the adapter belongs to another base, or to a resized one.",
+            "Serve it on the base that it was trained on. If training resized the vocabulary, resize the base "
+            "first; if shapes are [0] or one-dimensional, gather the sharded weights and save again.",
+        )
+
+
+def _expected_shape(
+    key: str, tensor: TensorFacts, base: Mapping[str, TensorFacts], adapter: AdapterFacts
+) -> str | None:
+    """Say what shape was needed, or None if it fits or cannot be told."""
+    if 0 in tensor.shape:
+        return "no empty dimension"
+    if match := FACTOR.match(key):
+        if key.endswith(".bias"):
+            return None
+        weight = base.get(match["module"] + ".weight")
+        if weight is None or len(weight.shape) != 2 or weight.dtype not in COMPARABLE:
+            return None
+        if len(tensor.shape) != 2:
+            return "two dimensions"
+        return _expected_factor(match["kind"], match["side"], tensor.shape, weight.shape)
+    if match := TOKEN_DELTA.match(key):
+        return _expected_rows(match["module"], tensor, base, adapter)
+    weight = base.get(key.replace(COPY_PART, "."))
+    if weight is None or weight.shape == tensor.shape or weight.dtype not in COMPARABLE:
+        return None
+    return str(list(weight.shape))
+
+
+def _expected_factor(kind: str | None, side: str, shape: tuple[int, ...], weight: tuple[int, ...]) -> str | None:
+    """Compare one factor with its weight `(out, in)`, or for embeddings `(rows, hidden)`."""
+    first, second = weight
+    if kind:  # embedding_A is (rank, rows), embedding_B is (hidden, rank)
+        first, second = second, first
+    if side == "A" and shape[1] != second:
+        return f"[rank, {second}]"
+    if side == "B" and shape[0] != first:
+        return f"[{first}, rank]"
+    return None
+
+
+def _expected_rows(
+    module: str, tensor: TensorFacts, base: Mapping[str, TensorFacts], adapter: AdapterFacts
+) -> str | None:
+    weight = base.get(module + ".weight")
+    hidden = weight.shape[1] if weight and len(weight.shape) == 2 else None
+    counts = {len(ids) for ids in adapter.trainable_tokens.values()}
+    if len(tensor.shape) != 2 or (hidden and tensor.shape[1] != hidden) or (counts and tensor.shape[0] not in counts):
+        return f"[{' or '.join(map(str, sorted(counts))) or 'tokens'}, {hidden or 'hidden'}]"
+    return None
+
+
+def _ranks_fit(adapter: AdapterFacts) -> Iterator[Outcome]:
+    """Compare the ranks of both factors of every module with each other and with the config."""
+    ranks: dict[str, dict[str, int]] = defaultdict(dict)
+    for key, tensor in adapter.lora.items():
+        match = FACTOR.match(key)
+        if match and len(tensor.shape) >= 2 and 0 not in tensor.shape:
+            ranks[match["module"]][match["side"]] = tensor.shape[0 if match["side"] == "A" else 1]
+    if unpaired := sorted(module for module, sides in ranks.items() if len(sides) == 1):
         yield fatal(
             f"{len(unpaired)} module(s) have only one of the two LoRA factors: {', '.join(unpaired[:SHOWN])}",
             {"modules": unpaired[:50]},
             "The other factor stays at its initial value: the module's training is lost.",
             "Copy the adapter file again; it is cut off or was saved from a shard.",
         )
-
-
-def _expected_shape(key: str, tensor: TensorFacts, base: Mapping[str, TensorFacts]) -> str | None:
-    """Say what shape was needed, or None if it fits or cannot be told."""
-    if match := LORA_WEIGHT.match(key):
-        weight = base.get(match["module"] + ".weight")
-        if weight is None or len(weight.shape) != 2:
-            return None
-        out_features, in_features = weight.shape
-        if len(tensor.shape) != 2:
-            return "two dimensions"
-        if match["side"] == "A" and tensor.shape[1] != in_features:
-            return f"[rank, {in_features}]"
-        if match["side"] == "B" and tensor.shape[0] != out_features:
-            return f"[{out_features}, rank]"
-        return None
-    weight = base.get(key)
-    return str(list(weight.shape)) if weight and weight.shape != tensor.shape else None
+    allowed = adapter.ranks if adapter.peft_type == "LORA" else frozenset()
+    wrong = {
+        module: sorted(set(sides.values()))
+        for module, sides in ranks.items()
+        if len(set(sides.values())) > 1 or (allowed and not set(sides.values()) <= allowed)
+    }
+    if wrong:
+        module, found = next(iter(wrong.items()))
+        yield fatal(
+            f"{module} has rank {' and '.join(map(str, found))}, adapter_config.json says "
+            f"{' or '.join(map(str, sorted(allowed))) or 'nothing'}",
+            {"modules": dict(list(wrong.items())[:50]), "config": sorted(allowed)},
+            "Loading fails with a size mismatch, or the update is scaled wrongly.",
+            "Write the rank of the tensors into r or rank_pattern, if the tensors are the trained ones.",
+        )
 
 
 def _loaded_whole(adapter: AdapterFacts, loaded: LoadedAdapterFacts) -> Iterator[Outcome]:
     if loaded.error:
         yield fatal(
-            f"PEFT cannot load it: {loaded.error}",
+            f"it cannot be loaded: {loaded.error}",
             {"error": loaded.error},
             "The adapter cannot be served.",
             "Act on the other findings first; if there are none, the adapter belongs to another base.",
@@ -135,7 +203,7 @@ def _loaded_whole(adapter: AdapterFacts, loaded: LoadedAdapterFacts) -> Iterator
             "The base and other adapters would answer differently because this adapter is loaded.",
             "Restore modules_to_save in adapter_config.json as it was in training.",
         )
-    if not loaded.error and adapter.peft_type not in ("LORA", ""):
+    if not loaded.error and adapter.peft_type not in TENSORS_KNOWN:
         yield warning(
             f"the adapter is of type {adapter.peft_type}, not LoRA",
             {"peft_type": adapter.peft_type},
@@ -144,13 +212,38 @@ def _loaded_whole(adapter: AdapterFacts, loaded: LoadedAdapterFacts) -> Iterator
         )
 
 
-def _is_listed(key: str, adapter: AdapterFacts) -> bool:
-    if any(_names(key, name) for name in adapter.modules_to_save):
+def _is_listed(key: str, adapter: AdapterFacts, base: BaseFacts) -> bool:
+    """Say whether the config accounts for a tensor. With a tie ensured, one of the two matrices stands for both."""
+    if any(_lies_in(key, name) for name in adapter.modules_to_save):
         return True
-    return adapter.is_bias_trained and key.endswith(".bias")
+    if adapter.is_bias_trained and key.endswith(".bias"):
+        return True
+    vocabulary = {one.tensor for one in (base.embedding, base.head) if one} | {"lm_head.weight"}
+    is_saved = any(_lies_in(tensor, name) for tensor in vocabulary for name in adapter.modules_to_save)
+    return adapter.is_tying_ensured and is_tied(base) and key in vocabulary and is_saved
 
 
-def _names(key: str, module: str) -> bool:
+def _unshipped(adapter: AdapterFacts, base: Mapping[str, TensorFacts]) -> dict[str, list[str]]:
+    """Find the tensors of listed modules that the file lacks.
+
+    A name that the base does not have is no loss: lists are shared between models, and after `ensure_weight_tying`
+    PEFT lists `embed_tokens` beside `model.embed_tokens`. Names of tensors may differ before a module's own, so only
+    the ends are compared.
+    """
+    missing = {}
+    for name in adapter.modules_to_save:
+        inner = re.compile(rf"^.*?({re.escape(name)}\..*)$")
+        ends = {match[1] for key, one in base.items() if one.dtype in COMPARABLE and (match := inner.match(key))}
+        shipped = {match[1] for key in adapter.full if (match := inner.match(key))}
+        lost = sorted(ends - shipped)
+        if not ends and not shipped and name.endswith("lm_head"):
+            lost = ["lm_head.weight"]  # a tied base's file has no tensor of that name, the model has the module
+        if lost:
+            missing[name] = lost[:SHOWN]
+    return missing
+
+
+def _lies_in(key: str, module: str) -> bool:
     """Say whether a tensor lies in such a module: PEFT matches ends of module names, so `merger` takes `vit_merger`."""
     return f"{module}." in key
 

@@ -3,9 +3,11 @@
 Knows numbers only; how they are obtained is `engine.measuring`'s matter.
 """
 
+import math
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, Outcome, fatal, note
+from service.domain.facts import AdapterFacts
 
 MIN_EFFECT = 1e-4
 """Logits of the probe in float32 differ by less than this only through rounding."""
@@ -14,9 +16,16 @@ MIN_EFFECT = 1e-4
 def adapter_effect(view: AdapterView) -> Iterator[Outcome]:
     """Compare the probe's logits with the adapter and without it."""
     loaded = view.loaded
-    if loaded is None or loaded.error or not loaded.is_output_finite:
+    if loaded is None or loaded.error or not loaded.is_output_finite or not math.isfinite(loaded.effect):
         return
-    if loaded.effect < MIN_EFFECT:
+    if loaded.missing_keys or loaded.unexpected_keys:
+        return  # adapter_applied says so, and what is left says nothing about the adapter
+    if loaded.effect < MIN_EFFECT and _trains_tokens_only(view.adapter):
+        yield note(
+            "the adapter trains rows of tokens only, which the probe's question does not hold",
+            {"largest_difference": loaded.effect},
+        )
+    elif loaded.effect < MIN_EFFECT:
         yield fatal(
             f"with the adapter the logits differ from the base's by at most {loaded.effect:.2g}",
             {"largest_difference": loaded.effect, "limit": MIN_EFFECT},
@@ -25,3 +34,8 @@ def adapter_effect(view: AdapterView) -> Iterator[Outcome]:
         )
     else:
         yield note(f"the adapter moves logits by up to {loaded.effect:.3g}", {"largest_difference": loaded.effect})
+
+
+def _trains_tokens_only(adapter: AdapterFacts) -> bool:
+    updates = [one for one in (adapter.embedding_update, adapter.head_update) if one and one.kind == "trainable_tokens"]
+    return bool(updates) and len(adapter.lora) + len(adapter.full) == len(updates)

@@ -1,18 +1,27 @@
-"""Checks of tokens: one id per role in every file, one reading of the tokenizer, trained rows for new tokens.
+"""Checks of tokens: one id per role in every file, one reading of the tokenizer.
 
-Knows nothing of tensors that are not vocabulary rows.
+Knows no tensor.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped, warning
-from service.audit.usage import UntrainedToken, replaced_tokens, untrained_tokens
-from service.domain.facts import BaseFacts, IdClaim, MatrixFacts, TemplateFacts, TokenizerFacts
+from service.audit.check import AdapterView, BaseView, Outcome, fatal, skipped, warning
+from service.audit.usage import IDLE_ROLES
+from service.domain.facts import BaseFacts, IdClaim, TemplateFacts, TokenizerFacts
 
 COPY_TOKENIZER = "Copy tokenizer.json, tokenizer_config.json and the chat template from the base model as one set."
-RESIZE_COSINE = 0.999
-"""Rows made by `resize_token_embeddings` are drawn around the mean with a variance of 1e-9."""
+FREE_ROLES = ("eos_token", "bos_token", "pad_token", "unk_token")
+"""Roles for which files may name different ids: several tokens can end an answer, and no picture depends on them."""
+PICTURE_ROLES = tuple(
+    f"{one}_token"
+    for one in (
+        *("image", "video", "image_start", "image_end", "slice_start", "slice_end"),
+        *("image_id_start", "image_id_end"),
+    )
+)
+NEEDED_ROLES = {"minicpmv4_6": PICTURE_ROLES, "minicpmv4_7": PICTURE_ROLES, "minicpm_ocr": PICTURE_ROLES}
+"""Names that a model type's processor reads from the tokenizer. Source: transformers 5.23, `processing_*.py`."""
 
 
 def base_special_ids(view: BaseView) -> Iterator[Outcome]:
@@ -22,9 +31,9 @@ def base_special_ids(view: BaseView) -> Iterator[Outcome]:
         yield skipped("the folder has no readable tokenizer, so no id can be compared")
         return
     claims = (*base.claims, *(view.loaded.claims if view.loaded else ()))
-    yield from _names_without_id(base.tokenizer)
+    yield from _names_are_known(base.tokenizer, base.model_type)
     yield from _placeholders_agree(claims)
-    yield from _ids_without_token(claims, base.tokenizer)
+    yield from _ids_have_tokens(base, base.tokenizer)
     yield from _stop_set_is_complete(base)
 
 
@@ -33,22 +42,34 @@ def adapter_special_ids(view: AdapterView) -> Iterator[Outcome]:
     own, base = view.adapter.tokenizer, view.base.tokenizer
     if own is None or base is None:
         return
-    yield from _names_without_id(own)
+    yield from _names_are_known(own, view.base.model_type)
     moved = {
-        text: (one.token_id, own.added[text].token_id)
+        text: {"base": one.token_id, "adapter": own.vocabulary[text]}
         for text, one in base.added.items()
-        if text in own.added and own.added[text].token_id != one.token_id
+        if own.vocabulary.get(text, one.token_id) != one.token_id
     }
-    lost = sorted(text for text in base.added if text not in own.added)
+    lost = sorted(text for text in _used_tokens(view.base) if text not in own.vocabulary)
     if moved or lost:
-        names = [*moved, *lost]
         yield fatal(
-            f"the adapter's tokenizer gives {', '.join(names[:5])} other ids than the base's, or none",
-            {"moved": {text: {"base": old, "adapter": new} for text, (old, new) in moved.items()}, "lost": lost},
+            f"the adapter's tokenizer gives {', '.join([*moved, *lost][:5])} other ids than the base's, or none",
+            {"moved": moved, "lost": lost},
             "The model reads other tokens than it was trained on: pictures are ignored or turns do not end.",
             COPY_TOKENIZER + " Then add the new tokens again at the ids that they were trained at.",
         )
-    yield from _turn_end_stops(view.adapter.template, view.base.stop_ids)
+    changed = {
+        name: {"base": base.texts[name], "adapter": text}
+        for name, text in own.texts.items()
+        if name in base.texts and name not in FREE_ROLES and base.texts[name] != text
+    }
+    if changed:
+        name, texts = next(iter(changed.items()))
+        yield fatal(
+            f"the adapter's tokenizer calls {texts['adapter']} the {name}, the base's {texts['base']}",
+            {"changed": changed},
+            "Pictures are marked with a token that the model does not look for: they are not seen.",
+            COPY_TOKENIZER,
+        )
+    yield from _turn_end_stops(view.adapter.template, view.base.stop_ids, "the adapter's chat template")
 
 
 def base_tokenizer_faithful(view: BaseView) -> Iterator[Outcome]:
@@ -56,95 +77,35 @@ def base_tokenizer_faithful(view: BaseView) -> Iterator[Outcome]:
     if view.base.tokenizer is None:
         yield skipped("the folder has no readable tokenizer")
         return
-    yield from _faithful(view.base.tokenizer)
+    yield from _faithful(view.base.tokenizer, view.base)
 
 
 def adapter_tokenizer_faithful(view: AdapterView) -> Iterator[Outcome]:
-    """Compare an adapter's loaded tokenizer with its raw file, and with the base's on base text."""
-    if view.adapter.tokenizer is None:
+    """Compare an adapter's loaded tokenizer with its raw file, and with the base's on ordinary text."""
+    own, base = view.adapter.tokenizer, view.base.tokenizer
+    if own is None:
         return
-    yield from _faithful(view.adapter.tokenizer)
-    base = view.base.tokenizer
-    if base and view.adapter.tokenizer.vocabulary_digest != base.vocabulary_digest:
+    yield from _faithful(own, view.base)
+    if base is None:
+        return
+    moved = {
+        text: {"base": token_id, "adapter": own.vocabulary.get(text)}
+        for text, token_id in base.vocabulary.items()
+        if text not in base.added and own.vocabulary.get(text) != token_id
+    }
+    strings = [text for text, ids in base.golden.items() if own.golden.get(text, ids) != ids]
+    if moved or strings or own.merges_digest != base.merges_digest:
+        parts = [f"{len(moved)} token(s), first {next(iter(moved))!r}"] if moved else []
+        parts += [f"{len(strings)} of the fixed strings, first {strings[0][:40]!r}"] if strings else []
         yield fatal(
-            "the adapter's tokenizer has another vocabulary, merges or splitting than the base's",
-            {"base": base.vocabulary_digest, "adapter": view.adapter.tokenizer.vocabulary_digest},
+            "the adapter's tokenizer gives other ids than the base's for " + (" and ".join(parts) or "rare words"),
+            {"tokens": dict(list(moved.items())[:20]), "count": len(moved), "strings": strings},
             "Ordinary text gets other ids than the base learned: answers are garbage or slightly off everywhere.",
             COPY_TOKENIZER + " Then add the new tokens again in the order of training.",
         )
 
 
-def base_trained_rows(view: BaseView) -> Iterator[Outcome]:
-    """Look at the input rows of tokens that the template writes, and at the output rows of those that end answers."""
-    base = view.base
-    if base.tokenizer is None or base.embedding is None:
-        yield skipped("needs a tokenizer and input embeddings")
-        return
-    exempt = replaced_tokens(base.claims)
-    read = {one: text for text, one in (base.template.control_tokens if base.template else {}).items()}
-    for token_id, text in sorted(read.items()):
-        if token_id not in exempt:
-            yield from _untrained_row(text, token_id, "input", base.embedding)
-    head = base.head or base.embedding
-    if base.template and base.template.turn_end and base.template.turn_end_id is not None:
-        yield from _untrained_row(base.template.turn_end, base.template.turn_end_id, "output", head)
-
-
-def _untrained_row(text: str, token_id: int, matrix: str, facts: MatrixFacts) -> Iterator[Outcome]:
-    """Recognise a row that is zero, or as `resize_token_embeddings` leaves it."""
-    row = facts.rows.get(token_id)
-    if row is None or (row.norm > 0 and row.cosine_to_mean <= RESIZE_COSINE):
-        return
-    what = "zero" if row.norm == 0 else "the mean of all rows, as resizing leaves it"
-    consequence = (
-        "The model reads a token that it never learned in every prompt."
-        if matrix == "input"
-        else "The model cannot end its answers."
-    )
-    yield fatal(
-        f"the chat template uses {text} (id {token_id}) in every conversation, but its {matrix} row is {what}",
-        {
-            "token": text,
-            "id": token_id,
-            "matrix": matrix,
-            "norm": row.norm,
-            "norm_percentile": row.norm_percentile,
-            "cosine_to_mean": row.cosine_to_mean,
-        },
-        consequence,
-        "Retrain with the row trainable: " + _training_advice([token_id]),
-    )
-
-
-def adapter_trained_rows(view: AdapterView) -> Iterator[Outcome]:
-    """Look for tokens that the adapter's tokenizer adds and whose rows nobody trained."""
-    if view.base.tokenizer is None or view.base.embedding is None:
-        yield skipped("needs the base's tokenizer and input embeddings")
-        return
-    untrained = untrained_tokens(view.base, view.adapter)
-    if dead := [one for one in untrained if not one.is_input_trained]:
-        yield fatal(
-            f"the adapter's tokenizer adds {_names(dead)}, but nobody trained their input rows",
-            {"tokens": [one.evidence() for one in dead]},
-            "The model reads them as noise and never writes them: prompts and answers that need them are wrong.",
-            "Retrain with the rows trainable: " + _training_advice([one.token_id for one in dead]),
-        )
-    if mute := [one for one in untrained if one.is_input_trained and not one.is_output_trained]:
-        yield warning(
-            f"the adapter trained input rows of {_names(mute)}, but not their output rows",
-            {"tokens": [one.evidence() for one in mute]},
-            "The model can read these tokens but hardly ever write them.",
-            "If answers should contain them, retrain with lm_head rows too: "
-            + _training_advice([one.token_id for one in mute]),
-        )
-    if not untrained and view.adapter.new_tokens:
-        yield note(
-            f"{len(view.adapter.new_tokens)} new tokens, all with trained rows",
-            {"tokens": dict(view.adapter.new_tokens)},
-        )
-
-
-def _faithful(tokenizer: TokenizerFacts) -> Iterator[Outcome]:
+def _faithful(tokenizer: TokenizerFacts, base: BaseFacts) -> Iterator[Outcome]:
     if tokenizer.mismatches:
         first = tokenizer.mismatches[0]
         yield fatal(
@@ -157,11 +118,33 @@ def _faithful(tokenizer: TokenizerFacts) -> Iterator[Outcome]:
                 "loaded_ids": list(first.loaded_ids)[:40],
             },
             "Every prompt reaches the model in other pieces than in training: answers are garbage or quietly worse.",
-            'Write "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json.',
+            'Write "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json, and take back changes to '
+            "the flags and names of special tokens.",
+        )
+    if tokenizer.misplaced:
+        text, listed = next(iter(tokenizer.misplaced.items()))
+        yield fatal(
+            f"tokenizer.json lists {len(tokenizer.misplaced)} added token(s) with ids that they do not get, first "
+            f"{text}: listed as {listed}, read as {tokenizer.added[text].token_id}",
+            {"listed": dict(list(tokenizer.misplaced.items())[:20]), "count": len(tokenizer.misplaced)},
+            "Added tokens are numbered from the end of the vocabulary whatever the file says: other rows are read "
+            "than were trained.",
+            COPY_TOKENIZER,
+        )
+    if tokenizer.grown:
+        rows = base.embedding.num_rows if base.embedding else None
+        idle = {text for name, text in tokenizer.texts.items() if name in IDLE_ROLES}
+        is_idle = all(text in idle and (rows is None or one < rows) for text, one in tokenizer.grown.items())
+        names = ", ".join(f"{text} (id {one})" for text, one in list(tokenizer.grown.items())[:5])
+        yield (warning if is_idle else fatal)(
+            f"loading adds {len(tokenizer.grown)} token(s) that tokenizer.json lacks: {names}",
+            {"added": dict(tokenizer.grown)},
+            "The added ids mean rows that nobody trained; a stop token added so never ends an answer.",
+            "Correct the token's name in tokenizer_config.json, or copy the base model's tokenizer files as one set.",
         )
 
 
-def _names_without_id(tokenizer: TokenizerFacts) -> Iterator[Outcome]:
+def _names_are_known(tokenizer: TokenizerFacts, model_type: str) -> Iterator[Outcome]:
     for name, token_id in tokenizer.named.items():
         if token_id is None:
             yield fatal(
@@ -170,33 +153,53 @@ def _names_without_id(tokenizer: TokenizerFacts) -> Iterator[Outcome]:
                 "The role has no id: placeholders are not found or answers do not end.",
                 "Correct the name in tokenizer_config.json, or copy the base model's tokenizer files.",
             )
+    if lost := [name for name in NEEDED_ROLES.get(model_type, ()) if name not in tokenizer.named]:
+        yield fatal(
+            f"the tokenizer names no {', '.join(lost)}, which the processor of {model_type} needs",
+            {"missing": lost, "model_type": model_type},
+            "The processor cannot start, so no request is answered.",
+            "Restore extra_special_tokens in tokenizer_config.json as a mapping of these names to tokens; a list "
+            "loses the names.",
+        )
 
 
-def _placeholders_agree(claims: tuple[IdClaim, ...]) -> Iterator[Outcome]:
-    """Roles other than eos, bos and pad must have exactly one id across all files."""
+def _placeholders_agree(claims: Iterable[IdClaim]) -> Iterator[Outcome]:
+    """Roles of pictures must have exactly one id across all files."""
     by_role: dict[str, list[IdClaim]] = defaultdict(list)
     for claim in claims:
-        if claim.role not in ("eos_token", "bos_token", "pad_token") and claim.token_ids:
+        if claim.role not in (*FREE_ROLES, *IDLE_ROLES) and claim.token_ids:
             by_role[claim.role].append(claim)
     for role, said in by_role.items():
         if len({claim.token_ids for claim in said}) > 1:
             yield fatal(
-                f"{role} has different ids: " + ", ".join(f"{one.source} = {one.token_ids[0]}" for one in said),
+                f"{role} has different ids: " + ", ".join(_spelled(one) for one in said),
                 {"role": role, "ids": {one.source: list(one.token_ids) for one in said}},
                 "The prompt marks a picture with one id and the model looks for another: pictures are not seen.",
                 "Write the id that tokenizer.json gives the token into config.json.",
             )
 
 
-def _ids_without_token(claims: tuple[IdClaim, ...], tokenizer: TokenizerFacts) -> Iterator[Outcome]:
-    for claim in claims:
-        if beyond := [one for one in claim.token_ids if one > tokenizer.max_id]:
-            yield fatal(
-                f"{claim.source} is {beyond[0]}, but the tokenizer ends at id {tokenizer.max_id}",
-                {"source": claim.source, "ids": beyond, "max_id": tokenizer.max_id},
-                "No text has this id: a stop token never matches, a placeholder is never found.",
-                "Copy the base model's file of that name, or write the id that tokenizer.json gives the token.",
-            )
+def _spelled(claim: IdClaim) -> str:
+    ids = claim.token_ids[0] if len(claim.token_ids) == 1 else list(claim.token_ids)
+    return f"{claim.source} = {ids}" + (f" ({claim.token})" if claim.token else "")
+
+
+def _ids_have_tokens(base: BaseFacts, tokenizer: TokenizerFacts) -> Iterator[Outcome]:
+    """Look for ids between the end of the tokenizer and the last row; those beyond are `rows_cover_ids`' matter.
+
+    A stop set may name more than the tokenizer has as long as one of its ids can be written.
+    """
+    rows = base.embedding.num_rows if base.embedding else None
+    for claim in base.claims:
+        beyond = [one for one in claim.token_ids if one > tokenizer.max_id and (rows is None or one < rows)]
+        if not beyond or claim.role in IDLE_ROLES or (claim.role == "eos_token" and len(beyond) < len(claim.token_ids)):
+            continue
+        yield fatal(
+            f"{claim.source} is {beyond[0]}, but the tokenizer ends at id {tokenizer.max_id}",
+            {"source": claim.source, "ids": beyond, "max_id": tokenizer.max_id},
+            "No text has this id: a stop token never matches, a placeholder is never found.",
+            "Copy the base model's file of that name, or write the id that tokenizer.json gives the token.",
+        )
 
 
 def _stop_set_is_complete(base: BaseFacts) -> Iterator[Outcome]:
@@ -208,20 +211,20 @@ def _stop_set_is_complete(base: BaseFacts) -> Iterator[Outcome]:
             "Copy the base model's generation_config.json.",
         )
         return
-    yield from _turn_end_stops(base.template, base.stop_ids)
+    yield from _turn_end_stops(base.template, base.stop_ids, "the chat template")
 
 
-def _turn_end_stops(template: TemplateFacts | None, stops: tuple[int, ...]) -> Iterator[Outcome]:
+def _turn_end_stops(template: TemplateFacts | None, stops: tuple[int, ...], name: str) -> Iterator[Outcome]:
     if template and template.error:
         yield fatal(
-            f"the chat template fails on a plain conversation: {template.error}",
+            f"{name} fails on a plain conversation: {template.error}",
             {"error": template.error},
             "Every request fails.",
             "Copy the base model's chat_template.jinja.",
         )
-    if template and template.turn_end_id is not None and template.turn_end_id not in stops:
+    if template and stops and template.turn_end_id is not None and template.turn_end_id not in stops:
         yield fatal(
-            f"the template ends an answer with {template.turn_end} (id {template.turn_end_id}), "
+            f"{name} ends an answer with {template.turn_end} (id {template.turn_end_id}), "
             f"which is not among the stop ids {list(stops)}",
             {"turn_end": template.turn_end, "id": template.turn_end_id, "stop_ids": list(stops)},
             "The model ends its answer and is made to go on: it invents the user's next turn.",
@@ -229,11 +232,10 @@ def _turn_end_stops(template: TemplateFacts | None, stops: tuple[int, ...]) -> I
         )
 
 
-def _names(tokens: list[UntrainedToken]) -> str:
-    shown = ", ".join(f"{one.text} (id {one.token_id})" for one in tokens[:5])
-    return shown + (f" and {len(tokens) - 5} more" if len(tokens) > 5 else "")
-
-
-def _training_advice(ids: list[int]) -> str:
-    shown = str(sorted(ids))
-    return f'LoraConfig(..., trainable_token_indices={{"embed_tokens": {shown}, "lm_head": {shown}}})'
+def _used_tokens(base: BaseFacts) -> set[str]:
+    """Return the base's added tokens that prompts, stop sets or processors need."""
+    if base.tokenizer is None:
+        return set()
+    roles = {text for name, text in base.tokenizer.texts.items() if name not in IDLE_ROLES}
+    stops = {text for text, one in base.tokenizer.added.items() if one.token_id in base.stop_ids}
+    return roles | stops | set(base.template.control_tokens if base.template else ())

@@ -6,6 +6,7 @@ Knows no adapter tensor names; `adapters.py` does.
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, skipped
+from service.audit.usage import is_tied
 from service.domain.facts import AdapterFacts, MatrixFacts, TokenizerFacts
 
 OUT_OF_RANGE = "Looking the id up reads past the matrix: an index error on a CPU, a dead process on a GPU."
@@ -22,6 +23,8 @@ def base_rows_cover_ids(view: BaseView) -> Iterator[Outcome]:
     if base.tokenizer:
         yield from _tokenizer_fits(base.tokenizer, rows, base.head.num_rows if base.head else rows)
     for claim in base.claims:
+        if claim.token is not None:
+            continue  # the tokenizer's own, seen above
         if beyond := [one for one in claim.token_ids if not 0 <= one < rows]:
             yield fatal(
                 f"{claim.source} is {beyond[0]}, but {base.embedding.tensor} has {rows} rows",
@@ -34,18 +37,20 @@ def base_rows_cover_ids(view: BaseView) -> Iterator[Outcome]:
 def adapter_rows_cover_ids(view: AdapterView) -> Iterator[Outcome]:
     """Compare the ids of an adapter's own tokenizer with the rows that will be served with it."""
     base, adapter = view.base, view.adapter
-    if base.embedding is None or adapter.tokenizer is None:
+    if base.embedding is None:
         return
-    rows = _rows_served(base.embedding, base.head, view.adapter)
-    yield from _tokenizer_fits(adapter.tokenizer, *rows)
-    for token_id in adapter.trainable_token_ids:
-        if token_id >= rows[0]:
-            yield fatal(
-                f"trainable_token_indices names id {token_id}, but the base has {rows[0]} rows",
-                {"id": token_id, "embedding_rows": rows[0]},
-                OUT_OF_RANGE,
-                "Serve the adapter on the base that it was trained on, resized to the same number of rows.",
-            )
+    num_rows = base.embedding.num_rows
+    trained = {one for ids in adapter.trainable_tokens.values() for one in ids}
+    if beyond := sorted(one for one in trained if not 0 <= one < num_rows):
+        yield fatal(
+            f"trainable_token_indices names id {beyond[0]}, but the base has {num_rows} rows",
+            {"ids": beyond[:50], "embedding_rows": num_rows},
+            OUT_OF_RANGE,
+            "Serve the adapter on the base that it was trained on, resized to the same number of rows.",
+        )
+    if adapter.tokenizer is None:
+        return
+    yield from _tokenizer_fits(adapter.tokenizer, *_rows_served(base.embedding, base.head, adapter))
 
 
 def base_config_rows(view: BaseView) -> Iterator[Outcome]:
@@ -76,7 +81,7 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
             'Write "tie_word_embeddings": true in config.json if the model was trained tied; '
             "otherwise save the model again with lm_head.weight.",
         )
-    if base.is_tied and base.embedding and base.head and base.embedding.digest != base.head.digest:
+    if base.is_tied and base.embedding and base.head and not is_tied(base):
         yield fatal(
             f"config.json says that {base.embedding.tensor} and {base.head.tensor} are one matrix, "
             "but two different ones are stored",
@@ -95,26 +100,18 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
 
 
 def _tokenizer_fits(tokenizer: TokenizerFacts, rows: int, head_rows: int) -> Iterator[Outcome]:
+    highest = max(tokenizer.vocabulary.values(), default=-1)  # what loading adds besides is tokenizer_faithful's matter
     for name, count, consequence in (("input", rows, OUT_OF_RANGE), ("output", head_rows, NEVER_WRITTEN)):
-        if tokenizer.max_id >= count:
+        if highest >= count:
             beyond = {text: one.token_id for text, one in tokenizer.added.items() if one.token_id >= count}
             yield fatal(
-                f"the tokenizer reaches id {tokenizer.max_id}, but the {name} matrix has {count} rows"
+                f"the tokenizer reaches id {highest}, but the {name} matrix has {count} rows"
                 + (f": {', '.join(list(beyond)[:5])} have none" if beyond else ""),
-                {"max_id": tokenizer.max_id, "rows": count, "matrix": name, "tokens": beyond},
+                {"max_id": highest, "rows": count, "matrix": name, "tokens": beyond},
                 consequence,
                 "Resize the base to the tokenizer before training and ship the trained rows (modules_to_save of "
                 "embeddings and head), or drop the added tokens.",
             )
-    if tokenizer.tokenizer_size > tokenizer.raw_size:
-        grown = sorted(set(tokenizer.texts.values()) - set(tokenizer.added))
-        yield fatal(
-            f"loading adds {tokenizer.tokenizer_size - tokenizer.raw_size} token(s) that tokenizer.json lacks"
-            + (f": {', '.join(grown[:5])}" if grown else ""),
-            {"raw_size": tokenizer.raw_size, "loaded_size": tokenizer.tokenizer_size, "named_but_missing": grown},
-            "The added ids collide with rows that mean nothing; a stop token added so never ends an answer.",
-            "Correct the token's name in tokenizer_config.json, or copy the base model's tokenizer files as one set.",
-        )
 
 
 def _rows_served(embedding: MatrixFacts, head: MatrixFacts | None, adapter: AdapterFacts) -> tuple[int, int]:

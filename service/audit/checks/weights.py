@@ -3,11 +3,17 @@
 Knows no shapes and no names beyond what evidence needs.
 """
 
+import math
+import re
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, warning
 
 SHOWN = 5
+LORA_OUTPUT = re.compile(r"\.lora_(B|embedding_A)\b")
+"""The factor that PEFT starts at zero: B of linear layers, A of embeddings."""
+NAN_SPREADS = "NaN spreads through the whole answer."
+EARLIER_CHECKPOINT = "Use an earlier checkpoint; train in bfloat16 rather than float16."
 
 
 def base_files(view: BaseView) -> Iterator[Outcome]:
@@ -47,8 +53,13 @@ def base_finite_weights(view: BaseView) -> Iterator[Outcome]:
             yield _broken_values(matrix.tensor, matrix.values.num_nonfinite, matrix.values.num_values)
     if view.loaded:
         known = {matrix.tensor for matrix in (view.base.embedding, view.base.head) if matrix}
-        for name in [one for one in view.loaded.nonfinite if one not in known][:SHOWN]:
-            yield _broken_values(name, 1, None)
+        if broken := [one for one in view.loaded.nonfinite if one not in known]:
+            yield fatal(
+                f"{len(broken)} tensor(s) hold NaN or infinity: {', '.join(broken[:SHOWN])}",
+                {"tensors": broken[:50], "count": len(broken)},
+                NAN_SPREADS,
+                EARLIER_CHECKPOINT,
+            )
         if view.loaded.all_zero:
             yield warning(
                 f"{len(view.loaded.all_zero)} matrices are zero throughout: {', '.join(view.loaded.all_zero[:SHOWN])}",
@@ -68,20 +79,28 @@ def base_finite_weights(view: BaseView) -> Iterator[Outcome]:
 def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
     """Look for NaN and infinity in the adapter, and for factors that were never trained."""
     values = view.adapter.values
-    for name in [name for name, one in values.items() if one.num_nonfinite][:SHOWN]:
-        yield _broken_values(name, values[name].num_nonfinite, values[name].num_values)
-    outputs = [name for name in values if ".lora_B" in name or ".lora_embedding_B" in name]
-    idle = [name for name in outputs if values[name].is_all_zero]
-    if outputs and len(idle) == len(outputs):
+    if broken := [name for name, one in values.items() if one.num_nonfinite]:
+        first = values[broken[0]]
         yield fatal(
-            f"all {len(idle)} lora_B factors are zero",
-            {"tensors": idle[:SHOWN], "count": len(idle)},
+            f"{len(broken)} tensor(s) hold NaN or infinity, first {broken[0]} "
+            f"({first.num_nonfinite} of {first.num_values} values)",
+            {"tensors": broken[:50], "count": len(broken)},
+            NAN_SPREADS,
+            EARLIER_CHECKPOINT,
+        )
+    factors = [name for name in values if LORA_OUTPUT.search(name)]
+    idle = [name for name in factors if values[name].is_all_zero]
+    if factors and len(idle) == len(factors):
+        yield fatal(
+            f"all {len(idle)} LoRA factors that training moves away from zero are zero, such as {idle[0]}",
+            {"tensors": idle[:50], "count": len(idle)},
             "The LoRA part of the adapter changes nothing: it was saved before training or never trained.",
             "Save a later checkpoint, or retrain with a learning rate that moves the weights.",
         )
     elif idle:
-        yield note(f"{len(idle)} of {len(outputs)} lora_B factors are zero", {"tensors": idle[:SHOWN]})
-    if view.loaded and not view.loaded.is_output_finite and not view.loaded.error:
+        yield note(f"{len(idle)} of {len(factors)} lora_B factors are zero", {"tensors": idle[:SHOWN]})
+    is_broken = view.loaded and not (view.loaded.is_output_finite and math.isfinite(view.loaded.effect))
+    if view.loaded and is_broken and not view.loaded.error:
         yield fatal(
             "the probe's logits with the adapter hold NaN or infinity",
             {},
@@ -90,7 +109,7 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
         )
 
 
-def _broken_values(name: str, num_nonfinite: int, num_values: int | None) -> Outcome:
+def _broken_values(name: str, num_nonfinite: int, num_values: int) -> Outcome:
     if num_nonfinite == 0:
         return fatal(
             f"{name} is zero throughout",
@@ -98,10 +117,9 @@ def _broken_values(name: str, num_nonfinite: int, num_values: int | None) -> Out
             "The model reads nothing, or every token is equally likely.",
             "Save the model again; sharded training must gather the weights before saving.",
         )
-    count = f"{num_nonfinite} of {num_values} values" if num_values else "at least one value"
     return fatal(
-        f"{name} holds NaN or infinity ({count})",
+        f"{name} holds NaN or infinity ({num_nonfinite} of {num_values} values)",
         {"tensor": name, "nonfinite": num_nonfinite, "values": num_values},
-        "NaN spreads through the whole answer.",
-        "Use an earlier checkpoint; train in bfloat16 rather than float16.",
+        NAN_SPREADS,
+        EARLIER_CHECKPOINT,
     )

@@ -1,0 +1,184 @@
+"""What follows from findings: policies, waivers, and rules that cannot run."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.audit.catalogue import CHECKS
+from service.audit.check import AdapterView, BaseView, Check, Outcome
+from service.audit.judging import audit, unmatched_waivers
+from service.audit.rendering import report_json, report_text
+from service.domain.facts import CheckpointFacts, FileProblem
+from service.domain.judgement import BASE, Policy, Severity, Verdict, Waiver
+from tests.broken import new_tokens_only_read, stop_set_incomplete
+from tests.builders import copy_demo
+
+BROKEN_STOP = Waiver("special_ids", BASE, "stop strings are set by the client")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFacts:
+    return copy_demo(tmp_path_factory.mktemp("sound")).facts()
+
+
+@pytest.fixture(scope="module")
+def broken_base(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFacts:
+    folders = copy_demo(tmp_path_factory.mktemp("broken"))
+    stop_set_incomplete.make(folders)
+    return folders.facts()
+
+
+@pytest.fixture(scope="module")
+def warned(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFacts:
+    folders = copy_demo(tmp_path_factory.mktemp("warned"), "tokens")
+    new_tokens_only_read.make(folders)
+    return folders.facts()
+
+
+def test_the_checks_are_these_and_in_this_order() -> None:
+    assert [check.check_id for check in CHECKS] == [
+        "files",
+        "rows_cover_ids",
+        "config_rows",
+        "tied_embeddings",
+        "special_ids",
+        "tokenizer_faithful",
+        "adapter_applied",
+        "extra_tensors",
+        "finite_weights",
+        "trained_rows",
+        "adapter_effect",
+    ]
+    assert all(check.title and (check.of_base or check.of_adapter) for check in CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("policy", "of_warned", "of_broken"),
+    [
+        (Policy.STRICT, Verdict.INCONSISTENT, Verdict.INCONSISTENT),
+        (Policy.DEFAULT, Verdict.CONSISTENT, Verdict.INCONSISTENT),
+        (Policy.PERMISSIVE, Verdict.CONSISTENT, Verdict.CONSISTENT),
+    ],
+)
+def test_a_policy_says_which_severities_refuse(
+    policy: Policy, of_warned: Verdict, of_broken: Verdict, warned: CheckpointFacts, broken_base: CheckpointFacts
+) -> None:
+    assert audit(warned, policy=policy).overall is of_warned
+    assert audit(broken_base, policy=policy).overall is of_broken
+
+
+def test_strict_also_refuses_what_could_not_be_checked(sound: CheckpointFacts) -> None:
+    blind = replace(sound, base=replace(sound.base, tokenizer=None, template=None))
+    assert audit(blind).verdict(BASE) is Verdict.CONSISTENT
+    report = audit(blind, policy=Policy.STRICT)
+    assert report.verdict(BASE) is Verdict.INCONSISTENT
+    assert {one.severity for one in report.subjects[BASE].findings} == {Severity.SKIPPED}
+
+
+def test_an_adapter_of_a_refused_base_is_refused_with_it(broken_base: CheckpointFacts) -> None:
+    report = audit(broken_base)
+    assert report.subjects["adapter:json"].verdict is Verdict.CONSISTENT
+    assert report.verdict("adapter:json") is Verdict.INCONSISTENT
+
+
+def test_a_refused_adapter_leaves_the_base_alone(warned: CheckpointFacts) -> None:
+    report = audit(warned, policy=Policy.STRICT)
+    assert report.verdict("adapter:tokens") is Verdict.INCONSISTENT
+    assert report.verdict(BASE) is Verdict.CONSISTENT
+
+
+def test_a_waived_finding_is_shown_and_does_not_refuse(broken_base: CheckpointFacts) -> None:
+    report = audit(broken_base, waivers=[BROKEN_STOP])
+    assert report.overall is Verdict.CONSISTENT
+    (finding,) = report.subjects[BASE].findings
+    assert (finding.severity, finding.waiver) == (Severity.FATAL, BROKEN_STOP)
+    assert unmatched_waivers(report, [BROKEN_STOP]) == []
+    assert report_json(report)["subjects"][BASE]["findings"][0]["waived"] == BROKEN_STOP.reason
+    assert f"waived: {BROKEN_STOP.reason}" in report_text(report)
+
+
+@pytest.mark.parametrize(
+    "waiver", [Waiver("special_ids", "adapter:json", "x"), Waiver("trained_rows", BASE, "x"), Waiver("typo", BASE, "x")]
+)
+def test_a_waiver_for_something_else_helps_nothing_and_is_reported(
+    waiver: Waiver, broken_base: CheckpointFacts
+) -> None:
+    report = audit(broken_base, waivers=[waiver])
+    assert report.overall is Verdict.INCONSISTENT
+    assert unmatched_waivers(report, [waiver]) == [waiver]
+
+
+def test_a_rule_that_raises_is_skipped_and_takes_nobody_down(sound: CheckpointFacts) -> None:
+    def raises(view: BaseView | AdapterView) -> Iterator[Outcome]:
+        yield Outcome(Severity.NOTE, "before", {}, "", "")
+        raise KeyError("lm_head")
+
+    check = Check("fragile", "Raises", of_base=raises, of_adapter=raises)
+    for view in (BaseView(sound.base, None), AdapterView(sound.base, sound.adapters["json"], None)):
+        (finding,) = check.run(view)
+        assert (finding.severity, finding.subject) == (Severity.SKIPPED, view.subject)
+        assert "fragile could not run: KeyError: 'lm_head'" in finding.message
+
+
+def test_a_check_without_a_rule_for_a_subject_is_not_listed_for_it(sound: CheckpointFacts) -> None:
+    report = audit(sound)
+    assert "adapter_applied" not in report.subjects[BASE].checks
+    assert "tied_embeddings" not in report.subjects["adapter:json"].checks
+
+
+def test_an_adapter_that_was_not_found_is_refused_by_name(sound: CheckpointFacts) -> None:
+    from service.checkpoint.adapter import missing_adapter
+
+    facts = replace(sound, adapters={"gone": missing_adapter("gone", "no such folder")})
+    report = audit(facts)
+    assert report.verdict("adapter:gone") is Verdict.INCONSISTENT
+    assert "no such folder" in report.subjects["adapter:gone"].findings[0].message
+
+
+def test_tokens_in_use_without_trained_rows_are_listed_for_the_live_count(warned: CheckpointFacts) -> None:
+    undertrained = audit(warned).subjects["adapter:tokens"].undertrained
+    assert undertrained == {one: text for text, one in warned.adapters["tokens"].new_tokens.items()}
+    assert audit(warned).subjects[BASE].undertrained == {}
+
+
+def test_the_json_report_is_plain_json_with_every_finding(warned: CheckpointFacts) -> None:
+    report = audit(warned)
+    document = json.loads(json.dumps(report_json(report), allow_nan=False))
+    assert document["verdict"] == "consistent"
+    assert document["is_complete"] is False
+    adapter = document["subjects"]["adapter:tokens"]
+    assert adapter["fingerprint"] == warned.adapters["tokens"].fingerprint
+    (finding,) = [one for one in adapter["findings"] if one["check"] == "trained_rows"]
+    assert finding["severity"] == "warning"
+    assert finding["evidence"]["tokens"][0]["token"] == "<fig>"
+    assert finding["consequence"]
+    assert finding["repair"]
+
+
+def test_the_text_report_names_the_worst_first_and_keeps_to_the_width(broken_base: CheckpointFacts) -> None:
+    text = report_text(audit(broken_base), width=60)
+    first, second, *_ = text.splitlines()
+    assert first.startswith("base: INCONSISTENT")
+    assert "✗ fatal special_ids" in second
+    assert text.splitlines()[-1].startswith("NOT consistent under the default policy")
+    assert all(len(line) <= 60 for line in text.splitlines() if line.startswith("  "))
+
+
+def test_no_path_is_in_the_report(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    folders.base_weights.unlink()
+    (folders.adapter / "adapter_config.json").write_text("{")
+    (folders.base / "tokenizer.json").write_text("{}")
+    report = audit(folders.facts())
+    assert str(tmp_path) not in report_text(report)
+    assert str(tmp_path) not in json.dumps(report_json(report))
+
+
+def test_control_characters_in_names_do_not_reach_a_terminal(sound: CheckpointFacts) -> None:
+    adapter = replace(sound.adapters["json"], problems=(FileProblem("x\x1b[2J\x07", "is\nbroken"),))
+    text = report_text(audit(replace(sound, adapters={"json": adapter})))
+    assert "\x1b" not in text
+    assert "\\x1b[2J\\x07 is\\nbroken" in text

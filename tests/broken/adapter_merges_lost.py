@@ -1,0 +1,12 @@
+"""The merges were cut off when the tokenizer was converted."""
+
+from tests.broken.expectation import Expected
+from tests.builders import Folders, copy_tokenizer, edited_json
+
+EXPECTED = Expected("tokenizer_faithful", "strings", "adapter")
+
+
+def make(folders: Folders) -> None:
+    copy_tokenizer(folders)
+    with edited_json(folders.adapter / "tokenizer.json") as document:
+        document["model"]["merges"] = document["model"]["merges"][:100]

@@ -1,0 +1,11 @@
+"""No module of the base has the names in target_modules."""
+
+from tests.broken.expectation import Expected
+from tests.builders import Folders, edited_json
+
+EXPECTED = Expected("adapter_applied", "cannot be loaded", "adapter", stage="loaded")
+
+
+def make(folders: Folders) -> None:
+    with edited_json(folders.adapter / "adapter_config.json") as config:
+        config["target_modules"] = ["wqkv"]

@@ -1,0 +1,11 @@
+"""lora_alpha is zero: every factor is loaded, and multiplied by nothing."""
+
+from tests.broken.expectation import Expected
+from tests.builders import Folders, edited_json
+
+EXPECTED = Expected("adapter_effect", "logits", "adapter", stage="loaded")
+
+
+def make(folders: Folders) -> None:
+    with edited_json(folders.adapter / "adapter_config.json") as config:
+        config["lora_alpha"] = 0

@@ -1,0 +1,10 @@
+"""A template that fails on a plain question."""
+
+from tests.broken.expectation import Expected
+from tests.builders import Folders
+
+EXPECTED = Expected("special_ids", "nowhere")
+
+
+def make(folders: Folders) -> None:
+    (folders.base / "chat_template.jinja").write_text("{{ raise_exception('nowhere to go') }}")

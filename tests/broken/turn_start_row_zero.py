@@ -1,0 +1,12 @@
+"""The row of a token in every prompt is zero."""
+
+from tests.broken.expectation import Expected
+from tests.builders import EMBEDDING, Folders, edited_tensors, token_id
+
+EXPECTED = Expected("trained_rows", "<|im_start|>")
+
+
+def make(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        row = token_id(folders.base, "<|im_start|>")
+        tensors[EMBEDDING][row] = 0

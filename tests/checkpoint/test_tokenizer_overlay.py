@@ -1,0 +1,40 @@
+"""An adapter is judged with the tokenizer files that it will be served with."""
+
+from pathlib import Path
+
+from service.checkpoint.tokenizer import TOKENIZER_FILES, overlay
+from service.engine import loading
+from tests.builders import add_token, copy_demo, copy_tokenizer, token_id
+
+
+def test_the_audit_lays_the_same_files_over_the_base_as_the_engine() -> None:
+    assert TOKENIZER_FILES == loading.TOKENIZER_FILES
+
+
+def test_an_adapter_without_tokenizer_files_has_no_tokenizer_of_its_own(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    with overlay(folders.base, folders.adapter) as folder:
+        assert folder is None
+    facts = folders.facts().adapters["json"]
+    assert (facts.tokenizer, facts.template, facts.new_tokens) == (None, None, {})
+
+
+def test_own_files_win_and_the_base_s_fill_the_gaps(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    template = (folders.base / "chat_template.jinja").read_text()
+    (folders.adapter / "chat_template.jinja").write_text(template.replace("<think>", "<image>"))
+    facts = folders.facts()
+    own, base = facts.adapters["json"], facts.base
+    assert own.tokenizer is not None
+    assert base.tokenizer is not None
+    assert own.template is not None
+    assert own.tokenizer.vocabulary == base.tokenizer.vocabulary
+    assert "<think>" not in own.template.control_tokens
+
+
+def test_a_new_token_is_one_that_the_base_s_vocabulary_lacks(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    copy_tokenizer(folders)
+    new = add_token(folders.adapter, "<stamp>")
+    assert folders.facts().adapters["json"].new_tokens == {"<stamp>": new}
+    assert new == token_id(folders.adapter, "<stamp>")
