@@ -4,16 +4,16 @@ Does not know how a model is loaded or judged; `service.lifecycle` says what is 
 `service.api.ports.Service`.
 """
 
-import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from service.audit.rendering import finding_json
 from service.domain.generation import Event, Generation, Job
 from service.domain.judgement import BASE, Report, Severity, Verdict, adapter_subject
 from service.domain.phase import Phase
-from service.errors import AdapterRefused, AdapterUnknown, NotReady, Refused
+from service.errors import AdapterRefused, AdapterUnknown, NotReady, Overloaded, Refused
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 
@@ -21,25 +21,28 @@ if TYPE_CHECKING:
     from service.engine.engine import Engine, Prepared
 
 RETRY_SECONDS = 5
+OVERLOAD_RETRY_SECONDS = 1
 HOPELESS = frozenset({Phase.REJECTED, Phase.BROKEN})
 
 
 class Admission:
-    """Admits jobs to a lifecycle's engine.
+    """Admits jobs to a lifecycle's engine. Only `prepare` may be called off the event loop.
 
     Args:
         lifecycle: Says the phase, the report and the engine.
         metrics: Where numbers go.
         adapter_ids: Configured adapters.
+        max_waiting: Jobs that may wait, those that are being prepared included.
     """
 
-    def __init__(self, lifecycle: Lifecycle, metrics: Metrics, adapter_ids: tuple[str, ...]) -> None:
+    def __init__(self, lifecycle: Lifecycle, metrics: Metrics, adapter_ids: tuple[str, ...], max_waiting: int) -> None:
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._adapter_ids = adapter_ids
+        self._max_waiting = max_waiting
+        self._num_preparing = 0
         self._inflight: set[Prepared] = set()
         self._exposure: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-        self._lock = threading.Lock()
 
     @property
     def phase(self) -> Phase:
@@ -68,15 +71,16 @@ class Admission:
 
     @property
     def num_inflight(self) -> int:
-        """Jobs admitted and not ended."""
+        """Jobs whose answer is on its way."""
         return len(self._inflight)
 
     def admit(self) -> None:
-        """Refuse jobs in every phase but READY.
+        """Refuse jobs in every phase but READY, and while there is no room for them.
 
         Raises:
             NotReady: Starting or draining.
             Refused: The base was refused, or the process is broken; with the findings.
+            Overloaded: As much waits as may.
         """
         phase, reason = self.phase, self.reason
         detail = f"the service is {phase.value}" + (f": {reason}" if reason else "")
@@ -84,6 +88,7 @@ class Admission:
             raise Refused(detail, extra=self._fatal_findings(BASE))
         if phase is not Phase.READY:
             raise NotReady(detail, retry_after_seconds=RETRY_SECONDS)
+        self._check_room()
 
     def admit_adapter(self, adapter_id: str | None) -> None:
         """Refuse adapters that are not served.
@@ -108,17 +113,35 @@ class Admission:
         """Encode a job, on the calling thread."""
         return self._engine().prepare(job, sink, arrived_at)
 
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place in the queue while a job is prepared, so that no picture is decoded to be refused.
+
+        Raises:
+            Overloaded: As much waits as may.
+        """
+        self._check_room()
+        self._num_preparing += 1
+        try:
+            yield
+        finally:
+            self._num_preparing -= 1
+
     def submit(self, ticket: "Prepared") -> None:
-        """Queue a prepared job."""
-        with self._lock:
-            self.admit()
-            self._engine().submit(ticket)
-            self._inflight.add(ticket)
+        """Queue a prepared job.
+
+        Raises:
+            NotReady: The service began to shut down meanwhile.
+            ServiceError: The engine does not take it.
+        """
+        if self.phase is not Phase.READY:
+            raise NotReady(f"the service is {self.phase.value}", retry_after_seconds=RETRY_SECONDS)
+        self._engine().submit(ticket)
+        self._inflight.add(ticket)
 
     def cancel(self, ticket: "Prepared") -> None:
         """End a job early; harmless after its end."""
-        with self._lock:
-            self._inflight.discard(ticket)
+        self._inflight.discard(ticket)
         self._engine().cancel(ticket)
 
     def cancel_all(self) -> None:
@@ -157,6 +180,16 @@ class Admission:
         """Return what is loaded."""
         engine = self._lifecycle.engine
         return engine.describe() if engine else {}
+
+    def _check_room(self) -> None:
+        """Refuse early what the engine's own queue would refuse."""
+        engine = self._engine()
+        num_waiting = engine.num_waiting + self._num_preparing
+        if (num_waiting or engine.num_running) and num_waiting >= self._max_waiting:
+            raise Overloaded(
+                f"{num_waiting} requests wait already; the limit is {self._max_waiting} (MINICPM_MAX_WAITING)",
+                retry_after_seconds=OVERLOAD_RETRY_SECONDS,
+            )
 
     def _engine(self) -> "Engine":
         engine = self._lifecycle.engine

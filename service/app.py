@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry
 from service.admission import Admission
 from service.api import problems
 from service.api.auth import KeyCheck
+from service.api.document import publish_schemas
 from service.api.generate import generate_router
 from service.api.health import health_router
 from service.api.jobs import RequestLimits
-from service.api.middleware import BodyLimit, Recording, RequestId
-from service.api.schemas import GenerateRequest
+from service.api.middleware import BodyLimit, Defects, Recording, RequestId
 from service.domain.phase import Phase
 from service.lifecycle import Lifecycle, StartPlan
 from service.media.limits import PictureLimits
@@ -40,7 +40,7 @@ def create_app(settings: Settings, on_rejected: Callable[[], None] = lambda: Non
     """
     metrics = Metrics(CollectorRegistry(), settings.adapters)
     lifecycle = Lifecycle(start_plan(settings), metrics, on_rejected)
-    admission = Admission(lifecycle, metrics, tuple(settings.adapters))
+    admission = Admission(lifecycle, metrics, tuple(settings.adapters), settings.max_waiting)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -54,6 +54,7 @@ def create_app(settings: Settings, on_rejected: Callable[[], None] = lambda: Non
         version=version("minicpm-service"),
         summary="Serves LoRA-tuned MiniCPM models and refuses the ones whose tokenizer and embeddings do not agree.",
         lifespan=lifespan,
+        redirect_slashes=False,  # a redirect would repeat the Host header of whoever asks
     )
     app.state.lifecycle = lifecycle
     app.state.admission = admission
@@ -62,11 +63,12 @@ def create_app(settings: Settings, on_rejected: Callable[[], None] = lambda: Non
     app.include_router(health_router(admission))
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Defects)
     app.add_middleware(
         Recording, observe=metrics.observe_request, is_draining=lambda: lifecycle.phase is Phase.DRAINING
     )
     app.add_middleware(RequestId)
-    _publish_request_schema(app)
+    publish_schemas(app)
     return app
 
 
@@ -95,18 +97,3 @@ def _limits(settings: Settings) -> RequestLimits:
         max_new_tokens=settings.max_new_tokens,
         timeout_seconds=settings.timeout_seconds,
     )
-
-
-def _publish_request_schema(app: FastAPI) -> None:
-    """Put GenerateRequest into the OpenAPI document: the route reads its body itself, so FastAPI does not see it."""
-    original = app.openapi
-
-    def openapi() -> dict[str, object]:
-        document = original()
-        schemas = document["components"]["schemas"]
-        request = GenerateRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas.update(request.pop("$defs", {}))
-        schemas["GenerateRequest"] = request
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(_: argparse.Namespace, flags: list[str]) -> int:
     import logging
     import os
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes over; as PID 1 there is no default
 
     from pydantic import ValidationError
 

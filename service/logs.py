@@ -8,6 +8,7 @@ import sys
 from contextvars import ContextVar
 from typing import Any
 
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -34,6 +35,7 @@ def configure(level: str) -> None:
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger", "message": "event"},
             datefmt="%Y-%m-%dT%H:%M:%S%z",
             json_ensure_ascii=False,
+            reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's line once more, with colours
         )
     )
     logging.root.handlers[:] = [handler]

@@ -4,7 +4,10 @@ Knows no route.
 """
 
 import asyncio
+import logging
+import os
 import socket
+import sys
 import time
 from types import FrameType
 
@@ -15,8 +18,10 @@ from service.admission import Admission
 from service.lifecycle import Lifecycle
 
 POLL_SECONDS = 0.05
-STREAM_END_SECONDS = 2.0
+STREAM_END_SECONDS = 2
 """For the last event of answers that were cut off."""
+KEEP_ALIVE_SECONDS = 75
+"""Longer than proxies keep an idle connection, so that none sends a request into one that is being closed."""
 
 
 class Server(uvicorn.Server):
@@ -60,7 +65,7 @@ class Server(uvicorn.Server):
     async def _drain(self) -> None:
         self._lifecycle.drain()
         ends_at = time.monotonic() + self._drain_seconds
-        while self._admission.num_inflight and time.monotonic() < ends_at:  # noqa: ASYNC110 - a thread counts
+        while self._admission.num_inflight and time.monotonic() < ends_at:  # noqa: ASYNC110 - short, and once
             await asyncio.sleep(POLL_SECONDS)
         self._admission.cancel_all()
         self.should_exit = True
@@ -75,9 +80,17 @@ def serve(app: FastAPI, host: str, port: int, drain_seconds: float) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(STREAM_END_SECONDS)),
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=STREAM_END_SECONDS,
     )
     server = Server(config, app.state.lifecycle, app.state.admission, drain_seconds)
     app.state.end = server.end
     server.run()
-    return 0 if server.started else 1
+    status = 0 if server.started else 1
+    if server.force_exit:
+        # The engine's thread may be in the middle of a step, which an orderly end of the interpreter could crash.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(status)
+    return status

@@ -9,14 +9,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from service.domain.judgement import Policy, Waiver
+from service.domain.judgement import BASE, MERGED, Policy, Waiver
 
 PREFIX = "MINICPM_"
 
-AdapterId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+RESERVED_IDS = frozenset({BASE, MERGED})
+
+
+def _not_reserved(name: str) -> str:
+    if name in RESERVED_IDS:
+        raise ValueError(f"{name!r} is what the service itself calls something; choose another name")
+    return name
+
+
+AdapterId = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), AfterValidator(_not_reserved)
+]
 """What an adapter may be called: safe in URLs, labels and file names."""
 
 

@@ -54,7 +54,9 @@ def test_adapters_and_waivers_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.audit_policy is Policy.STRICT
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc", "%2e%2e", "a\\u0000b", "x" * 65, "", "ａ", "a b", ".hidden", "-x"])
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc", "%2e%2e", "a\\u0000b", "x" * 65, "", "ａ", "a b", ".hidden", "-x", "base", "merged"]
+)
 def test_an_adapter_is_called_something_that_is_safe_everywhere(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("MINICPM_ADAPTERS", f'{{"{name}": "/models/x"}}')
     with pytest.raises(ValidationError, match="adapters"):

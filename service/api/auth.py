@@ -29,5 +29,5 @@ class KeyCheck:
         if self._key is None:
             return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), self._key):
+        if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode("latin-1"), self._key):
             raise Unauthorized("send the API key as 'Authorization: Bearer KEY'")

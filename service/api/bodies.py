@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from fastapi import Request
 from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
@@ -15,16 +16,23 @@ from service.api.schemas import GenerateRequest
 from service.errors import InvalidField, MalformedBody, UnsupportedMedia
 
 JSON_PART, FILE_PART = "request", "image"
+PART_TYPE = "a part is an object whose type is 'text' or 'image'"
+MESSAGES = {"union_tag_invalid": PART_TYPE, "union_tag_not_found": PART_TYPE}
+"""Instead of pydantic's, which repeat what the client wrote."""
+MAX_KEYS = 64
+"""Of one JSON object: more than any of ours has, and few enough to name what is unknown."""
+MAX_COMMAS = 1_000_000
+"""Bounds how many values a body has, and so how long the parser holds the interpreter's lock; base64 has no comma."""
 MAX_PROBLEMS = 10
 MAX_ECHO_CHARACTERS = 100
+"""Of a client's own words in one error; they stand in it twice."""
 
 
-async def read_request(request: Request, max_pictures: int, max_bytes: int) -> tuple[GenerateRequest, list[bytes]]:
+async def read_request(request: Request, max_bytes: int) -> tuple[GenerateRequest, list[bytes]]:
     """Read and validate a body.
 
     Args:
         request: The request.
-        max_pictures: Most file parts.
         max_bytes: Most bytes of the JSON part.
 
     Returns:
@@ -40,9 +48,9 @@ async def read_request(request: Request, max_pictures: int, max_bytes: int) -> t
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("compressed bodies are not taken; send the body as it is")
     if content_type == "application/json":
-        return validate(parse_json(await request.body())), []
+        return await run_in_threadpool(_read_json, await request.body()), []
     if content_type == "multipart/form-data":
-        return await _read_multipart(request, max_pictures, max_bytes)
+        return await _read_multipart(request, max_bytes)
     raise UnsupportedMedia(
         f"content type {content_type[:80]!r} is not taken; send application/json, or multipart/form-data with a "
         f"{JSON_PART!r} part of JSON and {FILE_PART!r} file parts"
@@ -50,17 +58,20 @@ async def read_request(request: Request, max_pictures: int, max_bytes: int) -> t
 
 
 def parse_json(body: bytes | str) -> dict[str, Any]:
-    """Parse a JSON object; repeated keys, NaN and Infinity are refused.
+    """Parse a JSON object; repeated keys, hundreds of keys, NaN and Infinity are refused.
 
     Raises:
         MalformedBody: It is not such an object.
     """
+    num_commas = body.count(",") if isinstance(body, str) else body.count(b",")
+    if num_commas > MAX_COMMAS:
+        raise MalformedBody("the body has millions of values")
     try:
         parsed = json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise MalformedBody("the JSON is nested too deeply") from error
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and integers of thousands of digits
-        raise MalformedBody(f"the body is not JSON: {str(error)[:MAX_ECHO_CHARACTERS]}") from error
+        raise MalformedBody(f"the body is not JSON: {str(error)[: 2 * MAX_ECHO_CHARACTERS]}") from error
     if not isinstance(parsed, dict):
         raise MalformedBody(f"the body is a JSON {type(parsed).__name__}, an object is needed")
     return parsed
@@ -75,36 +86,49 @@ def validate(body: dict[str, Any]) -> GenerateRequest:
     try:
         return GenerateRequest.model_validate(body)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        raise InvalidField.of([(_field(one["loc"]), one["msg"]) for one in problems[:MAX_PROBLEMS]]) from None
+        problems = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_PROBLEMS]
+        num_unknown = sum(one["type"] == "extra_forbidden" for one in problems)
+        share = MAX_ECHO_CHARACTERS // max(num_unknown, 1)
+        raise InvalidField.of(
+            [(_field(one["loc"], share), MESSAGES.get(one["type"]) or one["msg"]) for one in problems]
+        ) from None
 
 
-async def _read_multipart(request: Request, max_pictures: int, max_bytes: int) -> tuple[GenerateRequest, list[bytes]]:
+def _read_json(body: bytes | str) -> GenerateRequest:
+    """Parse and validate; on a thread, because a large body takes long."""
+    return validate(parse_json(body))
+
+
+async def _read_multipart(request: Request, max_bytes: int) -> tuple[GenerateRequest, list[bytes]]:
     try:
-        form = await request.form(max_files=max_pictures, max_fields=1, max_part_size=max_bytes)
+        form = await request.form(max_fields=1, max_part_size=max_bytes)
     except HTTPException as error:
         raise MalformedBody(f"the multipart body cannot be read: {error.detail}") from error
-    async with request.form():
-        unknown = sorted({name for name in form if name not in (JSON_PART, FILE_PART)})
+    async with request.form():  # the same form again, to close its files
+        unknown = sorted({name for name in form if name not in (JSON_PART, FILE_PART)})[:MAX_PROBLEMS]
         if unknown:
-            raise InvalidField.of([(name[:MAX_ECHO_CHARACTERS], "unknown part") for name in unknown[:MAX_PROBLEMS]])
+            share = MAX_ECHO_CHARACTERS // len(unknown)
+            raise InvalidField.of([(_cut(name, share), "unknown part") for name in unknown])
         text = form.get(JSON_PART)
-        if isinstance(text, UploadFile):
-            text = (await text.read()).decode("utf-8", "replace")
-        if text is None:
+        content = await text.read() if isinstance(text, UploadFile) else text
+        if content is None:
             raise MalformedBody(f"the multipart body has no {JSON_PART!r} part")
         files = [await part.read() for part in form.getlist(FILE_PART) if isinstance(part, UploadFile)]
         if len(files) != len(form.getlist(FILE_PART)):
             raise MalformedBody(f"every {FILE_PART!r} part must be a file, with a filename")
-        return validate(parse_json(text)), files
+        if len(form.getlist(JSON_PART)) > 1:
+            raise MalformedBody(f"the multipart body has more than one {JSON_PART!r} part")
+        return await run_in_threadpool(_read_json, content), files
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        raise ValueError(f"an object has {len(pairs)} keys")
     unique = dict(pairs)
     if len(unique) != len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {repeated[:MAX_ECHO_CHARACTERS]!r} is repeated")
+        raise ValueError(f"the key {_cut(repeated, MAX_ECHO_CHARACTERS)!a} is repeated")
     return unique
 
 
@@ -112,7 +136,16 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _field(location: tuple[int | str, ...]) -> str:
+def _field(location: tuple[int | str, ...], max_characters: int) -> str:
     """Write a place like `messages.0.content.1.image`, without the names of union members."""
-    shown = [str(one) for one in location if one not in ("str", "text", "image") or one == location[-1]]
-    return ".".join(shown)[:MAX_ECHO_CHARACTERS] or "body"
+    shown = [str(one) for before, one in zip((None, *location), location, strict=False) if not _is_member(before, one)]
+    return ".".join([*shown[:-1], _cut(shown[-1], max_characters)]) if shown else "body"
+
+
+def _is_member(before: int | str | None, one: int | str) -> bool:
+    """Say whether pydantic put the name of a union's member here: of the content, or of a part in its list."""
+    return one in ("plain", "parts") if before == "content" else one in ("text", "image") and isinstance(before, int)
+
+
+def _cut(text: str, max_characters: int) -> str:
+    return text if len(text) <= max_characters else text[: max_characters - 1] + "…"

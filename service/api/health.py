@@ -3,7 +3,8 @@
 Knows no check and no metric name.
 """
 
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -15,31 +16,31 @@ from service.domain.judgement import BASE, Verdict, adapter_subject
 from service.domain.phase import Phase
 from service.errors import AdapterUnknown
 
-STARTING = (Phase.LOADING,)
+Route = TypeVar("Route", bound=Callable[..., Coroutine[Any, Any, Response]])
 
 
 def health_router(service: Service[Any]) -> APIRouter:
     """Build the routes over a service."""
     router = APIRouter()
 
-    @router.get("/health/live")
-    @router.get("/livez", include_in_schema=False)
+    @_get(router, "/health/live")
+    @_get(router, "/livez", is_alias=True)
     async def live() -> Response:
         """The process answers and the engine, once it runs, gives signs of life; restart it if not."""
         return _probe(service, is_good=service.is_alive)
 
-    @router.get("/health/ready")
-    @router.get("/readyz", include_in_schema=False)
+    @_get(router, "/health/ready")
+    @_get(router, "/readyz", is_alias=True)
     async def ready() -> Response:
         """Jobs are admitted; send traffic only if so."""
         return _probe(service, is_good=service.phase is Phase.READY)
 
-    @router.get("/health/startup")
+    @_get(router, "/health/startup")
     async def startup() -> Response:
         """The weights are loaded, or will never be; before that the other probes need not be asked."""
-        return _probe(service, is_good=service.phase not in STARTING)
+        return _probe(service, is_good=service.phase is not Phase.LOADING)
 
-    @router.get("/health")
+    @_get(router, "/health")
     async def health() -> Response:
         """A summary for people: phase, verdicts, what is loaded; 200 only when ready."""
         report = service.report
@@ -47,7 +48,7 @@ def health_router(service: Service[Any]) -> APIRouter:
         body = {"loaded": dict(service.describe()), "verdicts": verdicts}
         return _probe(service, is_good=service.phase is Phase.READY, **body)
 
-    @router.get("/health/tokenizer")
+    @_get(router, "/health/tokenizer")
     async def tokenizer(adapter: str | None = None) -> Response:
         """The audit of the base and every adapter; 200 when consistent, 503 when not or not yet known."""
         report = service.report
@@ -66,13 +67,25 @@ def health_router(service: Service[Any]) -> APIRouter:
         one["exposure"] = service.exposure(subject)
         return JSONResponse(one, 200 if report.verdict(subject) is Verdict.CONSISTENT else 503)
 
-    @router.get("/metrics")
+    @_get(router, "/metrics")
     async def metrics() -> Response:
         """Prometheus text."""
         content, media_type = service.scrape()
         return Response(content, headers={"content-type": media_type})
 
     return router
+
+
+def _get(router: APIRouter, path: str, *, is_alias: bool = False) -> Callable[[Route], Route]:
+    """Register a route for GET and HEAD, and document it once."""
+
+    def register(route: Route) -> Route:
+        router.add_api_route(path, route, methods=["GET", "HEAD"], include_in_schema=False)
+        if not is_alias:
+            router.add_api_route(path, route, methods=["GET"])  # never reached; the document shows it
+        return route
+
+    return register
 
 
 def _probe(service: Service[Any], *, is_good: bool, **more: Any) -> Response:

@@ -42,14 +42,8 @@ def build_job(
         InvalidPicture: A picture cannot be used.
     """
     if wanted.max_new_tokens is not None and wanted.max_new_tokens > limits.max_new_tokens:
-        raise InvalidField.of(
-            [
-                (
-                    "max_new_tokens",
-                    f"{wanted.max_new_tokens} is more than {limits.max_new_tokens} (MINICPM_MAX_NEW_TOKENS)",
-                )
-            ]
-        )
+        detail = f"{wanted.max_new_tokens} is more than {limits.max_new_tokens} (MINICPM_MAX_NEW_TOKENS)"
+        raise InvalidField.of([("max_new_tokens", detail)])
     gallery = _Gallery(files, limits)
     messages = _messages(wanted, gallery)
     gallery.check_all_used()

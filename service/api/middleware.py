@@ -12,10 +12,11 @@ from collections.abc import Callable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.problems import as_service_error, render
 from service.errors import BodyTooLarge
 from service.logs import log, request_id
 
-CLIENT_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 QUIET = ("/health", "/livez", "/readyz", "/metrics")
 """Paths that are asked every few seconds and are logged only when they fail."""
 
@@ -34,7 +35,7 @@ class RequestId:
             await self.app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        one = given if CLIENT_ID.match(given) else uuid.uuid4().hex
+        one = given if CLIENT_ID.fullmatch(given) else uuid.uuid4().hex
         token = request_id.set(one)
 
         async def send_with_id(message: Message) -> None:
@@ -49,7 +50,7 @@ class RequestId:
 
 
 class Recording:
-    """Logs and counts every request once, when its last byte is sent.
+    """Logs and counts every request once, when its last byte is about to be sent or never will be.
 
     Routes leave `adapter`, and `outcome` if the status does not tell it, in the request's state.
     """
@@ -65,7 +66,14 @@ class Recording:
             return
         started = time.monotonic()
         status = 500
+        is_noted = False
         state = scope.setdefault("state", {})
+
+        def note() -> None:
+            nonlocal is_noted
+            if not is_noted:
+                is_noted = True
+                self._note(scope, status, state, time.monotonic() - started)
 
         async def send_and_note(message: Message) -> None:
             nonlocal status
@@ -73,12 +81,14 @@ class Recording:
                 status = message["status"]
                 if self._is_draining():
                     MutableHeaders(scope=message)["connection"] = "close"
+            elif not message.get("more_body", False):
+                note()  # before the client can know, so that it finds itself counted
             await send(message)
 
         try:
             await self.app(scope, receive, send_and_note)
         finally:
-            self._note(scope, status, state, time.monotonic() - started)
+            note()
 
     def _note(self, scope: Scope, status: int, state: dict[str, str | None], seconds: float) -> None:
         outcome = state.get("outcome") or outcome_of(status)
@@ -88,7 +98,7 @@ class Recording:
         log(
             level,
             "request",
-            method=scope["method"],
+            method=scope["method"][:20],
             path=scope["path"][:200],
             status=status,
             outcome=outcome,
@@ -96,6 +106,34 @@ class Recording:
             duration_seconds=round(seconds, 4),
             **{key: value for key, value in state.items() if key.endswith("_tokens")},
         )
+
+
+class Defects:
+    """Turns an exception that nobody expected into a 500, inside of what gives ids, logs and counts.
+
+    Starlette's own handler stands outside of every other middleware, so its response would have no request id.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        is_started = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_note)
+        except Exception as error:
+            if is_started:
+                raise  # the server cuts the connection, which is all that can be said now
+            await render(as_service_error(error))(scope, receive, send)
 
 
 class BodyLimit:
@@ -128,8 +166,7 @@ class BodyLimit:
     def _refusal(self, size: str) -> BodyTooLarge:
         return BodyTooLarge(
             f"the body has {size[:20]} bytes, the limit is {self._max_bytes} (MINICPM_MAX_BODY_BYTES); "
-            "send fewer or smaller pictures",
-            extra={"headers": {"Connection": "close"}},
+            "send fewer or smaller pictures"
         )
 
 

@@ -1,9 +1,10 @@
 """What the API needs of the house behind it.
 
-`service.lifecycle.Lifecycle` provides it; tests may provide another.
+`service.admission.Admission` provides it. All but `prepare` is called on the event loop.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from service.domain.generation import Event, Generation, Job
@@ -38,10 +39,13 @@ class Service(Protocol[Ticket]):
         """Configured adapters, refused ones included."""
 
     def admit(self) -> None:
-        """Raise NotReady unless jobs are admitted now."""
+        """Raise NotReady, Refused or Overloaded unless jobs are admitted now."""
 
     def admit_adapter(self, adapter_id: str | None) -> None:
         """Raise AdapterUnknown or AdapterRefused unless that adapter is served."""
+
+    def place(self) -> AbstractContextManager[None]:
+        """Hold a place in the queue while a job is prepared; raise Overloaded if there is none."""
 
     def prepare(self, job: Job, sink: Callable[[Event], None], arrived_at: float) -> Ticket:
         """Encode a job, on the calling thread."""

@@ -3,7 +3,7 @@
 Knows no route. Unknown exceptions become a 500 that says nothing but the request id.
 """
 
-import logging
+import json
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -25,7 +25,10 @@ from service.errors import (
 from service.logs import LOGGER, request_id
 
 MEDIA_TYPE = "application/problem+json"
-MAX_DETAIL_CHARACTERS = 2000
+MAX_DETAIL_CHARACTERS = 1000
+MAX_ECHO_CHARACTERS = 100
+RETRY_SECONDS = 60
+"""For a refusal that ends only when somebody acts."""
 
 HTTP_ERRORS: dict[int, type[RequestError]] = {
     400: MalformedBody,
@@ -42,7 +45,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
-    app.add_exception_handler(Exception, _on_defect)
+
+
+class _ProblemResponse(JSONResponse):
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        # An echo of the client's words may hold half a surrogate pair; inside a JSON string its \u escape is valid.
+        return json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def problem(error: ServiceError) -> dict[str, Any]:
@@ -53,42 +63,45 @@ def problem(error: ServiceError) -> dict[str, Any]:
         "status": int(error.status),
         "detail": error.detail[:MAX_DETAIL_CHARACTERS],
         "request_id": request_id.get(),
-        **{key: value for key, value in error.extra.items() if key != "headers"},
+        **error.extra,
     }
 
 
 def render(error: ServiceError) -> Response:
     """Return the response that tells a client about an error."""
     headers = {"x-should-retry": "true" if error.is_retryable else "false"}
-    if error.retry_after_seconds is not None:
-        headers["Retry-After"] = str(error.retry_after_seconds)
+    if error.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        headers["Retry-After"] = str(error.retry_after_seconds or RETRY_SECONDS)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    headers.update(error.extra.get("headers", {}))
-    return JSONResponse(problem(error), int(error.status), headers, media_type=MEDIA_TYPE)
+    if isinstance(error, BodyTooLarge):
+        headers["Connection"] = "close"  # what is left of the body is not worth reading
+    return _ProblemResponse(problem(error), int(error.status), headers)
+
+
+def as_service_error(error: Exception) -> ServiceError:
+    """Return one of our errors as it is; log any other and hide it."""
+    if not isinstance(error, ServiceError):
+        LOGGER.error("unhandled exception", exc_info=error)
+        return ServiceError("the service made a mistake; its log has the details under this request id")
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error.__cause__ is not None:
+        LOGGER.error(error.detail, exc_info=error.__cause__)
+    return error
 
 
 async def _on_service_error(request: Request, error: Exception) -> Response:
-    error = cast(ServiceError, error)
-    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error.__cause__ is not None:
-        LOGGER.error(error.detail, exc_info=error.__cause__)
-    return render(error)
+    return render(as_service_error(error))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     error = cast(HTTPException, error)
     kind = HTTP_ERRORS.get(error.status_code, MalformedBody)
-    detail = f"{request.method} {request.url.path[:100]}: {error.detail}"
-    response = render(kind(detail))
+    where = f"{request.method[:MAX_ECHO_CHARACTERS]} {request.scope['path']}"  # request.url trusts the Host header
+    response = render(kind(f"{where[:MAX_ECHO_CHARACTERS]}: {error.detail}"))
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
     return response
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)  # nobody reads it; the access log and the metrics do
-
-
-async def _on_defect(request: Request, error: Exception) -> Response:
-    LOGGER.log(logging.ERROR, "unhandled exception", exc_info=error)
-    return render(ServiceError("the service made a mistake; its log has the details under this request id"))
+    return Response(status_code=499)  # nobody reads it; the log and the metrics do

@@ -5,7 +5,16 @@ Knows the ranges, not what they do. Unknown fields are refused by name.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 MAX_TURNS = 256
 MAX_PARTS = 256
@@ -14,8 +23,10 @@ MAX_STOP_CHARACTERS = 200
 
 
 def _encodable(text: str) -> str:
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("contains half of a surrogate pair, which is no character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("contains half of a surrogate pair, which is no character") from None
     return text
 
 
@@ -40,22 +51,28 @@ class ImagePart(_Strict):
     image: str | None = Field(None, description="data:image/png;base64,... or plain base64")
 
 
+def _form_of(content: object) -> str:
+    return "parts" if isinstance(content, list) else "plain"
+
+
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+Parts = Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
+Content = Annotated[Annotated[Text, Tag("plain")] | Annotated[Parts, Tag("parts")], Discriminator(_form_of)]
 
 
 class Turn(_Strict):
     """One message of the conversation."""
 
     role: Literal["system", "user", "assistant"]
-    content: Text | Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)]
+    content: Content
 
 
 class GenerateRequest(_Strict):
     """A conversation to be answered; `prompt` with `images` is short for one user turn."""
 
-    messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_TURNS)] | None = None
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_TURNS, fail_fast=True)] | None = None
     prompt: Text | None = None
-    images: Annotated[list[str], Field(max_length=MAX_PARTS)] = Field(default_factory=list)
+    images: Annotated[list[str], Field(max_length=MAX_PARTS, fail_fast=True)] = Field(default_factory=list)
     adapter: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
         None, description="Which adapter answers; the base if left out."
     )
@@ -69,7 +86,7 @@ class GenerateRequest(_Strict):
     seed: int | None = Field(None, ge=0, le=2**63 - 1)
     stop: Annotated[
         list[Annotated[Text, StringConstraints(min_length=1, max_length=MAX_STOP_CHARACTERS)]],
-        Field(max_length=MAX_STOPS),
+        Field(max_length=MAX_STOPS, fail_fast=True),
     ] = Field(default_factory=list, description="Strings that end the answer and are not part of it.")
     stream: bool = False
     logprobs: bool = Field(False, description="Return the log-probability of every generated token.")
@@ -141,6 +158,22 @@ class GenerateResponse(BaseModel):
     timings: TimingsBody
     token_health: TokenHealthBody
     logprobs: list[TokenLogprobBody] | None = None
+
+
+class StreamPiece(BaseModel):
+    """An event with the next piece of the text; never splits a character."""
+
+    text: str
+    logprobs: list[TokenLogprobBody] | None = None
+
+
+class StreamSummary(BaseModel):
+    """The event after the last piece."""
+
+    finish_reason: Literal["stop", "length"]
+    usage: UsageBody
+    timings: TimingsBody
+    token_health: TokenHealthBody
 
 
 class Problem(BaseModel):

@@ -6,7 +6,7 @@ Knows neither HTTP nor the audit's rules; who may be served is decided elsewhere
 import queue
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.domain.facts import LoadedFacts
 from service.domain.generation import Event, Failure, Generation, Job, Sampling
@@ -86,7 +86,7 @@ class Engine:
             raise InvalidField("messages: this model reads text only; send no pictures")
         encoded = view.encoder.encode(job.messages, job.pictures)
         sequence = RunningSequence(
-            job,
+            replace(job, pictures=()),  # what waits must not keep pixels in memory
             prompt_ids=encoded.prompt_ids,
             image_tokens=encoded.image_tokens,
             max_new_tokens=self._answer_room(len(encoded.prompt_ids), job.sampling.max_new_tokens),

@@ -56,8 +56,8 @@ class Runner:
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise EngineFailed(
-                f"the device has too little memory for this request ({len(sequence.prompt_ids)} prompt tokens, "
-                f"{len(sequence.job.pictures)} pictures); send smaller or fewer pictures, or a shorter prompt"
+                f"the device has too little memory for a prompt of {len(sequence.prompt_ids)} tokens; "
+                "send smaller or fewer pictures, or a shorter prompt"
             ) from error
         if sequence.is_expired and sequence.finish_reason is None:
             raise DeadlineExceeded("the request's time is over before its answer was complete")

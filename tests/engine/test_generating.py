@@ -2,6 +2,7 @@
 
 import time
 from queue import Queue
+from typing import Any
 
 import pytest
 import torch
@@ -17,14 +18,17 @@ PICTURE = draw(Scene("red", "circle", 1, "top left", 1))
 QUESTION = "What is in the picture?"
 
 
-def test_the_greedy_answer_is_that_of_the_model_s_own_generate(engine: Engine) -> None:
+@pytest.mark.parametrize(
+    "pictures", [(), (PICTURE,), (PICTURE, draw(Scene("blue", "star", 2, "center", 5), (300, 200)))]
+)
+def test_the_greedy_answer_is_that_of_the_model_s_own_generate(engine: Engine, pictures: tuple[Any, ...]) -> None:
     view = engine.loaded.base
-    encoded = view.encoder.encode(ask(QUESTION, PICTURE).messages, [PICTURE])
+    encoded = view.encoder.encode(ask(QUESTION, *pictures).messages, pictures)
     with torch.inference_mode():
         ids = view.model.generate(**encoded.tensors, max_new_tokens=40, do_sample=False)
     expected = ids[0, len(encoded.prompt_ids) :].tolist()
     events: Queue[Event] = Queue()
-    prepared = engine.prepare(ask(QUESTION, PICTURE), events.put, time.monotonic())
+    prepared = engine.prepare(ask(QUESTION, *pictures), events.put, time.monotonic())
     engine.submit(prepared)
     while not isinstance(events.get(timeout=30), Generation):
         pass
