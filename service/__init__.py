@@ -5,6 +5,8 @@ The map, one line a room (`checkpoint` reads, `engine` measures, `audit` judges,
     cli          the verbs: serve, audit, demo
     app          composition root; the only file that knows every room
     settings     one frozen value, read once, validated whole
+    server       uvicorn, with an orderly end
+    admission    who may come in, who is in, and what they leave behind in numbers
     lifecycle    load -> measure -> audit -> warm -> ready; the only writer of the phase
     api          HTTP: routes, schemas, error rendering; knows no torch
     media        bytes from a client -> bounded pictures; knows no route and no model
@@ -12,6 +14,7 @@ The map, one line a room (`checkpoint` reads, `engine` measures, `audit` judges,
     audit        facts -> findings; pure
     engine       the model in memory: loading, measuring, generating
     demo         a tiny trained MiniCPM-V with sound and broken adapters
+    overlay      an adapter's tokenizer files laid over its base's
     metrics      every Prometheus name
     logs         JSON lines; never a prompt or a picture
     errors       the error tree

@@ -5,10 +5,7 @@ Does not know which ids the model expects.
 
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from typing import Any
 from service.checkpoint.documents import Documents
 from service.checkpoint.template import render_template
 from service.domain.facts import AddedToken, FileProblem, GoldenMismatch, TemplateFacts, TokenizerFacts
+from service.overlay import overlay
 
 GOLDEN_TEXTS = (
     "Hello, world!",
@@ -41,19 +39,6 @@ GOLDEN_TEXTS = (
 )
 """Fixed strings on which both readings must agree; the added tokens of the tokenizer are tried besides."""
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-"""Files of an adapter folder that are laid over the base's when it is served."""
-BASE_SUFFIXES = (".json", ".jinja", ".txt", ".model")
 SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json")
 
 
@@ -95,23 +80,6 @@ def read_adapter_tokenizer(base: Path, adapter: Path) -> TokenizerReading:
     except OSError as error:
         name = Path(str(error.filename)).name
         return TokenizerReading(problems=(FileProblem(name, f"cannot be read: {error.strerror}"),))
-
-
-@contextmanager
-def overlay(base: Path, adapter: Path) -> Iterator[Path | None]:
-    """Lay an adapter's tokenizer files over the base's in a temporary folder; None if it has none of its own."""
-    own = [name for name in TOKENIZER_FILES if (adapter / name).is_file()]
-    if not own:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="minicpm-") as temporary:
-        folder = Path(temporary)
-        for path in base.iterdir():
-            if path.is_file() and path.suffix in BASE_SUFFIXES:
-                shutil.copyfile(path, folder / path.name)
-        for name in own:
-            shutil.copyfile(adapter / name, folder / name)
-        yield folder
 
 
 def unreachable_byte_ids(vocabulary: Mapping[str, int]) -> list[int]:

@@ -4,8 +4,6 @@ Does not judge: what went wrong with one adapter is kept beside it.
 """
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,18 +19,8 @@ from service.engine.families.registry import find_family
 from service.engine.load_report import caught_warnings
 from service.engine.probing import Probe, differs, largest_difference
 from service.errors import CheckpointUnreadable
+from service.overlay import overlay
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError)
 """What transformers raises for folders that it cannot load; anything else is a defect."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -209,7 +197,7 @@ def _merge(plan: LoadPlan, family: Family, options: LoadOptions, model: Any, fol
     probe = Probe(family, plain, options.device)
     before = probe.logits(model)
     merged = merge(model, folder)
-    encoder = _overlaid_encoder(plan, family, options, merged.model, folder)
+    encoder = _own_encoder(plan, family, options, merged.model, folder) or plain
     report = MountReport(
         missing_keys=merged.missing_keys,
         unexpected_keys=merged.unexpected_keys,
@@ -225,9 +213,7 @@ def _load_adapter(
     with caught_warnings() as warnings:
         try:
             mounted: Mounted = mount(base.model, folder)
-            encoder = base.encoder
-            if any((folder / name).is_file() for name in TOKENIZER_FILES):
-                encoder = _overlaid_encoder(plan, family, options, mounted.model, folder)
+            encoder = _own_encoder(plan, family, options, mounted.model, folder) or base.encoder
         except MountFailed as error:
             return None, MountReport(str(error), warnings=tuple(warnings))
         except LOADING_ERRORS as error:
@@ -247,17 +233,10 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).strip() or repr(error)).splitlines()[0][:400]}"
 
 
-def _overlaid_encoder(plan: LoadPlan, family: Family, options: LoadOptions, model: Any, adapter: Path) -> Encoder:
-    """Load the processor from the base's files with the adapter's own tokenizer files laid over them."""
-    with tempfile.TemporaryDirectory(prefix="minicpm-") as temporary:
-        folder = Path(temporary)
-        for path in plan.base.iterdir():
-            if path.is_file() and path.suffix in (".json", ".jinja", ".txt", ".model"):
-                shutil.copyfile(path, folder / path.name)
-        for name in TOKENIZER_FILES:
-            if (adapter / name).is_file():
-                shutil.copyfile(adapter / name, folder / name)
-        return family.load_encoder(folder, plan.control_tokens, options, model)
+def _own_encoder(plan: LoadPlan, family: Family, options: LoadOptions, model: Any, adapter: Path) -> Encoder | None:
+    """Load the processor with the adapter's own tokenizer files laid over the base's; None if it has none."""
+    with overlay(plan.base, adapter) as folder:
+        return family.load_encoder(folder, plan.control_tokens, options, model) if folder else None
 
 
 def _stop_ids(model: Any) -> tuple[int, ...]:

@@ -1,14 +1,10 @@
 """An adapter is judged with the tokenizer files that it will be served with."""
 
+import json
 from pathlib import Path
 
-from service.checkpoint.tokenizer import TOKENIZER_FILES, overlay
-from service.engine import loading
+from service.overlay import overlay
 from tests.builders import add_token, copy_demo, copy_tokenizer, token_id
-
-
-def test_the_audit_lays_the_same_files_over_the_base_as_the_engine() -> None:
-    assert TOKENIZER_FILES == loading.TOKENIZER_FILES
 
 
 def test_an_adapter_without_tokenizer_files_has_no_tokenizer_of_its_own(tmp_path: Path) -> None:
@@ -38,3 +34,13 @@ def test_a_new_token_is_one_that_the_base_s_vocabulary_lacks(tmp_path: Path) -> 
     new = add_token(folders.adapter, "<stamp>")
     assert folders.facts().adapters["json"].new_tokens == {"<stamp>": new}
     assert new == token_id(folders.adapter, "<stamp>")
+
+
+def test_a_template_in_the_adapter_s_config_wins_over_the_base_s_file(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    template = (folders.base / "chat_template.jinja").read_text().replace("<think>", "<image>")
+    config = json.loads((folders.base / "tokenizer_config.json").read_text())
+    (folders.adapter / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": template}))
+    own = folders.facts().adapters["json"].template
+    assert own is not None
+    assert "<think>" not in own.control_tokens
