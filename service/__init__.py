@@ -15,6 +15,7 @@ The map, one line a room (`checkpoint` reads, `engine` measures, `audit` judges,
     engine       the model in memory: loading, measuring, generating
     demo         a tiny trained MiniCPM-V with sound and broken adapters
     overlay      an adapter's tokenizer files laid over its base's
+    wording      texts of libraries, fit to be shown
     metrics      every Prometheus name
     logs         JSON lines; never a prompt or a picture
     errors       the error tree

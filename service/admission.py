@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from service.audit.rendering import finding_json
-from service.domain.generation import Event, Generation, Job
+from service.domain.generation import Event, Failure, Generation, Job
 from service.domain.judgement import BASE, Report, Severity, Verdict, adapter_subject
 from service.domain.phase import Phase
 from service.errors import AdapterRefused, AdapterUnknown, NotReady, Overloaded, Refused
@@ -110,8 +110,15 @@ class Admission:
             )
 
     def prepare(self, job: Job, sink: Callable[[Event], None], arrived_at: float) -> "Prepared":
-        """Encode a job, on the calling thread."""
-        return self._engine().prepare(job, sink, arrived_at)
+        """Encode a job, on the calling thread; however its answer ends, it is counted before the sink hears of it."""
+
+        def count(event: Event) -> None:
+            ended = event.partial if isinstance(event, Failure) else event
+            if isinstance(ended, Generation):
+                self._record(job, ended)
+            sink(event)
+
+        return self._engine().prepare(job, count, arrived_at)
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -149,8 +156,7 @@ class Admission:
         for ticket in list(self._inflight):
             self.cancel(ticket)
 
-    def record(self, job: Job, generation: Generation) -> None:
-        """Count a finished answer."""
+    def _record(self, job: Job, generation: Generation) -> None:
         self._metrics.observe_generation(job.adapter_id, generation)
         subject = BASE if job.adapter_id is None else adapter_subject(job.adapter_id)
         health = generation.token_health

@@ -84,6 +84,7 @@ def start_plan(settings: Settings) -> StartPlan:
         dtype=settings.dtype,
         attention=settings.attention,
         max_waiting=settings.max_waiting,
+        max_new_tokens=settings.max_new_tokens,
         stall_seconds=settings.stall_seconds,
         policy=settings.audit_policy,
         waivers=tuple(one.to_waiver() for one in settings.audit_waivers),

@@ -18,6 +18,7 @@
     ├── Refused                 503  the audit refused the base, or the process is broken
     ├── DeadlineExceeded        504
     ├── EngineFailed            500  a step failed; the next request is served
+    ├── OutOfMemory             500  the request is too large for the device
     └── CheckpointError              never reaches a client: ends loading
         ├── CheckpointUnreadable     a file is missing, truncated, too large or not what it says
         ├── CheckpointUnsupported    no family serves this model
@@ -170,6 +171,12 @@ class EngineFailed(ServiceError):
 
     kind = "engine-failed"
     is_retryable = True
+
+
+class OutOfMemory(ServiceError):
+    """The request is too large for the device's memory; the next one is served."""
+
+    kind = "out-of-memory"
 
 
 class CheckpointError(ServiceError):

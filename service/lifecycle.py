@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from service.domain.facts import BaseFacts, CheckpointFacts, LoadedFacts
 from service.domain.judgement import BASE, MERGED, Finding, Policy, Report, Severity, Verdict, Waiver, adapter_subject
 from service.domain.phase import Phase
-from service.errors import CheckpointUnreadable, ServiceError, UnsafeCheckpoint
+from service.errors import CheckpointError, CheckpointUnreadable, UnsafeCheckpoint
 from service.logs import LOGGER, log
 from service.metrics import Metrics
 
@@ -41,6 +41,7 @@ class StartPlan:
     dtype: str = "auto"
     attention: str = "auto"
     max_waiting: int = 64
+    max_new_tokens: int = 2048
     stall_seconds: float = 120.0
     policy: Policy = Policy.DEFAULT
     waivers: Sequence[Waiver] = ()
@@ -75,6 +76,7 @@ class Lifecycle:
         self._plan = plan
         self._metrics = metrics
         self._on_rejected = on_rejected
+        self._lock = threading.Lock()
         self._phase = Phase.LOADING
         self._reason = ""
         self._report: Report | None = None
@@ -130,8 +132,8 @@ class Lifecycle:
     def _run(self) -> None:
         try:
             self._begin()
-        except ServiceError as error:
-            self._end(Phase.BROKEN, error.detail)
+        except CheckpointError as error:  # starting again would end the same way: stay up and say why
+            self._end(Phase.REJECTED, error.detail)
         except Exception as error:  # whatever goes wrong on the way must be seen from outside
             LOGGER.exception("start failed")
             self._end(Phase.BROKEN, f"starting failed with {type(error).__name__}: the log has the details")
@@ -144,7 +146,7 @@ class Lifecycle:
 
             adopt_transformers()
         with self._timed("read"):
-            facts = self._read(base, adapters, lost)
+            facts = self._read(base, adapters, lost, is_code_trusted)
         if self._is_refused("files", facts, None):
             return
         with self._timed("load"):
@@ -154,7 +156,7 @@ class Lifecycle:
         self._enter(Phase.AUDITING)
         with self._timed("measure"):
             loaded = engine.measure()
-        if self._is_refused("loaded", facts, loaded):
+        if self._is_refused("loaded", facts, loaded) or self._is_damaged(loaded):
             self._engine = None
             engine.stop()
             return
@@ -181,10 +183,12 @@ class Lifecycle:
                 lost[adapter_id] = error.detail
         return base, found, lost
 
-    def _read(self, base: "Location", adapters: "dict[str, Location]", lost: Mapping[str, str]) -> CheckpointFacts:
+    def _read(
+        self, base: "Location", adapters: "dict[str, Location]", lost: Mapping[str, str], is_code_trusted: bool
+    ) -> CheckpointFacts:
         from service.checkpoint.reading import read_checkpoint
 
-        return read_checkpoint(base, adapters, lost)
+        return read_checkpoint(base, adapters, lost, is_code_trusted=is_code_trusted)
 
     def _load(
         self, base: "Location", adapters: "dict[str, Location]", facts: BaseFacts, is_code_trusted: bool
@@ -204,7 +208,7 @@ class Lifecycle:
             attention=plan.attention,
             is_code_trusted=is_code_trusted,
         )
-        return Engine(load_plan, plan.max_waiting)
+        return Engine(load_plan, plan.max_waiting, plan.max_new_tokens)
 
     def _is_refused(self, stage: str, facts: CheckpointFacts, loaded: LoadedFacts | None) -> bool:
         """Audit, publish the report, and end the start if the base (or what is merged into it) is refused."""
@@ -225,6 +229,16 @@ class Lifecycle:
         if refused:
             self._end(Phase.REJECTED, f"the audit refused {refused[-1]}; GET /health/tokenizer says why")
         return bool(refused)
+
+    def _is_damaged(self, loaded: LoadedFacts) -> bool:
+        """End the start if mounting an adapter changed the base: what it was is gone, so nobody may be served."""
+        culprits = [one for one, facts in loaded.adapters.items() if facts.has_changed_base]
+        if culprits:
+            self._end(
+                Phase.REJECTED,
+                f"loading adapter {culprits[0]!r} changed the base's weights; serve without that adapter",
+            )
+        return bool(culprits)
 
     def _is_consistent(self, adapter_id: str) -> bool:
         return self._report is not None and self._report.verdict(adapter_subject(adapter_id)) is Verdict.CONSISTENT
@@ -258,10 +272,11 @@ class Lifecycle:
         self._on_rejected()
 
     def _enter(self, phase: Phase, reason: str = "") -> None:
-        if self._phase is Phase.DRAINING and phase is not Phase.BROKEN:
-            return  # a start that ends while the process shuts down must not open the door again
-        self._phase, self._reason = phase, reason
-        self._metrics.set_phase(phase)
+        with self._lock:
+            if self._phase is Phase.DRAINING and phase is not Phase.BROKEN:
+                return  # a start that ends while the process shuts down must not open the door again
+            self._phase, self._reason = phase, reason
+            self._metrics.set_phase(phase)
         log(logging.WARNING if reason else logging.INFO, "phase", phase=phase.value, reason=reason)
 
     @contextmanager

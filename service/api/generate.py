@@ -133,7 +133,6 @@ class _Answer:
         self._service.cancel(self._ticket)
 
     def _note(self, request: Request, generation: Generation) -> None:
-        self._service.record(self._job, generation)
         usage = generation.usage
         request.state.prompt_tokens = usage.prompt_tokens
         request.state.image_tokens = usage.image_tokens

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-from service.domain.generation import Event, Generation, Job
+from service.domain.generation import Event, Job
 from service.domain.judgement import Report
 from service.domain.phase import Phase
 
@@ -55,9 +55,6 @@ class Service(Protocol[Ticket]):
 
     def cancel(self, ticket: Ticket) -> None:
         """End a job early; harmless after its end."""
-
-    def record(self, job: Job, generation: Generation) -> None:
-        """Count a finished answer."""
 
     def exposure(self, subject: str) -> Mapping[str, Mapping[str, int]]:
         """Return how often undertrained tokens occurred in prompts and answers."""

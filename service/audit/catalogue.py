@@ -42,5 +42,5 @@ CHECKS: tuple[Check, ...] = (
         rows.base_trained_rows,
         rows.adapter_trained_rows,
     ),
-    Check("adapter_effect", "The adapter changes the answer", of_adapter=behaviour.adapter_effect),
+    Check("adapter_effect", "The adapter changes the answer", of_adapter=behaviour.adapter_effect, needs_loaded=True),
 )

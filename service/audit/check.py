@@ -13,10 +13,17 @@ from service.domain.judgement import BASE, Finding, Severity, adapter_subject
 
 @dataclass(frozen=True, slots=True)
 class BaseView:
-    """What a check about the base sees; `loaded` is None until the model is in memory."""
+    """What a check about the base sees.
+
+    Attributes:
+        loaded: None until the model is in memory.
+        is_vocabulary_replaced: A merged adapter brought changes of a vocabulary matrix, so that the matrices in memory
+            are not those of the base's files. PEFT unties them then.
+    """
 
     base: BaseFacts
     loaded: LoadedBaseFacts | None
+    is_vocabulary_replaced: bool = False
 
     @property
     def subject(self) -> str:
@@ -62,12 +69,14 @@ class Check:
         title: What is compared, in one line.
         of_base: The rule for the base, if it has one.
         of_adapter: The rule for an adapter, if it has one.
+        needs_loaded: It judges nothing but the model in memory.
     """
 
     check_id: str
     title: str
     of_base: BaseRule | None = None
     of_adapter: AdapterRule | None = None
+    needs_loaded: bool = False
 
     def run(self, view: BaseView | AdapterView) -> list[Finding]:
         """Apply the rule that fits the view. A rule that raises could not run, which is not the same as passed."""
@@ -97,7 +106,9 @@ class Check:
         ]
 
     def concerns(self, view: BaseView | AdapterView) -> bool:
-        """Say whether there is a rule for this kind of subject."""
+        """Say whether there is a rule for this kind of subject, and something that it can judge."""
+        if self.needs_loaded and view.loaded is None:
+            return False
         return (self.of_base if isinstance(view, BaseView) else self.of_adapter) is not None
 
     def _apply(self, view: BaseView | AdapterView) -> Iterator[Outcome]:

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from service.audit.catalogue import CHECKS
 from service.audit.check import AdapterView, BaseView
-from service.audit.usage import idle_tokens, untrained_tokens
+from service.audit.usage import doubtful_tokens, idle_tokens, untrained_tokens
 from service.domain.facts import CheckpointFacts, LoadedFacts
 from service.domain.judgement import (
+    MERGED,
     Finding,
     Policy,
     Report,
@@ -42,7 +43,9 @@ def audit(
         policy: Which severities refuse.
         waivers: Findings that the operator accepts. They stay in the report and do not refuse.
     """
-    views: list[BaseView | AdapterView] = [BaseView(facts.base, loaded.base if loaded else None)]
+    merged = facts.adapters.get(MERGED)
+    is_replaced = merged is not None and bool(merged.embedding_update or merged.head_update)
+    views: list[BaseView | AdapterView] = [BaseView(facts.base, loaded.base if loaded else None, is_replaced)]
     for adapter_id, adapter in facts.adapters.items():
         views.append(AdapterView(facts.base, adapter, loaded.adapters.get(adapter_id) if loaded else None))
     subjects = [_judge(view, policy, waivers) for view in views]
@@ -78,5 +81,5 @@ def _waive(finding: Finding, waivers: Sequence[Waiver]) -> Finding:
 
 def _undertrained(view: BaseView | AdapterView) -> dict[int, str]:
     if isinstance(view, BaseView):
-        return idle_tokens(view.base)
+        return {**idle_tokens(view.base), **doubtful_tokens(view.base)}
     return {one.token_id: one.text for one in untrained_tokens(view.base, view.adapter)}

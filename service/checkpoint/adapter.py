@@ -13,7 +13,7 @@ from service.checkpoint.fingerprint import fingerprint
 from service.checkpoint.locating import Location
 from service.checkpoint.tokenizer import read_adapter_tokenizer
 from service.checkpoint.updates import row_update
-from service.checkpoint.vocabulary import EMBEDDING_SUFFIXES, HEAD_SUFFIXES, turn
+from service.checkpoint.vocabulary import EMBEDDING_SUFFIXES, HEAD_SUFFIXES, tensor_turn
 from service.checkpoint.weights import WeightFiles, pickle_files
 from service.domain.facts import AdapterFacts, BaseFacts, FileProblem
 
@@ -130,7 +130,9 @@ def _foreign_copies(weights: WeightFiles, keys: dict[str, str], base: WeightFile
         is_copy = COPY_PART in short and name in base.tensors and not name.endswith(".bias")  # biases are trained
         if not is_copy or not (weights.is_float(key) and base.is_float(name)):
             continue
-        is_same_shape = weights.tensors[key].shape == base.tensors[name].shape
-        if is_same_shape and turn(base.values(name).ravel(), weights.values(key).ravel()) > MIN_TURN:
+        new, old = weights.tensors[key], base.tensors[name]
+        if new.shape != old.shape or (new.dtype == old.dtype and weights.digest(key) == base.digest(name)):
+            continue
+        if tensor_turn(zip(base.chunks(name), weights.chunks(key), strict=True)) > MIN_TURN:
             found.append(name)
     return tuple(sorted(found))

@@ -1,7 +1,8 @@
-"""Hashes a folder's content, so that two folders with the same fingerprint serve the same answers.
+"""Hashes a folder's content, so that a report says which files it is about.
 
-Does not know what the files mean. Small files and adapter weights are hashed whole; large weight files by header,
-size and samples, so that a folder of many gigabytes is still read in seconds.
+Does not know what the files mean. Files of up to 512 MB, adapters among them, are hashed whole. Of larger ones the
+size and the first of every 64 MB are hashed, so that a folder of many gigabytes is still read in seconds: a change
+that lies between two samples and keeps the size is not seen.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ RELEVANT_SUFFIXES = (".json", ".jinja", ".safetensors", ".model", ".txt", ".tikt
 
 
 def fingerprint(folder: Path) -> str:
-    """Return 16 hexadecimal digits over the names and contents of a folder's relevant files.
+    """Return 16 hexadecimal digits over names and contents of a folder's relevant files, large ones by samples.
 
     A file that cannot be read counts with its name alone; whoever needs it says that it is unreadable.
     """

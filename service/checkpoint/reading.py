@@ -10,16 +10,22 @@ from service.checkpoint.claims import collect_claims, declared_tie, stop_ids, te
 from service.checkpoint.documents import Documents
 from service.checkpoint.fingerprint import fingerprint
 from service.checkpoint.locating import Location
-from service.checkpoint.tokenizer import read_tokenizer, unreachable_byte_ids
+from service.checkpoint.tokenizer import read_tokenizer
 from service.checkpoint.vocabulary import find_embedding, find_head, measure_matrix
 from service.checkpoint.weights import INDEX, WHOLE, WeightFiles, base_weight_files, index_problems, pickle_files
 from service.domain.facts import BaseFacts, CheckpointFacts, FileProblem, MatrixFacts, TokenizerFacts
 
-PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+PICTURE_FILES = ("processor_config.json", "preprocessor_config.json")
+"""A model that sees pictures needs one of these."""
+PROCESSOR_FILES = (*PICTURE_FILES, "video_preprocessor_config.json")
 
 
 def read_checkpoint(
-    base: Location, adapters: Mapping[str, Location], lost: Mapping[str, str] | None = None
+    base: Location,
+    adapters: Mapping[str, Location],
+    lost: Mapping[str, str] | None = None,
+    *,
+    is_code_trusted: bool = False,
 ) -> CheckpointFacts:
     """Read a base folder and the adapters that are to be served on it.
 
@@ -27,30 +33,32 @@ def read_checkpoint(
         base: The base or merged folder.
         adapters: Adapter folders by configured name.
         lost: Adapters that could not be located, with the reason.
+        is_code_trusted: Run the Python files that the base's tokenizer names. Those of adapters are never run.
     """
     brought = {one for location in adapters.values() for one in vocabulary_ids(location)}
-    reading = _read(base, brought)
+    reading = _read(base, brought, is_code_trusted=is_code_trusted)
     read = {one: read_adapter(one, location, reading) for one, location in adapters.items()}
     missing = {one: missing_adapter(one, reason) for one, reason in (lost or {}).items()}
     return CheckpointFacts(reading.facts, {**read, **missing})
 
 
-def read_base(location: Location, brought_ids: Collection[int] = ()) -> BaseFacts:
+def read_base(location: Location, brought_ids: Collection[int] = (), *, is_code_trusted: bool = False) -> BaseFacts:
     """Read a base or merged folder. Files that cannot be read are in `problems`, never an exception.
 
     Args:
         location: Where it is.
         brought_ids: Ids that adapters use; their rows are described beside the base's own.
+        is_code_trusted: Run the Python files that the tokenizer names.
     """
-    return _read(location, brought_ids).facts
+    return _read(location, brought_ids, is_code_trusted=is_code_trusted).facts
 
 
-def _read(location: Location, brought_ids: Collection[int]) -> BaseReading:
+def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: bool) -> BaseReading:
     documents = Documents(location.folder)
     config, index = documents.json("config.json"), documents.json(INDEX)
     for name in PROCESSOR_FILES:
         documents.json(name)
-    reading = read_tokenizer(location.folder)
+    reading = read_tokenizer(location.folder, is_code_trusted=is_code_trusted)
     tokenizer = reading.tokenizer
     weights = WeightFiles(base_weight_files(location.folder, index))
     claims = collect_claims(documents, tokenizer)
@@ -82,6 +90,13 @@ def _weight_problems(documents: Documents, weights: WeightFiles, index: Mapping[
         problems.append(FileProblem("config.json", "is missing, so this is not a model folder"))
     if not documents.has("tokenizer.json"):
         problems.append(FileProblem("tokenizer.json", "is missing, so nothing can be checked against the embeddings"))
+    sees_pictures = isinstance(documents.json("config.json").get("vision_config"), dict)
+    if sees_pictures and not any(documents.has(name) for name in PICTURE_FILES):
+        problems.append(
+            FileProblem(
+                PICTURE_FILES[0], f"is missing, and so is {PICTURE_FILES[1]}: nothing says how to read pictures"
+            )
+        )
     if index and not documents.has(WHOLE):
         problems += index_problems(weights, index)
     elif not weights.tensors and not weights.problems:
@@ -100,7 +115,5 @@ def _measure(
     if name is None:
         return None
     num_rows = weights.tensors[name].shape[0]
-    unused: list[int] = []
-    if tokenizer:
-        unused = [*range(tokenizer.max_id + 1, num_rows), *unreachable_byte_ids(tokenizer.vocabulary)]
-    return measure_matrix(weights, name, ids, unused)
+    spare = range(tokenizer.max_id + 1, num_rows) if tokenizer else ()
+    return measure_matrix(weights, name, ids, spare)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.domain.facts import AddedToken, TemplateFacts
+from service.wording import without_folders
 
 ANSWER = "ANSWER7"
 PLAIN: tuple[list[dict[str, str]], ...] = (
@@ -56,7 +57,7 @@ def _describe(loaded: Any, added: Mapping[str, AddedToken]) -> TemplateFacts:
         finished = _render_either(loaded, FINISHED, ANSWER, add_generation_prompt=False)
     except Exception as error:  # a template is a program: it may raise anything
         text = str(error).strip() or type(error).__name__
-        return TemplateFacts(True, {}, None, None, text.splitlines()[0][:300])
+        return TemplateFacts(True, {}, None, None, without_folders(text.splitlines()[0])[:300])
     rendered += [_render_or_nothing(loaded, conversation) for conversation in OPTIONAL]
     text = "".join([*rendered, finished])
     tokens = {token: one.token_id for token, one in added.items() if token in text}

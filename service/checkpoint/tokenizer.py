@@ -14,6 +14,7 @@ from service.checkpoint.documents import Documents
 from service.checkpoint.template import render_template
 from service.domain.facts import AddedToken, FileProblem, GoldenMismatch, TemplateFacts, TokenizerFacts
 from service.overlay import overlay
+from service.wording import without_folders
 
 GOLDEN_TEXTS = (
     "Hello, world!",
@@ -55,8 +56,13 @@ class TokenizerReading:
     problems: tuple[FileProblem, ...] = ()
 
 
-def read_tokenizer(folder: Path) -> TokenizerReading:
-    """Describe the tokenizer of a folder and the chat template that it carries."""
+def read_tokenizer(folder: Path, *, is_code_trusted: bool = False) -> TokenizerReading:
+    """Describe the tokenizer of a folder and the chat template that it carries.
+
+    Args:
+        folder: Where its files are.
+        is_code_trusted: Run the Python files that it names.
+    """
     documents = Documents(folder)
     if not documents.has("tokenizer.json"):
         return TokenizerReading()
@@ -65,7 +71,7 @@ def read_tokenizer(folder: Path) -> TokenizerReading:
     if documents.problems:
         return TokenizerReading(problems=tuple(documents.problems))
     try:
-        raw, loaded = _load(folder)
+        raw, loaded = _load(folder, is_code_trusted=is_code_trusted)
     except _Unreadable as error:
         return TokenizerReading(problems=(FileProblem(*error.args),))
     facts = _describe(documents.json("tokenizer.json"), raw, loaded)
@@ -74,6 +80,11 @@ def read_tokenizer(folder: Path) -> TokenizerReading:
 
 def read_adapter_tokenizer(base: Path, adapter: Path) -> TokenizerReading:
     """Describe the tokenizer with which an adapter is served: the base's files with its own laid over them."""
+    documents = Documents(adapter)  # as they are: laid over the base's, what cannot be read would not be seen
+    for name in ("tokenizer.json", *SETTINGS_FILES):
+        documents.json(name)
+    if documents.problems:
+        return TokenizerReading(problems=tuple(documents.problems))
     try:
         with overlay(base, adapter) as folder:
             return read_tokenizer(folder) if folder else TokenizerReading()
@@ -82,19 +93,7 @@ def read_adapter_tokenizer(base: Path, adapter: Path) -> TokenizerReading:
         return TokenizerReading(problems=(FileProblem(name, f"cannot be read: {error.strerror}"),))
 
 
-def unreachable_byte_ids(vocabulary: Mapping[str, int]) -> list[int]:
-    """Find ids of single bytes that valid UTF-8 never contains (0xC0, 0xC1, 0xF5 to 0xFF).
-
-    No text produces them, so their rows show what an untrained row looks like.
-    Source: "Fishing for Magikarp" (Land and Bartolo, 2024), section on known-unused tokens.
-    """
-    impossible = (0xC0, 0xC1, *range(0xF5, 0x100))
-    # GPT-2's byte-level alphabet names bytes from 0xAE on by their Latin-1 character
-    names = [*(chr(one) for one in impossible), *(f"<0x{one:02X}>" for one in impossible)]
-    return [vocabulary[name] for name in names if name in vocabulary]
-
-
-def _load(folder: Path) -> tuple[Any, Any]:
+def _load(folder: Path, *, is_code_trusted: bool) -> tuple[Any, Any]:
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
@@ -105,7 +104,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
     except BaseException as error:
         raise _unreadable("cannot be read", error) from error
     try:
-        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=is_code_trusted)
     except BaseException as error:
         raise _unreadable("cannot be loaded by transformers", error) from error
     if getattr(loaded, "backend_tokenizer", None) is None:
@@ -122,7 +121,8 @@ def _unreadable(what: str, error: BaseException) -> _Unreadable:
     if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
         raise error
     file = "config.json" if "Validation" in type(error).__name__ else "tokenizer.json"  # read to find the class
-    return _Unreadable(file, f"{what}: {' '.join(str(error).split())[:300] or type(error).__name__}")
+    said = without_folders(" ".join(str(error).split()))[:300]
+    return _Unreadable(file, f"{what}: {said or type(error).__name__}")
 
 
 def _describe(document: Mapping[str, Any], raw: Any, loaded: Any) -> TokenizerFacts:

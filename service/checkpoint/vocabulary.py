@@ -1,22 +1,25 @@
-"""Measures the two vocabulary matrices: rows, norms, hashes, resemblance to the mean and to unused rows.
+"""Measures the two vocabulary matrices: rows, norms, hashes, resemblance to the mean and to spare rows.
 
 Does not know which numbers are good.
 """
 
 import hashlib
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.checkpoint.weights import FloatArray, WeightFiles
-from service.domain.facts import MatrixFacts, RowFacts, ValueFacts
+from service.domain.facts import MatrixFacts, RowFacts, SpareFacts, ValueFacts
 
 EMBEDDING_SUFFIXES = ("embed_tokens.weight", "word_embeddings.weight", "tok_embeddings.weight", "wte.weight")
 HEAD_SUFFIXES = ("lm_head.weight", "embed_out.weight", "output_projection.weight")
-MIN_UNUSED = 5
-"""Fewer unused rows have no meaningful mean."""
+MAX_SPARE = 1000
+"""More are not read."""
+MIN_SPARE = 5
+"""Fewer spare rows have no meaningful mean."""
 
 
 def find_embedding(weights: WeightFiles) -> str | None:
@@ -29,23 +32,24 @@ def find_head(weights: WeightFiles) -> str | None:
     return _find(weights, HEAD_SUFFIXES)
 
 
-def measure_matrix(weights: WeightFiles, name: str, ids: Collection[int], unused: Collection[int]) -> MatrixFacts:
+def measure_matrix(weights: WeightFiles, name: str, ids: Collection[int], spare: Collection[int]) -> MatrixFacts:
     """Read a vocabulary matrix once and describe it.
 
     Args:
         weights: The folder's tensors.
         name: The matrix, `(rows, hidden)`.
         ids: The rows to describe one by one; ids without a row are left out.
-        unused: Ids that no text reaches.
+        spare: Ids behind the tokenizer's last one, which no text reaches.
     """
     num_rows, hidden = weights.tensors[name].shape
     norms, total, num_nonfinite, is_all_zero = _scan(weights, name)
     wanted = sorted({one for one in ids if 0 <= one < num_rows})
-    idle = sorted({one for one in unused if 0 <= one < num_rows} - set(wanted))
-    unused_mean = weights.rows(name, idle).mean(axis=0) if len(idle) >= MIN_UNUSED else None
+    spare_rows = weights.rows(name, sorted({one for one in spare if 0 <= one < num_rows} - set(wanted))[:MAX_SPARE])
+    has_spare = len(spare_rows) >= MIN_SPARE and bool(np.isfinite(spare_rows).all())
+    spare_mean = spare_rows.mean(axis=0) if has_spare else None
     sorted_norms = np.sort(norms)
     rows = {
-        one: _describe(row, sorted_norms, total, unused_mean)
+        one: _describe(row, sorted_norms, total, spare_mean)
         for one, row in zip(wanted, weights.rows(name, wanted), strict=True)
     }
     return MatrixFacts(
@@ -56,6 +60,7 @@ def measure_matrix(weights: WeightFiles, name: str, ids: Collection[int], unused
         digest=weights.digest(name),
         values=ValueFacts(num_rows * hidden, num_nonfinite, is_all_zero),
         rows=rows,
+        spare=None if spare_mean is None else _describe_spare(spare_rows, spare_mean),
     )
 
 
@@ -71,6 +76,29 @@ def turn(old: FloatArray, new: FloatArray) -> float:
     if not (np.isfinite(old).all() and np.isfinite(new).all() and old.any()):
         return 1.0
     return max(0.0, 1.0 - _cosine(old, new))
+
+
+def tensor_turn(chunks: Iterable[tuple[FloatArray, FloatArray]]) -> float:
+    """Return what `turn` does, for two whole tensors that are given piece by piece, old and new.
+
+    Values that are not finite in either count as a full turn.
+    """
+    product, old_square, new_square = 0.0, 0.0, 0.0
+    is_equal = True
+    for old, new in chunks:
+        is_equal = is_equal and np.array_equal(old, new)
+        is_finite = np.isfinite(old).all() and np.isfinite(new).all()
+        if not is_finite:
+            return 1.0
+        wide_old, wide_new = old.astype(np.float64), new.astype(np.float64)
+        product += float(wide_old @ wide_new)
+        old_square += float(wide_old @ wide_old)
+        new_square += float(wide_new @ wide_new)
+    if is_equal or new_square == 0:
+        return 0.0
+    if old_square == 0:
+        return 1.0
+    return max(0.0, 1.0 - product / math.sqrt(old_square) / math.sqrt(new_square))
 
 
 def _find(weights: WeightFiles, suffixes: tuple[str, ...]) -> str | None:
@@ -97,7 +125,7 @@ def _scan(weights: WeightFiles, name: str) -> tuple[FloatArray, NDArray[np.float
 
 
 def _describe(
-    row: FloatArray, sorted_norms: FloatArray, total: NDArray[np.float64], unused: FloatArray | None
+    row: FloatArray, sorted_norms: FloatArray, total: NDArray[np.float64], spare: FloatArray | None
 ) -> RowFacts:
     is_finite = bool(np.isfinite(row).all())
     others = total - row  # in the direction of the mean of all other rows, as resizing saw it
@@ -106,10 +134,15 @@ def _describe(
         norm=norm,
         norm_percentile=100.0 * float(np.searchsorted(sorted_norms, norm)) / max(len(sorted_norms), 1),
         cosine_to_mean=_cosine(row, others) if is_finite else 0.0,
-        cosine_to_unused=_cosine(row, unused) if is_finite and unused is not None else None,
+        cosine_to_spare=_cosine(row, spare) if is_finite and spare is not None else None,
         is_finite=is_finite,
         digest=row_digest(row),
     )
+
+
+def _describe_spare(rows: FloatArray, mean: FloatArray) -> SpareFacts:
+    norms = [_length(one) for one in rows]
+    return SpareFacts(len(rows), min(norms), max(norms), min(_cosine(one, mean) for one in rows))
 
 
 def _cosine(left: NDArray[Any], right: NDArray[Any]) -> float:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from service.domain.facts import FileProblem, TensorFacts, ValueFacts
+from service.wording import without_folders
 
 FloatArray = NDArray[np.float32]
 
@@ -22,6 +23,8 @@ STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """How each floating type lies in the file, as numpy names it; bfloat16 is the upper half of a float32."""
 
 CHUNK_VALUES = 16_000_000
+PIECE_VALUES = 2_000_000
+"""Pieces that are turned into float64, two at a time."""
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -55,6 +58,12 @@ class WeightFiles:
         step = max(1, CHUNK_VALUES // max(hidden, 1))
         for start in range(0, num_rows, step):
             yield _to_float32(stored[start : start + step], self.tensors[name].dtype)
+
+    def chunks(self, name: str) -> Iterator[FloatArray]:
+        """Read a tensor of any shape in flat pieces, as float32; tensors of equal size have equal pieces."""
+        stored = self._stored(name)
+        for start in range(0, stored.size, PIECE_VALUES):
+            yield _to_float32(stored[start : start + PIECE_VALUES], self.tensors[name].dtype)
 
     def rows(self, name: str, ids: list[int]) -> FloatArray:
         """Read some rows of a matrix, as float32 `(len(ids), hidden)`."""
@@ -102,7 +111,9 @@ class WeightFiles:
                 opened.keys()
             header, start = _read_header(path)
         except (SafetensorError, OSError, ValueError) as error:
-            self.problems.append(FileProblem(path.name, f"is not a valid safetensors file: {error}"))
+            self.problems.append(
+                FileProblem(path.name, f"is not a valid safetensors file: {without_folders(str(error))}")
+            )
             return
         for name, entry in json.loads(header).items():
             if name != "__metadata__":

@@ -6,7 +6,6 @@ a number that looks wrong here is judged in `service.audit`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class RowFacts:
         norm: Euclidean length.
         norm_percentile: Share of all rows that are shorter, 0 to 100.
         cosine_to_mean: With the mean of all other rows; a row left at its resize initialisation has almost exactly 1.
-        cosine_to_unused: With the mean of rows that no token can reach; None if there are too few of them.
+        cosine_to_spare: With the mean of the spare rows; None if there are too few of them.
         is_finite: No NaN and no infinity.
         digest: Hash of the stored bytes: equal digests are equal rows.
     """
@@ -44,9 +43,28 @@ class RowFacts:
     norm: float
     norm_percentile: float
     cosine_to_mean: float
-    cosine_to_unused: float | None
+    cosine_to_spare: float | None
     is_finite: bool
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpareFacts:
+    """The rows behind the tokenizer's last id: no text reaches them, so they show what an untrained row looks like.
+
+    Source: "Fishing for Magikarp" (Land and Bartolo, 2024), section on known-unused tokens.
+
+    Attributes:
+        min_norm: Of the shortest.
+        max_norm: Of the longest.
+        min_cosine: With their mean, of the row that is least like it. Near 1 in output matrices, where training pushes
+            all rows of tokens that are never written into one direction.
+    """
+
+    num_rows: int
+    min_norm: float
+    max_norm: float
+    min_cosine: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +77,7 @@ class MatrixFacts:
         digest: Hash of the stored bytes.
         values: Whole-matrix facts.
         rows: The rows that matter, by id.
+        spare: The rows that no text reaches; None if there are too few.
     """
 
     tensor: str
@@ -68,6 +87,7 @@ class MatrixFacts:
     digest: str
     values: ValueFacts
     rows: Mapping[int, RowFacts]
+    spare: SpareFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +191,6 @@ class BaseFacts:
         is_tied: As declared; None if the config is silent and the model class decides.
         embedding: Input matrix, or None if no tensor looks like it.
         head: Output matrix, or None if the file has none (a tied model).
-        is_chat: There is a tokenizer with a template.
     """
 
     name: str
@@ -323,7 +342,3 @@ class LoadedFacts:
 
     base: LoadedBaseFacts
     adapters: Mapping[str, LoadedAdapterFacts] = field(default_factory=dict)
-
-
-Json = Mapping[str, Any]
-"""A parsed JSON object."""

@@ -136,9 +136,10 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An answer that ended in an error."""
+    """An answer that ended in an error; `partial` is what there was of it, for the counters."""
 
     error: Exception
+    partial: Generation | None = None
 
 
 Event = TextPiece | Generation | Failure

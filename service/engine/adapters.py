@@ -13,6 +13,13 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from service.wording import without_folders
+
+SAFE_INITS = frozenset({"gaussian", "orthogonal", "eva"})
+"""Ways of starting LoRA factors, besides true and false, that leave the base's weights as they are.
+
+PiSSA, OLoRA, CorDA, LoftQ and others take a part out of each weight at every load and put it into the factors.
+"""
 PROMPT_LEARNING = frozenset({"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT"})
 
 
@@ -60,21 +67,25 @@ def mount(base: Any, folder: Path) -> Mounted:
 
 
 def _overwritten(base: Any, folder: Path) -> set[str]:
-    """Name the base's parameters that PEFT would write over: trained biases, and tensors outside `modules_to_save`.
+    """Name the base's parameters that PEFT would write over.
 
-    A folder whose config or tensors cannot be read overwrites nothing; loading it says what is wrong.
+    Those are trained biases, tensors outside `modules_to_save`, and weights that an initialisation changes. A folder
+    whose config or tensors cannot be read overwrites nothing; loading it says what is wrong.
     """
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
             keys = {_base_name(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        init = str(config.get("init_lora_weights", True)).lower()
         saved = tuple(f"{module}." for module in config.get("modules_to_save") or ())
     except (OSError, ValueError, TypeError, AttributeError, SafetensorError):
         return set()
     names = {name for name, _ in base.named_parameters(remove_duplicate=False)}
     loose = {key for key in keys & names if not any(module in key for module in saved)}
     biases = {name for name in names if name.endswith(".bias")} if config.get("bias", "none") != "none" else set()
-    return loose | biases
+    is_safe = init in SAFE_INITS or init in ("true", "false", "none")
+    split = set() if is_safe else {key.partition(".lora_")[0] + ".weight" for key in keys if ".lora_A" in key}
+    return loose | biases | (split & names)
 
 
 def merge(base: Any, folder: Path) -> Mounted:
@@ -105,7 +116,10 @@ def _load(model: Any, folder: Path) -> tuple[Any, Any]:
             raise MountFailed(f"{config.peft_type} adds virtual tokens to the prompt, which this service does not do")
         config.inference_mode = True
         peft_model = PeftModel(model, config, name, autocast_adapter_dtype=False)
-        result = peft_model.load_adapter(folder, name, autocast_adapter_dtype=False, use_safetensors=True)
+        device = str(next(model.parameters()).device)  # left to itself, PEFT stages on the first GPU that it finds
+        result = peft_model.load_adapter(
+            folder, name, torch_device=device, autocast_adapter_dtype=False, use_safetensors=True
+        )
     except MountFailed:
         raise
     except Exception as error:  # PEFT raises ValueError, KeyError, RuntimeError, TypeError and more for bad folders
@@ -120,4 +134,4 @@ def _base_name(key: str) -> str:
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines[:2])[:400]}"
+    return f"{type(error).__name__}: {without_folders(' '.join(lines[:2]))[:400]}"

@@ -8,18 +8,21 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from jinja2 import TemplateError
+
 from service.domain.facts import LoadedFacts
 from service.domain.generation import Event, Failure, Generation, Job, Sampling
-from service.engine.families.family import Encoded, picture_count
+from service.engine.families.family import Encoded, Encoder, picture_count
 from service.engine.loading import LoadPlan, load
 from service.engine.measuring import device_memory, measure
-from service.engine.runner import Runner
+from service.engine.runner import Runner, is_device_lost
 from service.engine.sequence import RunningSequence
 from service.engine.worker import Work, Worker
 from service.errors import DeadlineExceeded, EngineFailed, InvalidField, PromptTooLong, ServiceError
+from service.wording import without_folders
 
 DEFAULT_NEW_TOKENS = 512
-"""For a request that does not say how many tokens it wants, if the context has room for them."""
+"""For a request that does not say how many tokens it wants, if context and settings have room for them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +39,7 @@ class Engine:
     Args:
         plan: What to load.
         max_waiting: Jobs that may wait.
+        max_new_tokens: Most tokens of an answer.
 
     Attributes:
         loaded: What is in memory; read it, do not change it.
@@ -44,7 +48,8 @@ class Engine:
         CheckpointError: The plan cannot be loaded.
     """
 
-    def __init__(self, plan: LoadPlan, max_waiting: int) -> None:
+    def __init__(self, plan: LoadPlan, max_waiting: int, max_new_tokens: int = DEFAULT_NEW_TOKENS) -> None:
+        self._default_new_tokens = min(DEFAULT_NEW_TOKENS, max_new_tokens)
         self.loaded = load(plan)
         self._worker = Worker(max_waiting)
         self._runner = Runner(self.loaded.device, self.loaded.stop_ids, self._worker.beat)
@@ -84,7 +89,7 @@ class Engine:
         view = self.loaded.view(job.adapter_id)
         if picture_count(job.messages) and not self.loaded.family.accepts_pictures:
             raise InvalidField("messages: this model reads text only; send no pictures")
-        encoded = view.encoder.encode(job.messages, job.pictures)
+        encoded = self._encode(view.encoder, job)
         sequence = RunningSequence(
             replace(job, pictures=()),  # what waits must not keep pixels in memory
             prompt_ids=encoded.prompt_ids,
@@ -164,18 +169,27 @@ class Engine:
         """Return bytes by kind; empty on a CPU."""
         return device_memory(self.loaded.device)
 
+    def _encode(self, encoder: Encoder, job: Job) -> Encoded:
+        try:
+            return encoder.encode(job.messages, job.pictures)
+        except (TemplateError, ValueError) as error:
+            reason = without_folders(str(error)).strip().splitlines()[0:1]
+            raise InvalidField(
+                f"messages: this model's chat template or processor does not take them: {' '.join(reason)[:150]}"
+            ) from error
+
     def _answer_room(self, prompt_tokens: int, wanted: int | None) -> int:
         """Return how many tokens the answer may have."""
         limit = self.loaded.context_tokens
         if limit is None:
-            return wanted or DEFAULT_NEW_TOKENS
+            return wanted or self._default_new_tokens
         room = limit - prompt_tokens
         if room < (wanted or 1):
             raise PromptTooLong(
                 f"the prompt has {prompt_tokens} tokens and the answer may have {wanted or 1}, together more than the "
                 f"model's {limit}; shorten the prompt, send fewer pictures, or ask for at most {max(room, 0)} tokens"
             )
-        return wanted or min(DEFAULT_NEW_TOKENS, room)
+        return wanted or min(self._default_new_tokens, room)
 
     def _run(self, sequence: RunningSequence, encoded: Encoded) -> None:
         """Run one job on the engine's thread; whatever it raises ends this job alone."""
@@ -189,6 +203,8 @@ class Engine:
         except ServiceError as error:
             sequence.fail(error)
         except Exception as error:  # the boundary: a step's exception ends its sequence, not the engine
+            if is_device_lost(error):
+                raise  # the worker ends, and fails this sequence and all that wait
             failure = EngineFailed(f"generation failed with {type(error).__name__}")
             failure.__cause__ = error
             sequence.fail(failure)

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from service.domain.facts import LoadWarning
+from service.wording import without_folders
 
 SOURCES = {"transformers": "transformers", "peft": "peft", "py.warnings": "python"}
 """Loggers that speak while loading, and how the report names them."""
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 WARNING_PLACE = re.compile(r"^/\S+?:\d+: ")
-FOLDERS = re.compile(r"(?<![\w:/])/(?:[^\s/'\"]+/)+")
 
 
 class _Catcher(logging.Handler):
@@ -68,4 +68,4 @@ def _clean(message: str) -> str:
     message = COLOUR.sub("", message)
     if WARNING_PLACE.match(message):
         message = WARNING_PLACE.sub("", message)
-    return FOLDERS.sub("", message)
+    return without_folders(message)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from service.domain.facts import LoadWarning
 from service.domain.judgement import MERGED
@@ -20,6 +21,7 @@ from service.engine.load_report import caught_warnings
 from service.engine.probing import Probe, differs, largest_difference
 from service.errors import CheckpointUnreadable
 from service.overlay import overlay
+from service.wording import without_folders
 
 LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError)
 """What transformers raises for folders that it cannot load; anything else is a defect."""
@@ -125,6 +127,8 @@ def load(plan: LoadPlan) -> LoadedModel:
     reports: dict[str, MountReport] = {}
     with caught_warnings() as warnings:
         base, info = _load_base(plan, family, options, reports)
+    stop_ids = _stop_ids(base.model)
+    base.model.generation_config = _bare_generation_config(base.model, stop_ids)
     probe = Probe(family, base.encoder, device)
     adapters = {}
     for adapter_id, folder in plan.adapters.items():
@@ -139,7 +143,7 @@ def load(plan: LoadPlan) -> LoadedModel:
         warnings=tuple(warnings),
         device=device,
         dtype=dtype,
-        stop_ids=_stop_ids(base.model),
+        stop_ids=stop_ids,
         context_tokens=getattr(base.model.config.get_text_config(), "max_position_embeddings", None),
         loading_info=info,
     )
@@ -173,6 +177,19 @@ def choose_dtype(name: str, device: torch.device, config: Mapping[str, Any]) -> 
     return DTYPES.get(str(stored), torch.bfloat16)
 
 
+def cast(model: Any, dtype: torch.dtype) -> None:
+    """Cast a float32 model as `from_pretrained` would have loaded it: buffers and some parameters stay float32.
+
+    Which ones, only private attributes of transformers tell; a test compares with a direct load.
+    """
+    kept = set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
+    if dtype is torch.float16:
+        kept |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    for name, one in model.named_parameters():
+        if one.is_floating_point() and not any(part in name for part in kept):
+            one.data = one.data.to(dtype)
+
+
 def _load_base(
     plan: LoadPlan, family: Family, options: LoadOptions, reports: dict[str, MountReport]
 ) -> tuple[View, dict[str, Any]]:
@@ -180,10 +197,11 @@ def _load_base(
         if plan.merged_adapter is None:
             model, info = family.load_model(plan.base, options)
             return View(model, family.load_encoder(plan.base, plan.control_tokens, options, model)), info
-        exact = replace(options, dtype=torch.float32)
+        exact = replace(options, dtype=torch.float32, device=torch.device("cpu"))
         model, info = family.load_model(plan.base, exact)
         view, reports[MERGED] = _merge(plan, family, exact, model, plan.merged_adapter)
-        view.model.to(options.dtype)
+        cast(view.model, options.dtype)
+        view.model.to(options.device)
         return view, info
     except MountFailed as error:
         raise CheckpointUnreadable(f"the adapter cannot be merged into {plan.base.name}: {error}") from error
@@ -192,7 +210,10 @@ def _load_base(
 
 
 def _merge(plan: LoadPlan, family: Family, options: LoadOptions, model: Any, folder: Path) -> tuple[View, MountReport]:
-    """Merge in float32 and compare logits before and after; casting comes later, so that it blurs nothing."""
+    """Merge in float32 and compare logits before and after; casting comes later, so that it blurs nothing.
+
+    All on the CPU: twice the memory that serving takes need not fit the device.
+    """
     plain = family.load_encoder(plan.base, plan.control_tokens, options, model)
     probe = Probe(family, plain, options.device)
     before = probe.logits(model)
@@ -230,13 +251,25 @@ def _load_adapter(
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip() or repr(error)).splitlines()[0][:400]}"
+    return f"{type(error).__name__}: {without_folders((str(error).strip() or repr(error)).splitlines()[0])[:400]}"
 
 
 def _own_encoder(plan: LoadPlan, family: Family, options: LoadOptions, model: Any, adapter: Path) -> Encoder | None:
     """Load the processor with the adapter's own tokenizer files laid over the base's; None if it has none."""
     with overlay(plan.base, adapter) as folder:
         return family.load_encoder(folder, plan.control_tokens, options, model) if folder else None
+
+
+def _bare_generation_config(model: Any, stop_ids: tuple[int, ...]) -> GenerationConfig:
+    """Keep stop and padding ids only: `generate` fills what a request leaves open from the model's own config.
+
+    A checkpoint's beams, minimum lengths or time limits would otherwise reach every request unseen.
+    """
+    pad_id = model.generation_config.pad_token_id
+    return GenerationConfig(
+        eos_token_id=list(stop_ids) or None,
+        pad_token_id=pad_id if isinstance(pad_id, int) and pad_id >= 0 else next(iter(stop_ids), 0),
+    )
 
 
 def _stop_ids(model: Any) -> tuple[int, ...]:

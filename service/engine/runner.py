@@ -13,7 +13,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from service.domain.generation import Sampling
 from service.engine.families.family import Encoded
 from service.engine.sequence import RunningSequence
-from service.errors import DeadlineExceeded, EngineFailed
+from service.errors import DeadlineExceeded, EngineFailed, OutOfMemory
 
 
 class Runner:
@@ -34,7 +34,8 @@ class Runner:
         """Generate until the sequence is over.
 
         Raises:
-            EngineFailed: The device is out of memory, or the logits are not finite.
+            OutOfMemory: The device has too little memory for it.
+            EngineFailed: The logits are not finite.
             DeadlineExceeded: Time is over.
         """
         sampling = sequence.job.sampling
@@ -43,24 +44,39 @@ class Runner:
             torch.seed()
         else:
             torch.manual_seed(sampling.seed)
-        try:
-            with torch.inference_mode():
-                model.generate(
-                    **encoded.on(self._device),
-                    generation_config=generation_config(
-                        sampling, sequence.max_new_tokens, self._stop_ids, model.generation_config.pad_token_id
-                    ),
-                    logits_processor=LogitsProcessorList([watch.logits]),
-                    stopping_criteria=StoppingCriteriaList([watch]),
-                )
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise EngineFailed(
+        if self._is_out_of_memory(lambda: self._generate(sequence, model, encoded, watch)):
+            torch.cuda.empty_cache()  # not inside the handler: there the traceback still holds the step's tensors
+            raise OutOfMemory(
                 f"the device has too little memory for a prompt of {len(sequence.prompt_ids)} tokens; "
                 "send smaller or fewer pictures, or a shorter prompt"
-            ) from error
+            )
         if sequence.is_expired and sequence.finish_reason is None:
             raise DeadlineExceeded("the request's time is over before its answer was complete")
+
+    def _generate(self, sequence: RunningSequence, model: Any, encoded: Encoded, watch: "_Watch") -> None:
+        config = generation_config(
+            sequence.job.sampling, sequence.max_new_tokens, self._stop_ids, model.generation_config.pad_token_id
+        )
+        with torch.inference_mode():
+            model.generate(
+                **encoded.on(self._device),
+                generation_config=config,
+                logits_processor=LogitsProcessorList([watch.logits]),
+                stopping_criteria=StoppingCriteriaList([watch]),
+            )
+
+    @staticmethod
+    def _is_out_of_memory(step: Callable[[], None]) -> bool:
+        try:
+            step()
+        except torch.OutOfMemoryError:
+            return True
+        return False
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Say whether the device's context is gone, so that nothing will run on it in this process again."""
+    return isinstance(error, torch.AcceleratorError)
 
 
 def generation_config(

@@ -115,21 +115,21 @@ class RunningSequence:
     def finish(self) -> None:
         """Send what was held back and the `Generation`."""
         self._send(self._text.flush())
-        reason = self.finish_reason or FinishReason.CANCELLED
-        self._sink(
-            Generation(
-                text=self._text.text,
-                finish_reason=reason,
-                usage=Usage(len(self.prompt_ids), self._image_tokens, len(self.generated_ids)),
-                timings=self._timings(),
-                token_health=TokenHealth(self._occurrences(self.prompt_ids), self._occurrences(self.generated_ids)),
-                logprobs=tuple(self._logprobs),
-            )
-        )
+        self._sink(self._generation())
 
     def fail(self, error: Exception) -> None:
         """Send a failure as the last event."""
-        self._sink(Failure(error))
+        self._sink(Failure(error, self._generation()))
+
+    def _generation(self) -> Generation:
+        return Generation(
+            text=self._text.text,
+            finish_reason=self.finish_reason or FinishReason.CANCELLED,
+            usage=Usage(len(self.prompt_ids), self._image_tokens, len(self.generated_ids)),
+            timings=self._timings(),
+            token_health=TokenHealth(self._occurrences(self.prompt_ids), self._occurrences(self.generated_ids)),
+            logprobs=tuple(self._logprobs),
+        )
 
     def _send(self, text: str) -> None:
         if text:

@@ -6,11 +6,15 @@ Knows no model and no queue.
 from collections.abc import Sequence
 from typing import Any
 
-from tokenizers.decoders import DecodeStream
+REPLACEMENT = "\ufffd"
 
 
 class TextAssembler:
     """Decodes one answer as it grows.
+
+    Text is what the ids since the last sure character decode to, less what was shown of them; ids that end in half a
+    character wait. (The tokenizers library's `DecodeStream` fails on a half character followed by a whole token in
+    vocabularies with byte fallback, such as MiniCPM3's.)
 
     Args:
         tokenizer: A transformers tokenizer with a fast backend.
@@ -22,12 +26,11 @@ class TextAssembler:
     """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str]) -> None:
-        self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
-        self._stream = DecodeStream(skip_special_tokens=False)
         self._stop = tuple(one for one in stop if one)
         self._ids: list[int] = []
-        self._decoded = ""
+        self._start = 0  # ids from here on are decoded anew, so that the decoder sees what stands before
+        self._shown = 0  # ids before here are in the text already
         self._held = ""
         self.text = ""
         self.is_stopped = False
@@ -37,20 +40,25 @@ class TextAssembler:
         if self.is_stopped:
             return ""
         self._ids.append(token_id)
-        piece = self._stream.step(self._backend, token_id) or ""
-        self._decoded += piece
+        piece = self._new_text()
+        if not piece or piece.endswith(REPLACEMENT):
+            return ""
+        self._start, self._shown = self._shown, len(self._ids)
         return self._release(self._held + piece)
 
     def flush(self) -> str:
-        """Return what was held back at the end of the answer; a character that never got whole comes out as U+FFFD."""
+        """Return what was held back; a character that never got whole comes out as U+FFFD."""
         if self.is_stopped:
             return ""
-        whole = self._backend.decode(self._ids, skip_special_tokens=False)
-        rest = whole[len(self._decoded) :] if whole.startswith(self._decoded) else ""
-        shown = self._release(self._held + rest)
+        shown = self._release(self._held + self._new_text())
         held, self._held = self._held, ""
         self.text += held
         return shown + held
+
+    def _new_text(self) -> str:
+        known = self._backend.decode(self._ids[self._start : self._shown], skip_special_tokens=False)
+        whole: str = self._backend.decode(self._ids[self._start :], skip_special_tokens=False)
+        return whole[len(known) :]
 
     def _release(self, text: str) -> str:
         """Cut at the first stop string, or hold back an end that may become one."""

@@ -95,7 +95,6 @@ def test_a_stream_counts_as_much_as_a_whole_answer(client: httpx.Client) -> None
         ({**HELLO, "images": ["x"], "adapter": "json"}, "client_error", "json"),
         ({**HELLO, "adapter": "nobody"}, "client_error", "base"),
         ({**HELLO, "adapter": "broken"}, "refused", "broken"),
-        ({**HELLO, "timeout_seconds": 1e-6, "stream": True}, "server_error", "base"),
     ],
 )
 def test_a_failure_counts_once_by_its_outcome(
@@ -107,6 +106,16 @@ def test_a_failure_counts_once_by_its_outcome(
         requests(outcome, adapter): 1,
         f'minicpm_request_duration_seconds_count{{adapter="{adapter}",route="/generate"}}': 1,
     }
+
+
+def test_a_request_that_expires_in_the_queue_counts_with_the_time_it_waited(client: httpx.Client) -> None:
+    before = samples_of(client)
+    client.post("/generate", json={**HELLO, "timeout_seconds": 1e-6, "stream": True})
+    change = moved(before, samples_of(client))
+    assert change[requests("server_error", "base")] == 1
+    assert change['minicpm_queue_duration_seconds_count{adapter="base"}'] == 1
+    assert change['minicpm_prompt_tokens_total{adapter="base"}'] > 0
+    assert 'minicpm_generated_tokens_total{adapter="base"}' not in change
 
 
 def test_no_label_takes_a_client_s_word(client: httpx.Client) -> None:

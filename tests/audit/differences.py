@@ -5,6 +5,7 @@ Does not judge; `test_harmless.py` does.
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,6 +15,7 @@ from tests.builders import (
     EMBEDDING,
     HEAD,
     PREFIX,
+    TOKENIZER_FILES,
     Folders,
     add_token,
     copy_tokenizer,
@@ -398,3 +400,67 @@ def rows_never_trained_for_tokens_not_in_use(folders: Folders) -> None:
         tensors[EMBEDDING][reserved] = 0
         tensors[EMBEDDING][token_id(folders.base, "<|video_pad|>")] = 0
         tensors[HEAD][token_id(folders.base, "<image>")] = 0
+
+
+@harmless(loaded="adapter")
+def a_new_token_for_padding_alone(folders: Folders) -> None:
+    copy_tokenizer(folders)
+    name_padding(folders.adapter, "[PAD]")
+
+
+@harmless()
+def a_new_token_for_padding_without_a_row(folders: Folders) -> None:
+    cut_rows(folders, token_id(folders.base, "</think>") + 1)
+    copy_tokenizer(folders)
+    name_padding(folders.adapter, "<|PAD_TOKEN|>")
+
+
+@harmless()
+def a_padding_token_of_the_base_without_a_row(folders: Folders) -> None:
+    cut_rows(folders, token_id(folders.base, "</think>") + 1)
+    name_padding(folders.base, "[PAD]")
+
+
+def name_padding(folder: Path, token: str) -> None:
+    add_token(folder, token)
+    with edited_json(folder / "tokenizer_config.json") as config:
+        config["pad_token"] = token
+
+
+@harmless(loaded="adapter")
+def names_lost_in_the_adapter_alone(folders: Folders) -> None:
+    copy_tokenizer(folders)
+    with edited_json(folders.adapter / "tokenizer_config.json") as config:
+        config["extra_special_tokens"] = ["<|im_end|>"]
+
+
+@harmless(loaded="adapter")
+def one_name_lost_in_the_adapter_alone(folders: Folders) -> None:
+    copy_tokenizer(folders)
+    with edited_json(folders.adapter / "tokenizer_config.json") as config:
+        del config["extra_special_tokens"]["slice_start_token"]
+
+
+@harmless()
+def an_older_name_of_the_processor_s_file(folders: Folders) -> None:
+    document = read_json(folders.base / "processor_config.json")
+    write_json(folders.base / "preprocessor_config.json", document.get("image_processor", document))
+    (folders.base / "processor_config.json").unlink()
+
+
+@harmless("tokens")
+def trained_tokens_merged_into_the_base(folders: Folders) -> None:
+    adapter = load_file(folders.adapter_weights)
+    ids = read_json(folders.adapter / "adapter_config.json")["trainable_token_indices"]
+    with edited_tensors(folders.base_weights) as tensors:
+        for name, module in ((EMBEDDING, "embed_tokens"), (HEAD, "lm_head")):
+            rows = next(one for key, one in adapter.items() if f"{module}.token_adapter" in key)
+            tensors[name][ids[module]] = rows.to(tensors[name].dtype)
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(folders.adapter / name, folders.base / name)
+        (folders.adapter / name).unlink()
+    with edited_tensors(folders.adapter_weights) as tensors:
+        for name in [one for one in tensors if "token_adapter" in one]:
+            del tensors[name]
+    with edited_json(folders.adapter / "adapter_config.json") as config:
+        config["trainable_token_indices"] = None

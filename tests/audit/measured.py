@@ -12,9 +12,9 @@ from service.engine.loading import LoadPlan
 torch.set_num_threads(1)
 
 
-def measure(base: Path, adapters: Mapping[str, Path]) -> LoadedFacts:
+def measure(base: Path, adapters: Mapping[str, Path], merged: Path | None = None) -> LoadedFacts:
     """Load folders on the CPU, measure, and let go."""
-    plan = LoadPlan(base, adapters, None, frozenset(), device="cpu")
+    plan = LoadPlan(base, adapters, merged, frozenset(), device="cpu")
     engine = Engine(plan, max_waiting=1)
     try:
         return engine.measure()

@@ -1,9 +1,11 @@
 """What follows from findings: policies, waivers, and rules that cannot run."""
 
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,10 +13,10 @@ from service.audit.catalogue import CHECKS
 from service.audit.check import AdapterView, BaseView, Check, Outcome
 from service.audit.judging import audit, unmatched_waivers
 from service.audit.rendering import report_json, report_text
-from service.domain.facts import CheckpointFacts, FileProblem
+from service.domain.facts import CheckpointFacts, FileProblem, LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts
 from service.domain.judgement import BASE, Policy, Severity, Verdict, Waiver
 from tests.broken import new_tokens_only_read, stop_set_incomplete
-from tests.builders import copy_demo
+from tests.builders import copy_demo, copy_tokenizer, edited_json
 
 BROKEN_STOP = Waiver("special_ids", BASE, "stop strings are set by the client")
 
@@ -129,6 +131,28 @@ def test_a_check_without_a_rule_for_a_subject_is_not_listed_for_it(sound: Checkp
     assert "tied_embeddings" not in report.subjects["adapter:json"].checks
 
 
+def loaded_base(facts: CheckpointFacts, **values: Any) -> LoadedBaseFacts:
+    assert facts.base.embedding is not None
+    rows = facts.base.embedding.num_rows
+    sound = LoadedBaseFacts(rows, rows, False, 1, (), (), (), (), (), True, ())
+    return replace(sound, **values)
+
+
+def test_a_check_of_the_loaded_model_is_not_listed_before_it_is_loaded(sound: CheckpointFacts) -> None:
+    assert "adapter_effect" not in audit(sound).subjects["adapter:json"].checks
+    only_base = LoadedFacts(loaded_base(sound))
+    assert "adapter_effect" not in audit(sound, only_base).subjects["adapter:json"].checks
+    measured = LoadedAdapterFacts(None, (), (), 1.0, True, False, ())
+    report = audit(sound, replace(only_base, adapters={"json": measured}))
+    assert "adapter_effect" in report.subjects["adapter:json"].checks
+
+
+def test_rows_made_up_while_loading_are_found(sound: CheckpointFacts) -> None:
+    report = audit(sound, LoadedFacts(loaded_base(sound, embedding_rows=7)))
+    (finding,) = report.subjects[BASE].findings
+    assert (finding.check, finding.severity) == ("config_rows", Severity.FATAL)
+
+
 def test_an_adapter_that_was_not_found_is_refused_by_name(sound: CheckpointFacts) -> None:
     from service.checkpoint.adapter import missing_adapter
 
@@ -175,6 +199,25 @@ def test_no_path_is_in_the_report(tmp_path: Path) -> None:
     report = audit(folders.facts())
     assert str(tmp_path) not in report_text(report)
     assert str(tmp_path) not in json.dumps(report_json(report))
+
+
+def test_no_path_is_in_what_libraries_say(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    copy_tokenizer(folders)
+    with edited_json(folders.base / "config.json") as config:
+        config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    for folder in (folders.base, folders.adapter):
+        (folder / "own.py").write_text("")
+        with edited_json(folder / "tokenizer_config.json") as config:
+            config |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}}
+    (folders.adapter / "adapter_model.safetensors").unlink()
+    (folders.adapter / "adapter_model.safetensors").symlink_to("adapter_model.safetensors")
+    (folders.base / "chat_template.jinja").write_text(f"{{{{ raise_exception('{tmp_path}/a/b failed') }}}}")
+    report = audit(folders.facts())
+    for text in (report_text(report, width=10_000), json.dumps(report_json(report))):
+        assert str(tmp_path) not in text
+        assert tempfile.gettempdir() + "/" not in text
+    assert "contains custom code" in report_text(report, width=10_000)
 
 
 def test_control_characters_in_names_do_not_reach_a_terminal(sound: CheckpointFacts) -> None:

@@ -18,7 +18,7 @@ from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_checkpoint
 from service.demo import demo_root
 from service.domain.facts import CheckpointFacts
-from service.domain.judgement import Severity
+from service.domain.judgement import MERGED, Severity
 from tests.builders import TOKENIZER_FILES, add_token, edited_json, token_id
 
 LOUD = (Severity.FATAL, Severity.WARNING, Severity.SKIPPED)
@@ -152,6 +152,19 @@ def test_rows_that_are_saved_but_were_never_trained_do_not_count(base: Path, new
     for name in folders:
         found = [one for one in report.subjects[f"adapter:{name}"].findings if one.check == "trained_rows"]
         assert [one.severity.value for one in found] == ["fatal"], (name, report.subjects[f"adapter:{name}"].findings)
+
+
+@pytest.mark.parametrize("layout", ["linear", "save_embeddings", "save_both"])
+def test_a_merged_adapter_may_untie_the_matrices(layout: str, base: Path, new_id: int, is_tied: bool) -> None:
+    folder = base.parent / f"merged_{layout}"
+    save_adapter(folder, new_id, LAYOUTS[layout], is_tied=is_tied)
+    for name in TOKENIZER_FILES:
+        (folder / name).unlink()
+    facts = read_checkpoint(locate(str(base)), {MERGED: locate(str(folder))})
+    loaded = measure(base, {}, merged=folder)
+    assert loaded.base.is_tied is (is_tied and layout == "linear")
+    report = audit(facts, loaded)
+    assert [one.message for one in report.findings() if one.severity in LOUD] == []
 
 
 @pytest.mark.parametrize("bias", ["all", "lora_only"])

@@ -100,6 +100,17 @@ def test_a_hostile_json_file_is_a_finding_that_names_it(name: str, text: str, tm
         assert name in files_named(report, subject)
 
 
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+@pytest.mark.timeout(20)
+def test_a_hostile_tokenizer_config_of_an_adapter_is_a_finding_that_names_it(text: str, tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    copy_tokenizer(folders)
+    (folders.adapter / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    report = judged(folders)
+    if "NaN" not in text:
+        assert "tokenizer_config.json" in files_named(report, "adapter:json")
+
+
 @pytest.mark.parametrize("data", WEIGHTS.values(), ids=WEIGHTS.keys())
 @pytest.mark.parametrize("is_base", [True, False], ids=["base", "adapter"])
 @pytest.mark.timeout(20)

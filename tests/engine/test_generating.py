@@ -1,6 +1,11 @@
 """One request at a time: sampling, ends, cancelling, failing."""
 
+import json
+import shutil
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from queue import Queue
 from typing import Any
 
@@ -9,10 +14,12 @@ import torch
 from jobs import answer, ask, greedy
 from PIL import Image
 
+from service.demo import demo_root
 from service.demo.drawing import Scene, draw
-from service.domain.generation import Event, Failure, FinishReason, Generation
+from service.domain.generation import Event, Failure, FinishReason, Generation, Message
 from service.engine.engine import Engine
-from service.errors import DeadlineExceeded, EngineFailed, PromptTooLong
+from service.engine.loading import LoadPlan
+from service.errors import DeadlineExceeded, EngineFailed, InvalidField, PromptTooLong
 
 PICTURE = draw(Scene("red", "circle", 1, "top left", 1))
 QUESTION = "What is in the picture?"
@@ -169,3 +176,53 @@ def test_timings_add_up(engine: Engine) -> None:
     parts = timings.queue_seconds + timings.preprocess_seconds + timings.prefill_seconds + timings.decode_seconds
     assert 0 < parts <= took
     assert len(timings.inter_token_seconds) == generation.usage.generated_tokens - 1
+
+
+def test_nothing_but_stop_ids_comes_from_the_checkpoint_s_generation_config(
+    tmp_path: Path, plan_of: Callable[..., LoadPlan], engine: Engine
+) -> None:
+    folder = tmp_path / "polluted"
+    shutil.copytree(demo_root() / "base", folder)
+    path = folder / "generation_config.json"
+    pollution = {"min_new_tokens": 30, "num_beams": 3, "num_return_sequences": 2, "max_time": 0.01, "max_length": 5}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **pollution, "suppress_tokens": [1, 2, 3]}))
+    polluted = Engine(plan_of(folder), 8)
+    expected = answer(engine, ask(QUESTION, PICTURE))[1]
+    got = answer(polluted, ask(QUESTION, PICTURE))[1]
+    assert (got.text, got.finish_reason) == (expected.text, expected.finish_reason)
+    polluted.stop()
+
+
+def test_a_template_that_refuses_a_conversation_is_the_client_s_mistake(
+    tmp_path: Path, plan_of: Callable[..., LoadPlan]
+) -> None:
+    folder = tmp_path / "strict"
+    shutil.copytree(demo_root() / "base", folder)
+    path = folder / "chat_template.jinja"
+    path.write_text("{{ raise_exception('no system') if messages[0].role == 'system' }}" + path.read_text())
+    engine = Engine(plan_of(folder), 8)
+    job = ask(QUESTION, PICTURE)
+    strict = replace(job, messages=(Message("system", ("Be brief.",)), *job.messages))
+    with pytest.raises(InvalidField, match="no system"):
+        engine.prepare(strict, print, 0)
+    assert answer(engine, job)[1].text
+    engine.stop()
+
+
+def test_the_limit_on_new_tokens_bounds_requests_that_name_none(plan_of: Callable[..., LoadPlan]) -> None:
+    engine = Engine(plan_of(demo_root() / "base"), 8, max_new_tokens=16)
+    assert engine.prepare(ask("Hello", sampling=greedy(None)), print, 0).sequence.max_new_tokens == 16  # type: ignore[arg-type]
+    engine.stop()
+
+
+def test_a_failure_says_what_there_was_of_the_answer(engine: Engine) -> None:
+    job = ask("Hello", sampling=greedy(1500, temperature=5.0, seed=3))
+    events: Queue[Event] = Queue()
+    late = replace(job, deadline=time.monotonic() + 0.2)
+    engine.submit(engine.prepare(late, events.put, time.monotonic()))
+    while not isinstance(event := events.get(timeout=30), Failure | Generation):
+        pass
+    partial = event.partial if isinstance(event, Failure) else event
+    assert partial is not None
+    assert partial.usage.prompt_tokens > 0
+    assert partial.timings.queue_seconds >= 0

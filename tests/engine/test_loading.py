@@ -6,15 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from jobs import answer, ask, greedy
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from service.demo import demo_root
 from service.demo.drawing import Scene, draw
 from service.engine.adapters import mount, share
 from service.engine.engine import Engine
-from service.engine.loading import LoadPlan, choose_device, choose_dtype, load
+from service.engine.loading import LoadPlan, cast, choose_device, choose_dtype, load
 from service.errors import CheckpointUnreadable
 
 QUESTIONS = ("What is in the picture?", "图里有什么？")
@@ -88,10 +91,6 @@ def test_an_adapter_whose_tensors_peft_writes_over_the_base_s_leaves_the_base_as
 def test_an_adapter_with_trained_biases_leaves_the_base_as_it_was(
     tmp_path: Path, plan_of: Callable[..., LoadPlan]
 ) -> None:
-    import tiny
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForImageTextToText
-
     folder = tiny.make("minicpm-v-4.7", tmp_path / "model")
     target = r".*vision_tower.*(q|k)_proj"
     model = get_peft_model(
@@ -159,3 +158,60 @@ def test_bfloat16_on_a_cpu_still_answers(plan_of: Callable[..., LoadPlan]) -> No
     _, generation = answer(engine, ask(QUESTIONS[0], draw(SCENES[0])))
     assert generation.usage.generated_tokens > 1
     engine.stop()
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_an_adapter_whose_start_takes_a_part_out_of_the_weights_leaves_the_base_as_it_was(
+    init: str, tmp_path: Path, plan_of: Callable[..., LoadPlan]
+) -> None:
+    folder = tiny.make("causal (llama)", tmp_path / "model")
+    config = LoraConfig(r=2, target_modules=["q_proj", "up_proj"], init_lora_weights=init, task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder), config)
+    with torch.no_grad():
+        for one in model.parameters():
+            if one.requires_grad:
+                one.add_(0.05)
+    model.save_pretrained(tmp_path / init)
+    loaded = load(plan_of(folder, adapters={"split": tmp_path / init}))
+    stored = load_file(folder / "model.safetensors")
+    for name, one in loaded.base.model.named_parameters():
+        assert torch.equal(one, stored[name]), name
+    assert loaded.reports["split"].error is None
+    assert loaded.reports["split"].effect > 0
+    assert not loaded.reports["split"].has_changed_base
+
+
+@pytest.mark.parametrize("name", ["minicpm-v-4.7", "image-text (ernie)", "causal"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_casting_after_a_merge_gives_every_tensor_the_type_of_a_direct_load(
+    name: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """Notices when transformers changes the private attributes that say what stays in float32."""
+    auto = AutoModelForCausalLM if name == "causal" else AutoModelForImageTextToText
+    folder = tiny.make(name, tmp_path / "model")
+    model = auto.from_pretrained(folder, dtype=torch.float32)
+    cast(model, dtype)
+    direct = auto.from_pretrained(folder, dtype=dtype)
+    for kind in ("named_parameters", "named_buffers"):
+        expected = {key: one.dtype for key, one in getattr(direct, kind)()}
+        assert {key: one.dtype for key, one in getattr(model, kind)()} == expected
+
+
+def test_a_merge_in_bfloat16_answers_as_the_merged_folder_does(plan_of: Callable[..., LoadPlan]) -> None:
+    json_adapter = demo_root() / "adapters" / "json"
+    at_load = Engine(plan_of(demo_root() / "base", merged_adapter=json_adapter, dtype="bfloat16"), 8)
+    folder = Engine(plan_of(demo_root() / "merged", dtype="bfloat16"), 8)
+    assert tokens_of(at_load, None) == tokens_of(folder, None)
+    at_load.stop()
+    folder.stop()
+
+
+def test_a_folder_that_cannot_be_loaded_is_named_without_its_path(
+    tmp_path: Path, plan_of: Callable[..., LoadPlan]
+) -> None:
+    folder = tmp_path / "no-processor"
+    shutil.copytree(demo_root() / "base", folder)
+    (folder / "processor_config.json").unlink()
+    with pytest.raises(CheckpointUnreadable, match="no-processor") as refusal:
+        load(plan_of(folder))
+    assert str(tmp_path) not in refusal.value.detail

@@ -6,6 +6,8 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
 from service.engine.text import TextAssembler
 
@@ -75,3 +77,33 @@ def test_a_character_that_never_gets_whole_comes_out_as_a_replacement(tokenizer:
     assert assembler.push(rare[0]) == ""
     assert "\ufffd" in assembler.flush()
     assert "\ufffd" in assembler.text
+
+
+def byte_fallback_tokenizer() -> Any:
+    """A vocabulary of a few pieces and the 256 bytes, as SentencePiece models of MiniCPM 1 to 4 have."""
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁the", "图"]
+    backend = Tokenizer(models.BPE({piece: index for index, piece in enumerate(pieces)}, [], byte_fallback=True))
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+
+
+@settings(max_examples=300, deadline=None)
+@given(ids=st.lists(st.one_of(st.integers(1, 256), st.integers(257, 261)), max_size=20))
+def test_half_characters_between_whole_tokens_lose_no_answer(ids: list[int]) -> None:
+    """A sampled model writes any bytes; DecodeStream raises here."""
+    assembler = TextAssembler(byte_fallback_tokenizer(), ("STOP",))
+    pieces = [assembler.push(one) for one in ids]
+    pieces.append(assembler.flush())
+    assert "".join(pieces) == assembler.text
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(st.sampled_from("ab the图👩é"), max_size=12))
+def test_byte_fallback_text_comes_out_whole(text: str) -> None:
+    tokenizer = byte_fallback_tokenizer()
+    ids = [one + 1 for one in text.encode()]
+    assembler = TextAssembler(tokenizer, ())
+    shown = "".join([*(assembler.push(one) for one in ids), assembler.flush()])
+    assert shown == tokenizer.backend_tokenizer.decode(ids, skip_special_tokens=False)

@@ -115,9 +115,11 @@ def test_a_refused_base_ends_the_process_with_1_if_told_to(
     assert [line["check"] for line in server.events("finding") if line["severity"] == "fatal"] == ["special_ids"]
 
 
-def test_a_folder_that_is_not_there_breaks_the_start_but_not_the_probes(start_server: Callable[..., Server]) -> None:
+def test_a_folder_that_is_not_there_is_refused_without_a_crash_loop(start_server: Callable[..., Server]) -> None:
     server = start_server(model="/there/is/nothing/here").wait_open()
-    server.wait_until(lambda: server.client.get("/health").json()["phase"] == "broken", "broken")
+    server.wait_until(lambda: server.client.get("/health").json()["phase"] == "rejected", "rejected")
+    assert server.client.get("/health/live").status_code == 200
+    assert "/there" not in server.client.get("/health").text
     assert server.client.get("/health/ready").status_code == 503
     assert_problem(server.client.post("/generate", json=HELLO), 503, "refused")
     server.signal()

@@ -6,7 +6,16 @@ Knows no tensor beside the two vocabulary matrices.
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped, warning
-from service.audit.usage import UntrainedToken, idle_tokens, initial_state, is_tied, replaced_tokens, untrained_tokens
+from service.audit.usage import (
+    UntrainedToken,
+    doubtful_tokens,
+    idle_tokens,
+    initial_state,
+    is_tied,
+    replaced_tokens,
+    untrained_tokens,
+    used_new_tokens,
+)
 from service.domain.facts import BaseFacts, MatrixFacts
 
 PICTURE_MARKERS = ("image_start_token", "image_end_token")
@@ -39,6 +48,8 @@ def base_trained_rows(view: BaseView) -> Iterator[Outcome]:
             {"tokens": {text: one for one, text in list(idle.items())[:50]}, "count": len(idle)},
             "If a client writes them, the model reads noise; their use is counted.",
         )
+    if doubtful := doubtful_tokens(base):
+        yield _doubtful(doubtful, base)
     turn_end = base.template.turn_end_id if base.template else None
     if turn_end is None or turn_end not in names or is_tied(base) or base.head is None:
         return
@@ -75,8 +86,8 @@ def adapter_trained_rows(view: AdapterView) -> Iterator[Outcome]:
             f"the adapter's tokenizer adds {_names(idle)}, which nobody trained and, by their names, nobody uses",
             {"tokens": [one.evidence() for one in idle]},
         )
-    if not untrained and adapter.new_tokens:
-        yield note(f"{len(adapter.new_tokens)} new tokens, all with trained rows", {"tokens": dict(adapter.new_tokens)})
+    if not untrained and (new := used_new_tokens(adapter)):
+        yield note(f"{len(new)} new tokens, all with trained rows", {"tokens": new})
 
 
 def _prompt_tokens(base: BaseFacts) -> dict[str, int]:
@@ -124,6 +135,19 @@ def _untrained(text: str, token_id: int, which: str, state: str, matrix: MatrixF
         },
         consequence,
         "Serve a model whose row was trained, or retrain with the row trainable: " + _training_advice([token_id]),
+    )
+
+
+def _doubtful(tokens: dict[int, str], base: BaseFacts) -> Outcome:
+    shown = ", ".join(f"{text} (id {one})" for one, text in list(tokens.items())[:5])
+    spare = base.embedding.spare if base.embedding else None
+    return warning(
+        f"the rows of {len(tokens)} added token(s) look like the {spare.num_rows if spare else 0} rows that no token "
+        f"has, first {shown}",
+        {"tokens": {text: one for one, text in list(tokens.items())[:50]}, "count": len(tokens)},
+        "If training added them, it did not train them: the model reads them as noise and hardly ever writes them.",
+        "If prompts or answers need them, retrain with their rows trainable and merge again: "
+        + _training_advice(list(tokens)[:50]),
     )
 
 

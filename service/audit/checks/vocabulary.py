@@ -6,8 +6,8 @@ Knows no adapter tensor names; `adapters.py` does.
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, skipped
-from service.audit.usage import is_tied
-from service.domain.facts import AdapterFacts, MatrixFacts, TokenizerFacts
+from service.audit.usage import is_tied, unread_tokens
+from service.domain.facts import AdapterFacts, BaseFacts, MatrixFacts
 
 OUT_OF_RANGE = "Looking the id up reads past the matrix: an index error on a CPU, a dead process on a GPU."
 NEVER_WRITTEN = "The model can never write the token; a stop token without a row means answers never end."
@@ -20,8 +20,7 @@ def base_rows_cover_ids(view: BaseView) -> Iterator[Outcome]:
         yield skipped("no tensor of the folder looks like input embeddings, so ids cannot be compared with rows")
         return
     rows = base.embedding.num_rows
-    if base.tokenizer:
-        yield from _tokenizer_fits(base.tokenizer, rows, base.head.num_rows if base.head else rows)
+    yield from _tokenizer_fits(base, rows, base.head.num_rows if base.head else rows)
     for claim in base.claims:
         if claim.token is not None:
             continue  # the tokenizer's own, seen above
@@ -48,9 +47,7 @@ def adapter_rows_cover_ids(view: AdapterView) -> Iterator[Outcome]:
             OUT_OF_RANGE,
             "Serve the adapter on the base that it was trained on, resized to the same number of rows.",
         )
-    if adapter.tokenizer is None:
-        return
-    yield from _tokenizer_fits(adapter.tokenizer, *_rows_served(base.embedding, base.head, adapter))
+    yield from _tokenizer_fits(adapter, *_rows_served(base.embedding, base.head, adapter))
 
 
 def base_config_rows(view: BaseView) -> Iterator[Outcome]:
@@ -68,6 +65,14 @@ def base_config_rows(view: BaseView) -> Iterator[Outcome]:
                 "Loading fails with a size mismatch, or the matrix is made up anew and answers are noise.",
                 f"Write {matrix.num_rows} as vocab_size of the text part of config.json, if the rows are right.",
             )
+    if view.loaded and view.loaded.embedding_rows != base.embedding.num_rows:
+        yield fatal(
+            f"{base.embedding.tensor} has {base.embedding.num_rows} rows in the file, in memory it has "
+            f"{view.loaded.embedding_rows}",
+            {"rows": base.embedding.num_rows, "loaded": view.loaded.embedding_rows},
+            "The matrix in memory is not the trained one.",
+            "Save the model again with the rows that its config.json declares.",
+        )
 
 
 def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
@@ -90,7 +95,8 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
             "the loader.",
             'Write "tie_word_embeddings": false in config.json, top level and text_config, and keep both tensors.',
         )
-    if view.loaded and base.is_tied is not None and base.head is None and view.loaded.is_tied != base.is_tied:
+    is_comparable = base.is_tied is not None and base.head is None and not view.is_vocabulary_replaced
+    if view.loaded and is_comparable and view.loaded.is_tied != base.is_tied:
         yield fatal(
             f"config.json says tied={base.is_tied}, in memory it is tied={view.loaded.is_tied}",
             {"declared": base.is_tied, "loaded": view.loaded.is_tied},
@@ -99,11 +105,16 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
         )
 
 
-def _tokenizer_fits(tokenizer: TokenizerFacts, rows: int, head_rows: int) -> Iterator[Outcome]:
-    highest = max(tokenizer.vocabulary.values(), default=-1)  # what loading adds besides is tokenizer_faithful's matter
+def _tokenizer_fits(owner: BaseFacts | AdapterFacts, rows: int, head_rows: int) -> Iterator[Outcome]:
+    """Compare the ids of a folder's own tokenizer with rows; what loading adds is `tokenizer_faithful`'s matter."""
+    if owner.tokenizer is None:
+        return
+    unread = unread_tokens(owner.tokenizer, owner.template)
+    highest = max((one for text, one in owner.tokenizer.vocabulary.items() if text not in unread), default=-1)
+    added = {text: one.token_id for text, one in owner.tokenizer.added.items() if text not in unread}
     for name, count, consequence in (("input", rows, OUT_OF_RANGE), ("output", head_rows, NEVER_WRITTEN)):
         if highest >= count:
-            beyond = {text: one.token_id for text, one in tokenizer.added.items() if one.token_id >= count}
+            beyond = {text: one for text, one in added.items() if one >= count}
             yield fatal(
                 f"the tokenizer reaches id {highest}, but the {name} matrix has {count} rows"
                 + (f": {', '.join(list(beyond)[:5])} have none" if beyond else ""),

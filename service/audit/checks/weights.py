@@ -12,6 +12,8 @@ from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, war
 SHOWN = 5
 LORA_OUTPUT = re.compile(r"\.lora_(B|embedding_A)\b")
 """The factor that PEFT starts at zero: B of linear layers, A of embeddings."""
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+RESTORE = "Copy the file again from the source; convert pickle weights to safetensors where they were made."
 NAN_SPREADS = "NaN spreads through the whole answer."
 EARLIER_CHECKPOINT = "Use an earlier checkpoint; train in bfloat16 rather than float16."
 
@@ -21,13 +23,18 @@ def base_files(view: BaseView) -> Iterator[Outcome]:
     for problem in view.base.problems:
         if problem.file == "tokenizer.json" and "is missing" in problem.problem:
             severity, consequence = warning, "Ids cannot be compared with rows; a slow tokenizer may still load."
+            repair = RESTORE
+        elif problem.file in PROCESSOR_FILES:
+            severity, consequence = fatal, "The processor cannot start, so no picture can be read and loading fails."
+            repair = "Copy processor_config.json or preprocessor_config.json, whichever it has, from the base model."
         else:
             severity, consequence = fatal, "The model cannot be loaded as it was saved."
+            repair = RESTORE
         yield severity(
             f"{problem.file} {problem.problem}",
             {"file": problem.file},
             consequence,
-            "Copy the file again from the source; convert pickle weights to safetensors where they were made.",
+            repair,
         )
     if view.loaded and view.loaded.missing_tensors:
         missing = view.loaded.missing_tensors

@@ -63,9 +63,7 @@ class Encoder(ABC):
         picture.
         """
         with self._lock:
-            cleaned, found = self._sanitiser.mark(messages)
-            tensors = self._apply(cleaned, pictures)
-            tensors = self._sanitiser.unmark(tensors, found)
+            tensors = self._sanitiser.unmark(self._apply(self._sanitiser.mark(messages), pictures))
         ids: torch.Tensor = tensors["input_ids"]
         prompt_ids = tuple(ids[0].tolist())
         return Encoded(tensors, prompt_ids, prompt_ids.count(self.image_token_id) if self.image_token_id else 0)

@@ -1,9 +1,10 @@
 """Keeps control tokens in a client's text from acting as control tokens.
 
-Knows neither templates nor models. Each control token in a message is replaced by one private-use character before
-the template is rendered, and that character's ids by the ids of the token's letters afterwards. transformers'
-`sanitize_control_tokens` does the same but refuses it in the processors of MiniCPM-V 4.6 and 4.7 (5.23), and treats
-tokens that an adapter added and trained like the base's.
+Knows neither templates nor models. Each control token in a message is replaced by a mark before the template is
+rendered, and the mark's id by the ids of the token's letters afterwards. A mark is a token added to this process's
+copy of the tokenizer, so no neighbour can merge with it; no mark ever reaches the model. transformers'
+`sanitize_control_tokens` does the same, but the processors of MiniCPM-V 4.6 and 4.7 count a client's placeholders as
+pictures before it takes effect (5.23), and it treats tokens that an adapter added and trained like the base's.
 """
 
 import re
@@ -14,85 +15,77 @@ from typing import Any
 from service.domain.generation import Message, PictureRef
 from service.errors import InvalidField
 
-PRIVATE_USE = range(0xE000, 0xF8FF)
+MARK = "\ue0f5\ue0f6{}\ue0f7"
+"""Private-use characters around a number: nothing that anyone types."""
 
 
 class Sanitiser:
     """Marks and unmarks control tokens for one tokenizer.
 
     Args:
-        tokenizer: A transformers tokenizer.
+        tokenizer: A transformers tokenizer; gets the marks as additional tokens.
         control_tokens: The tokens that must not act when a client writes them.
     """
 
     def __init__(self, tokenizer: Any, control_tokens: frozenset[str]) -> None:
-        self._tokenizer = tokenizer
+        from transformers import AddedToken
+
         longest_first = sorted(control_tokens, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._marks = {token: MARK.format(index) for index, token in enumerate(longest_first)}
+        letters = {token: _as_text(tokenizer, token) for token in longest_first}
+        tokenizer.add_tokens([AddedToken(mark, normalized=False) for mark in self._marks.values()])
+        ids = tokenizer.convert_tokens_to_ids(list(self._marks.values()))
+        self._letters = dict(zip(ids, (letters[token] for token in self._marks), strict=True))
 
-    def mark(self, messages: Sequence[Message]) -> tuple[tuple[Message, ...], dict[str, str]]:
-        """Replace control tokens by characters that occur nowhere else in the messages.
+    def mark(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """Replace control tokens by their marks.
 
-        Returns:
-            The messages, and the control token that each character stands for.
+        Raises:
+            InvalidField: A text contains a mark.
         """
-        texts = [part for message in messages for part in message.content if isinstance(part, str)]
-        tokens = sorted({token for text in texts for token in self._pattern.findall(text)})
-        if not tokens:
-            return tuple(messages), {}
-        taken = set("".join(texts))
-        free = (chr(code) for code in PRIVATE_USE if chr(code) not in taken)
-        marks = dict(zip(tokens, free, strict=False))
-        marked = [
-            replace(message, content=tuple(self._mark_part(part, marks) for part in message.content))
-            for message in messages
-        ]
-        return tuple(marked), {mark: token for token, mark in marks.items()}
+        return tuple(
+            replace(message, content=tuple(self._mark_part(part) for part in message.content)) for message in messages
+        )
 
-    def unmark(self, tensors: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
+    def unmark(self, tensors: dict[str, Any]) -> dict[str, Any]:
         """Put the ids of the control tokens' letters where the marks are.
 
         Args:
             tensors: With `input_ids` `(1, length)` and any other tensors of that shape, which are stretched along.
-            found: What `mark` returned.
-
-        Raises:
-            InvalidField: The tokenizer cannot tell a mark from other text (a vocabulary without bytes).
         """
-        for mark, token in found.items():
-            tensors = self._splice(tensors, token, self._ids(mark), self._ids_as_text(token))
-        return tensors
-
-    def _mark_part(self, part: str | PictureRef, marks: dict[str, str]) -> str | PictureRef:
-        return self._pattern.sub(lambda match: marks[match[0]], part) if isinstance(part, str) else part
-
-    def _ids(self, text: str) -> list[int]:
-        """Encode in the middle of a text, so that no tokenizer adds the space of a text's start."""
-        newline = self._tokenizer.encode("\n", add_special_tokens=False)
-        ids: list[int] = self._tokenizer.encode("\n" + text, add_special_tokens=False)
-        return ids[len(newline) :]
-
-    def _ids_as_text(self, token: str) -> list[int]:
-        newline = self._tokenizer.encode("\n", add_special_tokens=False)
-        ids: list[int] = self._tokenizer.encode("\n" + token, add_special_tokens=False, split_special_tokens=True)
-        return ids[len(newline) :]
-
-    def _splice(self, tensors: dict[str, Any], token: str, mark_ids: list[int], text_ids: list[int]) -> dict[str, Any]:
         import torch
 
         ids: list[int] = tensors["input_ids"][0].tolist()
-        places = [i for i in range(len(ids)) if ids[i : i + len(mark_ids)] == mark_ids]
-        if not places or self._tokenizer.unk_token_id in mark_ids:
-            raise InvalidField(
-                f"messages: the text contains the control token {token!r}, which this model's tokenizer cannot encode "
-                "as plain text; write it differently"
-            )
-        parallel = [key for key, one in tensors.items() if getattr(one, "shape", None) == tensors["input_ids"].shape]
-        spliced = dict(tensors)
-        for key in parallel:
-            values: list[int] = tensors[key][0].tolist()
-            for place in reversed(places):
-                new = text_ids if key == "input_ids" else [values[place]] * len(text_ids)
-                values[place : place + len(mark_ids)] = new
-            spliced[key] = torch.tensor([values], dtype=tensors[key].dtype)
-        return spliced
+        if not any(one in self._letters for one in ids):
+            return tensors
+        unmarked = dict(tensors)
+        for key, tensor in tensors.items():
+            if getattr(tensor, "shape", None) == tensors["input_ids"].shape:
+                values = [
+                    new
+                    for token_id, value in zip(ids, tensor[0].tolist(), strict=True)
+                    for new in self._unmarked(token_id, value, is_id=key == "input_ids")
+                ]
+                unmarked[key] = torch.tensor([values], dtype=tensor.dtype)
+        return unmarked
+
+    def _unmarked(self, token_id: int, value: int, *, is_id: bool) -> list[int]:
+        letters = self._letters.get(token_id)
+        if letters is None:
+            return [value]
+        return letters if is_id else [value] * len(letters)
+
+    def _mark_part(self, part: str | PictureRef) -> str | PictureRef:
+        if isinstance(part, PictureRef):
+            return part
+        if any(mark in part for mark in self._marks.values()):
+            raise InvalidField("messages: the text contains private-use characters that this service uses itself")
+        return self._pattern.sub(lambda match: self._marks[match[0]], part)
+
+
+def _as_text(tokenizer: Any, token: str) -> list[int]:
+    """Encode a token letter by letter, after a newline, so that no tokenizer adds the space of a text's start."""
+    newline = tokenizer.encode("\n", add_special_tokens=False)
+    ids: list[int] = tokenizer.encode("\n" + token, add_special_tokens=False, split_special_tokens=True)
+    return ids[len(newline) :]

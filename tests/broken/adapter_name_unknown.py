@@ -1,12 +1,12 @@
-"""The trainer emptied the special tokens of the adapter's tokenizer_config.json."""
+"""The adapter's tokenizer calls another token the picture's placeholder, one that it does not have."""
 
 from tests.broken.expectation import Expected
 from tests.builders import Folders, copy_tokenizer, edited_json
 
-EXPECTED = Expected("special_ids", "image_token", "adapter")
+EXPECTED = Expected("special_ids", "<slice>", "adapter")
 
 
 def make(folders: Folders) -> None:
     copy_tokenizer(folders)
     with edited_json(folders.adapter / "tokenizer_config.json") as config:
-        config["extra_special_tokens"] = ["<|im_end|>"]
+        config["extra_special_tokens"]["slice_start_token"] = "<image>"
