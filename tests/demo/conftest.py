@@ -1,0 +1,21 @@
+"""Loaded demo checkpoints, once for all tests of the room."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+
+from service.demo import demo_root
+from service.demo.evaluate import SUBJECTS, load
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Callable[[str], tuple[Any, Any]]:
+    """Returns a function from a subject's name to its float32 model and its processor."""
+
+    @cache
+    def load_subject(name: str) -> tuple[Any, Any]:
+        return load(demo_root(), next(subject for subject in SUBJECTS if subject.name == name))
+
+    return load_subject
