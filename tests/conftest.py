@@ -154,14 +154,16 @@ def endless_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base that never ends an answer, because its stop ids lack the token that ends a turn; the audit refuses it."""
     folder = tmp_path_factory.mktemp("endless") / "base"
     shutil.copytree(demo_root() / "base", folder)
+    added = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    end_of_text = next(one["id"] for one in added if one["content"] == "<|endoftext|>")
     for name, change in (
-        ("generation_config.json", {"eos_token_id": [761]}),
+        ("generation_config.json", {"eos_token_id": [end_of_text]}),
         ("tokenizer_config.json", {"eos_token": "<|endoftext|>"}),
     ):
         path = folder / name
         path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     config = json.loads((folder / "config.json").read_text())
-    config["text_config"]["eos_token_id"] = 761
+    config["text_config"]["eos_token_id"] = end_of_text
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
