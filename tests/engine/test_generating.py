@@ -16,7 +16,7 @@ from PIL import Image
 
 from service.demo import demo_root
 from service.demo.drawing import Scene, draw
-from service.domain.generation import Event, Failure, FinishReason, Generation, Message
+from service.domain.generation import Event, Failure, FinishReason, Generation, Message, TextPiece
 from service.engine.engine import Engine
 from service.engine.loading import LoadPlan
 from service.errors import DeadlineExceeded, EngineFailed, InvalidField, PromptTooLong
@@ -118,12 +118,31 @@ def test_a_job_cancelled_while_it_waits_ends_at_once(engine: Engine) -> None:
     engine.cancel(first)
 
 
+def expiring(engine: Engine) -> Failure:
+    """Run a job whose deadline passes after its first piece of text, and return how it fails."""
+    events: Queue[Event] = Queue()
+
+    def sink(event: Event) -> None:
+        prepared.sequence.job = replace(prepared.sequence.job, deadline=0.0)
+        events.put(event)
+
+    prepared = engine.prepare(ask(QUESTION, PICTURE), sink, time.monotonic())
+    engine.submit(prepared)
+    assert isinstance(events.get(timeout=30), TextPiece)
+    last = events.get(timeout=30)
+    assert isinstance(last, Failure)
+    return last
+
+
 def test_a_job_past_its_deadline_fails_and_the_next_is_served(engine: Engine) -> None:
-    job = ask("Hello", sampling=greedy(1500, temperature=5.0, seed=3))
-    late = type(job)(job.job_id, job.messages, job.pictures, None, job.sampling, time.monotonic() + 0.2)
-    with pytest.raises(DeadlineExceeded):
-        answer(engine, late)
+    assert isinstance(expiring(engine).error, DeadlineExceeded)
     assert answer(engine, ask(QUESTION, PICTURE))[1].text
+
+
+def test_a_job_whose_deadline_passes_in_the_queue_is_not_begun(engine: Engine) -> None:
+    late = replace(ask(QUESTION, PICTURE), deadline=time.monotonic() - 1)
+    with pytest.raises(DeadlineExceeded, match="queue"):
+        answer(engine, late)
 
 
 def test_logits_that_are_not_finite_end_that_answer_only(engine: Engine) -> None:
@@ -216,13 +235,8 @@ def test_the_limit_on_new_tokens_bounds_requests_that_name_none(plan_of: Callabl
 
 
 def test_a_failure_says_what_there_was_of_the_answer(engine: Engine) -> None:
-    job = ask("Hello", sampling=greedy(1500, temperature=5.0, seed=3))
-    events: Queue[Event] = Queue()
-    late = replace(job, deadline=time.monotonic() + 0.2)
-    engine.submit(engine.prepare(late, events.put, time.monotonic()))
-    while not isinstance(event := events.get(timeout=30), Failure | Generation):
-        pass
-    partial = event.partial if isinstance(event, Failure) else event
+    partial = expiring(engine).partial
     assert partial is not None
-    assert partial.usage.prompt_tokens > 0
+    assert partial.usage.prompt_tokens > partial.usage.image_tokens > 0
+    assert 0 < partial.usage.generated_tokens < answer(engine, ask(QUESTION, PICTURE))[1].usage.generated_tokens
     assert partial.timings.queue_seconds >= 0
