@@ -4,6 +4,7 @@ Imports what a verb needs only when it runs, so that `--help` answers at once.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +67,7 @@ def _serve(_: argparse.Namespace, flags: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes over; as PID 1 there is no default
 
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from service import logs
     from service.settings import PREFIX, Settings, unknown_variables
@@ -75,7 +77,7 @@ def _serve(_: argparse.Namespace, flags: list[str]) -> int:
             os.environ[PREFIX + name.upper()] = value  # a flag is its variable, set from the command line
     try:
         settings = Settings()
-    except (ValidationError, OSError) as error:
+    except (ValidationError, SettingsError, OSError) as error:
         print(f"the settings cannot be used:\n{_explain(error)}", file=sys.stderr)
         return COULD_NOT_RUN
     logs.configure(settings.log_level)
@@ -118,7 +120,8 @@ def _explain(error: Exception) -> str:
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):
-        return f"  {error}"
+        named = re.search(r'field "(\w+)"', str(error))
+        return f"  MINICPM_{named[1].upper()} is not JSON: {error.__cause__}" if named else f"  {error}"
     return "\n".join(
         f"  MINICPM_{'.'.join(map(str, one['loc'])).upper() or '*'}: {one['msg']}"
         for one in error.errors(include_url=False, include_context=False, include_input=False)

@@ -80,6 +80,13 @@ def test_settings_that_cannot_be_used_are_named_and_exit_with_2(tmp_path: Path) 
     assert "Traceback" not in result.stderr
 
 
+def test_a_setting_that_is_not_json_is_named(tmp_path: Path) -> None:
+    result = run("serve", "--adapters", '{"x" /models/x}', cwd=tmp_path)
+    assert result.returncode == 2
+    assert "MINICPM_ADAPTERS is not JSON: Expecting ':' delimiter: line 1 column 6" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_an_unknown_flag_is_refused(tmp_path: Path) -> None:
     result = run("serve", "--prot", "1", cwd=tmp_path)
     assert result.returncode == 2
