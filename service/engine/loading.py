@@ -130,9 +130,10 @@ def load(plan: LoadPlan) -> LoadedModel:
     stop_ids = _stop_ids(base.model)
     base.model.generation_config = _bare_generation_config(base.model, stop_ids)
     probe = Probe(family, base.encoder, device)
+    before = probe.logits(base.model)
     adapters = {}
     for adapter_id, folder in plan.adapters.items():
-        view, reports[adapter_id] = _load_adapter(plan, family, options, base, folder, probe)
+        view, reports[adapter_id] = _load_adapter(plan, family, options, base, folder, probe, before)
         if view:
             adapters[adapter_id] = view
     return LoadedModel(
@@ -228,9 +229,15 @@ def _merge(plan: LoadPlan, family: Family, options: LoadOptions, model: Any, fol
 
 
 def _load_adapter(
-    plan: LoadPlan, family: Family, options: LoadOptions, base: View, folder: Path, probe: Probe
+    plan: LoadPlan,
+    family: Family,
+    options: LoadOptions,
+    base: View,
+    folder: Path,
+    probe: Probe,
+    before: torch.Tensor,
 ) -> tuple[View | None, MountReport]:
-    before = probe.logits(base.model)
+    """Mount an adapter and compare its logits, and the base's own again, with `before`, the base's first ones."""
     with caught_warnings() as warnings:
         try:
             mounted: Mounted = mount(base.model, folder)
