@@ -2,7 +2,8 @@
 
 The map, one line a room (`checkpoint` reads, `engine` measures, `audit` judges, `lifecycle` decides, `api` speaks):
 
-    cli          the verbs: serve, audit, demo
+    cli          finds the verb; each is a module of commands: serve, audit, demo
+    commands     the verbs
     app          composition root; the only file that knows every room
     settings     one frozen value, read once, validated whole
     server       uvicorn, with an orderly end

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from service.domain.facts import AdapterFacts, BaseFacts, LoadedAdapterFacts, LoadedBaseFacts
-from service.domain.judgement import BASE, Finding, Severity, adapter_subject
+from service.domain.facts import AdapterFacts, BaseFacts, LoadedAdapterFacts, LoadedBaseFacts, MergeFacts, OriginFacts
+from service.domain.judgement import BASE, Degree, Finding, Severity, adapter_subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,15 @@ class BaseView:
         loaded: None until the model is in memory.
         is_vocabulary_replaced: A merged adapter brought changes of a vocabulary matrix, so that the matrices in memory
             are not those of the base's files. PEFT unties them then.
+        origin: The folder that the base was tuned from, if the operator names it.
+        merge: The adapter that is said to be merged into the base, if the operator names it.
     """
 
     base: BaseFacts
     loaded: LoadedBaseFacts | None
     is_vocabulary_replaced: bool = False
+    origin: OriginFacts | None = None
+    merge: MergeFacts | None = None
 
     @property
     def subject(self) -> str:
@@ -54,6 +58,7 @@ class Outcome:
     evidence: dict[str, Any]
     consequence: str
     repair: str
+    degree: Degree | None = None
 
 
 BaseRule = Callable[[BaseView], Iterator[Outcome]]
@@ -66,7 +71,8 @@ class Check:
 
     Attributes:
         check_id: Stable name, as in reports, metrics and waivers.
-        title: What is compared, in one line.
+        title: What must hold, in one line.
+        why: What goes wrong where it does not, for the check's page; Markdown.
         of_base: The rule for the base, if it has one.
         of_adapter: The rule for an adapter, if it has one.
         needs_loaded: It judges nothing but the model in memory.
@@ -77,6 +83,7 @@ class Check:
     of_base: BaseRule | None = None
     of_adapter: AdapterRule | None = None
     needs_loaded: bool = False
+    why: str = ""
 
     def run(self, view: BaseView | AdapterView) -> list[Finding]:
         """Apply the rule that fits the view. A rule that raises could not run, which is not the same as passed."""
@@ -101,6 +108,7 @@ class Check:
                 one.evidence,
                 one.consequence,
                 one.repair,
+                one.degree,
             )
             for one in outcomes
         ]

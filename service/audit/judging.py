@@ -45,7 +45,9 @@ def audit(
     """
     merged = facts.adapters.get(MERGED)
     is_replaced = merged is not None and bool(merged.embedding_update or merged.head_update)
-    views: list[BaseView | AdapterView] = [BaseView(facts.base, loaded.base if loaded else None, is_replaced)]
+    views: list[BaseView | AdapterView] = [
+        BaseView(facts.base, loaded.base if loaded else None, is_replaced, facts.origin, facts.merge)
+    ]
     for adapter_id, adapter in facts.adapters.items():
         views.append(AdapterView(facts.base, adapter, loaded.adapters.get(adapter_id) if loaded else None))
     subjects = [_judge(view, policy, waivers) for view in views]

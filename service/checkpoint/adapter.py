@@ -74,6 +74,8 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         ),
         foreign_copies=_foreign_copies(weights, keys, base.weights),
         problems=(*documents.problems, *_missing_files(documents), *weights.problems, *reading.problems),
+        documents=documents.kept(),
+        files=documents.files(),
     )
 
 

@@ -11,6 +11,20 @@ from service.domain.facts import FileProblem
 
 MAX_BYTES = 256_000_000
 """Tokenizers of 250,000 tokens are about 20 MB."""
+KEPT = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "chat_template.json",
+    "adapter_config.json",
+    "args.json",
+)
+"""The documents that are facts; tokenizer.json and the weights' index are read by those who understand them."""
 
 
 class Documents:
@@ -37,6 +51,17 @@ class Documents:
         if name not in self._cache:
             self._cache[name] = self._read_json(name)
         return self._cache[name]
+
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """Return the documents that are facts, those that the folder has. What is wrong with one is not noted here."""
+        known = len(self.problems)
+        found = {name: self.json(name) for name in KEPT if self.has(name)}
+        del self.problems[known:]
+        return found
+
+    def files(self) -> dict[str, int]:
+        """Return the size in bytes of every file of the folder, by name; broken links and subfolders are left out."""
+        return {path.name: path.stat().st_size for path in sorted(self.folder.iterdir()) if path.is_file()}
 
     def note(self, name: str, problem: str) -> None:
         """Remember what is wrong with a file."""

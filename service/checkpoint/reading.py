@@ -80,6 +80,8 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         claims=claims,
         stop_ids=stops,
         problems=(*documents.problems, *reading.problems, *_weight_problems(documents, weights, index)),
+        documents=documents.kept(),
+        files=documents.files(),
     )
     return BaseReading(location.folder, facts, weights)
 

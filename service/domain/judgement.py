@@ -5,6 +5,7 @@ Does not know how facts are read or what a check compares.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from typing import Any
 
@@ -30,6 +31,17 @@ class Severity(StrEnum):
     SKIPPED = "skipped"
 
 
+class Degree(StrEnum):
+    """How much an under-trained token matters: what follows from its role and from how often it occurs."""
+
+    HARMLESS = "harmless"
+    """The token is hardly used."""
+    MODERATE = "moderate"
+    """It is used, and badly represented."""
+    SEVERE = "severe"
+    """Answers depend on it."""
+
+
 class Verdict(StrEnum):
     """What follows for one subject."""
 
@@ -47,11 +59,19 @@ class Policy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Waiver:
-    """A finding that the operator accepts; shown in every report."""
+    """A finding that the operator accepts; shown in every report.
+
+    Attributes:
+        check: Id of the check.
+        subject: `base` or `adapter:<id>`.
+        reason: Why it is acceptable.
+        expires: Last day on which it holds; None for no end.
+    """
 
     check: str
     subject: str
     reason: str
+    expires: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +86,9 @@ class Finding:
         evidence: Numbers, ids and strings that show it; plain JSON values.
         consequence: What it does to answers, in one sentence.
         repair: What to run or change.
-        waiver: The operator's acceptance, if there is one.
+        degree: How much it matters, where the finding is about under-trained tokens.
+        waiver: The operator's acceptance, if there is one that has not expired.
+        expired_waiver: The acceptance that no longer holds, if there is one.
     """
 
     check: str
@@ -76,7 +98,40 @@ class Finding:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     consequence: str = ""
     repair: str = ""
+    degree: Degree | None = None
     waiver: Waiver | None = None
+    expired_waiver: Waiver | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsedToken:
+    """One id that templates, stop set, processor or adapter can produce or consume.
+
+    Attributes:
+        token_id: The id.
+        text: The token string.
+        sources: Who uses it: `template`, `stop`, `processor`, `adapter`, `vocabulary`.
+        roles: What becomes of it: `read` by the model, `written` by it, `replaced` by picture features.
+        has_input_row: The input matrix has a row of that id.
+        has_output_row: The output matrix has one.
+        input_state: `trained`, `untrained`, `suspicious` (looks untrained), `unknown`, or `exempt` (never looked up).
+        output_state: The same for the output row.
+        trained_by: `base`, `adapter`, `tuning`, `nobody` or `unknown`.
+        degree: How much it matters if a state is bad; None if none is.
+        exposure: Share of the corpus's conversations that hold it, 0 to 1; None without a corpus.
+    """
+
+    token_id: int
+    text: str
+    sources: tuple[str, ...]
+    roles: tuple[str, ...]
+    has_input_row: bool
+    has_output_row: bool
+    input_state: str
+    output_state: str
+    trained_by: str
+    degree: Degree | None = None
+    exposure: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +146,7 @@ class SubjectReport:
         fingerprint: Content hash of what was judged.
         undertrained: Token string by id, for tokens in use whose rows nobody trained.
         load_warnings: What transformers and PEFT said while loading.
+        used_tokens: Every token in use, with the state of its rows.
     """
 
     subject: str
@@ -100,6 +156,7 @@ class SubjectReport:
     fingerprint: str
     undertrained: Mapping[int, str] = field(default_factory=dict)
     load_warnings: tuple[str, ...] = ()
+    used_tokens: tuple[UsedToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

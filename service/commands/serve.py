@@ -1,0 +1,91 @@
+"""`serve`: run the service.
+
+Knows how settings become flags, not what they mean.
+"""
+
+import argparse
+import re
+import sys
+from typing import Any
+
+from service.commands import COULD_NOT_RUN, INCONSISTENT
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the verb; its flags are the settings, read by a parser of their own."""
+    serve = verbs.add_parser(
+        "serve",
+        help="run the service",
+        description="Run the service. Every setting is a flag: --port 9000 is MINICPM_PORT=9000.",
+        add_help=False,
+    )
+    serve.set_defaults(run=_serve)
+
+
+def _serve(_: argparse.Namespace, flags: list[str]) -> int:
+    import logging
+    import os
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes over; as PID 1 there is no default
+
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from service import logs
+    from service.settings import PREFIX, Settings, unknown_variables
+
+    for name, value in vars(_settings_parser(Settings.model_fields).parse_args(flags)).items():
+        if value is not None:
+            os.environ[PREFIX + name.upper()] = value  # a flag is its variable, set from the command line
+    try:
+        settings = Settings()
+    except (ValidationError, SettingsError, OSError) as error:
+        print(f"the settings cannot be used:\n{_explain(error)}", file=sys.stderr)
+        return COULD_NOT_RUN
+    logs.configure(settings.log_level)
+    logs.log(logging.INFO, "settings", **settings.masked())
+    for name, nearest in unknown_variables(os.environ).items():
+        logs.log(logging.WARNING, f"{name} sets nothing" + (f"; did you mean {nearest}?" if nearest else ""))
+
+    from service.app import create_app
+    from service.server import serve
+
+    status = 0
+
+    def on_rejected() -> None:
+        nonlocal status
+        if settings.on_rejected == "exit":
+            status = INCONSISTENT
+            app.state.end()
+
+    app = create_app(settings, on_rejected)
+    served = serve(app, settings.host, settings.port, settings.drain_seconds)
+    return status or served
+
+
+def _settings_parser(fields: dict[str, Any]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="minicpm-service serve",
+        description="Run the service. A flag wins over its MINICPM_ variable, that over .env, that over the default.",
+    )
+    for name, field in fields.items():
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            dest=name,
+            metavar="VALUE",
+            help=f"{field.description} [{field.get_default(call_default_factory=True)!r}]".replace("%", "%%"),
+        )
+    return parser
+
+
+def _explain(error: Exception) -> str:
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        named = re.search(r'field "(\w+)"', str(error))
+        return f"  MINICPM_{named[1].upper()} is not JSON: {error.__cause__}" if named else f"  {error}"
+    return "\n".join(
+        f"  MINICPM_{'.'.join(map(str, one['loc'])).upper() or '*'}: {one['msg']}"
+        for one in error.errors(include_url=False, include_context=False, include_input=False)
+    )

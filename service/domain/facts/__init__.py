@@ -1,0 +1,50 @@
+"""What is measured about a checkpoint, before anyone judges it; one module a subject.
+
+`CheckpointFacts` come from files, `LoadedFacts` from the model in memory. Neither knows a rule: a number that looks
+wrong here is judged in `service.audit`.
+"""
+
+from service.domain.facts.comparison import MergeFacts, OriginFacts, TensorChange, TensorMerge
+from service.domain.facts.corpus import CorpusFacts, TokenExposure
+from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
+from service.domain.facts.folders import AdapterFacts, BaseFacts, CheckpointFacts
+from service.domain.facts.loaded import LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts, LoadWarning
+from service.domain.facts.lock import Drift, LockFacts
+from service.domain.facts.rows import MatrixFacts, RowFacts, RowUpdate, SpareFacts
+from service.domain.facts.tokenizer import (
+    AddedToken,
+    GoldenMismatch,
+    IdClaim,
+    TemplateFacts,
+    TokenizerFacts,
+)
+
+__all__ = [
+    "AdapterFacts",
+    "AddedToken",
+    "BaseFacts",
+    "CheckpointFacts",
+    "CorpusFacts",
+    "Drift",
+    "FileProblem",
+    "GoldenMismatch",
+    "IdClaim",
+    "LoadWarning",
+    "LoadedAdapterFacts",
+    "LoadedBaseFacts",
+    "LoadedFacts",
+    "LockFacts",
+    "MatrixFacts",
+    "MergeFacts",
+    "OriginFacts",
+    "RowFacts",
+    "RowUpdate",
+    "SpareFacts",
+    "TemplateFacts",
+    "TensorChange",
+    "TensorFacts",
+    "TensorMerge",
+    "TokenExposure",
+    "TokenizerFacts",
+    "ValueFacts",
+]

@@ -1,0 +1,33 @@
+"""Files and tensors as they lie on a disk, before anyone says what they are for.
+
+Knows no model.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFacts:
+    """One tensor as the file's header declares it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    """safetensors' name, such as `BF16`."""
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class ValueFacts:
+    """What the values of one tensor look like as a whole."""
+
+    num_values: int
+    num_nonfinite: int
+    is_all_zero: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FileProblem:
+    """A file that is missing, unreadable or unsafe, and what is wrong with it."""
+
+    file: str
+    problem: str

@@ -1,0 +1,122 @@
+"""A base folder and an adapter folder, read without building a model.
+
+Knows no rule.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.domain.facts.comparison import MergeFacts, OriginFacts
+from service.domain.facts.corpus import CorpusFacts
+from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
+from service.domain.facts.lock import LockFacts
+from service.domain.facts.rows import MatrixFacts, RowUpdate
+from service.domain.facts.tokenizer import IdClaim, TemplateFacts, TokenizerFacts
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFacts:
+    """The base or merged folder, read without building a model.
+
+    Attributes:
+        name: Folder name or hub id; never a path.
+        model_type: From `config.json`.
+        config_vocab_size: Of the text part.
+        is_tied: As declared; None if the config is silent and the model class decides.
+        embedding: Input matrix, or None if no tensor looks like it.
+        head: Output matrix, or None if the file has none (a tied model).
+        documents: Every JSON file that says how to use the weights, parsed, by file name; unreadable ones are empty.
+        files: Size in bytes of every file of the folder, by name; subfolders are left out.
+        is_native: transformers has a class of its own for the model type, so that no code of the folder is needed.
+        corpus: The operator's corpus as this folder renders it; None if none was given.
+        lock: What was recorded about the folder; None if nothing was.
+    """
+
+    name: str
+    model_type: str
+    fingerprint: str
+    config_vocab_size: int | None
+    is_tied: bool | None
+    tensors: Mapping[str, TensorFacts]
+    embedding: MatrixFacts | None
+    head: MatrixFacts | None
+    tokenizer: TokenizerFacts | None
+    template: TemplateFacts | None
+    claims: tuple[IdClaim, ...]
+    stop_ids: tuple[int, ...]
+    problems: tuple[FileProblem, ...]
+    documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    files: Mapping[str, int] = field(default_factory=dict, repr=False)
+    is_native: bool = True
+    corpus: CorpusFacts | None = None
+    lock: LockFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFacts:
+    """One adapter folder, read without building a model.
+
+    Attributes:
+        adapter_id: The configured name.
+        peft_type: `LORA` and so on.
+        ranks: Ranks that the config allows: `r` and the values of `rank_pattern`; empty if it says nothing usable.
+        modules_to_save: Names in the config, sorted.
+        is_tying_ensured: `ensure_weight_tying`: what is saved for one of two tied matrices is saved for both.
+        trainable_tokens: Ids of `trainable_token_indices` by module name; `*` for the input embeddings.
+        is_bias_trained: Biases of the base are in the file.
+        lora: LoRA tensors, by key without the `base_model.model.` prefix.
+        full: All other tensors, likewise.
+        values: Facts about the values of every tensor, likewise.
+        tokenizer: Its own tokenizer, if the folder has one.
+        new_tokens: Added tokens that the base's tokenizer lacks, by content.
+        foreign_copies: Tensors of the base of which the file holds a copy, as PEFT saves embeddings beside LoRA factors
+            on them, that differs from the base's.
+        embedding_update: What it does to input rows; None for nothing.
+        head_update: What it does to output rows; None for nothing.
+        documents: As for `BaseFacts`, `adapter_config.json` among them.
+        files: As for `BaseFacts`.
+        corpus: As for `BaseFacts`, rendered with the adapter's own tokenizer files laid over the base's.
+        lock: As for `BaseFacts`.
+    """
+
+    adapter_id: str
+    name: str
+    fingerprint: str
+    peft_type: str
+    ranks: frozenset[int]
+    modules_to_save: tuple[str, ...]
+    is_tying_ensured: bool
+    trainable_tokens: Mapping[str, tuple[int, ...]]
+    is_bias_trained: bool
+    lora: Mapping[str, TensorFacts]
+    full: Mapping[str, TensorFacts]
+    values: Mapping[str, ValueFacts]
+    tokenizer: TokenizerFacts | None
+    template: TemplateFacts | None
+    new_tokens: Mapping[str, int]
+    embedding_update: RowUpdate | None
+    head_update: RowUpdate | None
+    foreign_copies: tuple[str, ...]
+    problems: tuple[FileProblem, ...]
+    documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    files: Mapping[str, int] = field(default_factory=dict, repr=False)
+    corpus: CorpusFacts | None = None
+    lock: LockFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFacts:
+    """Base and adapters as their files say.
+
+    Attributes:
+        base: The folder to be served.
+        adapters: What is to be served on it.
+        origin: The folder that the base was tuned from, if the operator names it.
+        merge: The adapter that is said to be merged into the base, if the operator names it.
+    """
+
+    base: BaseFacts
+    adapters: Mapping[str, AdapterFacts] = field(default_factory=dict)
+    origin: OriginFacts | None = None
+    merge: MergeFacts | None = None

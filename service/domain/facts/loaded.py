@@ -1,0 +1,76 @@
+"""What the model in memory says: loading, values, and a few forward passes.
+
+Knows no file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from service.domain.facts.tokenizer import IdClaim
+
+
+@dataclass(frozen=True, slots=True)
+class LoadWarning:
+    """Something a library said while loading."""
+
+    source: str
+    """`transformers`, `peft` or `python`."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedBaseFacts:
+    """The base in memory.
+
+    Attributes:
+        is_tied: Input and output matrix share memory.
+        num_parameters: Of all tensors, shared ones once.
+        nonfinite: Names of parameters with NaN or infinity.
+        all_zero: Names of weight matrices that are zero throughout.
+        missing_tensors: Parameters that no file had; the library made them up.
+        unexpected_tensors: Tensors in the files that no parameter took.
+        claims: What the loaded processor says about special ids.
+        is_output_finite: A probe's logits were finite.
+    """
+
+    embedding_rows: int
+    head_rows: int | None
+    is_tied: bool
+    num_parameters: int
+    nonfinite: tuple[str, ...]
+    all_zero: tuple[str, ...]
+    missing_tensors: tuple[str, ...]
+    unexpected_tensors: tuple[str, ...]
+    claims: tuple[IdClaim, ...]
+    is_output_finite: bool
+    warnings: tuple[LoadWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedAdapterFacts:
+    """One adapter in memory.
+
+    Attributes:
+        error: What loading raised; the other facts are empty then.
+        missing_keys: Adapter parameters of the model that the file did not fill.
+        unexpected_keys: Tensors in the file that no module took.
+        effect: Largest absolute difference of the probe's logits, adapter on against off.
+        is_output_finite: The probe's logits with the adapter were finite.
+        has_changed_base: The base's own logits differ after the adapter was mounted.
+    """
+
+    error: str | None
+    missing_keys: tuple[str, ...]
+    unexpected_keys: tuple[str, ...]
+    effect: float
+    is_output_finite: bool
+    has_changed_base: bool
+    warnings: tuple[LoadWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFacts:
+    """Base and adapters as they are in memory."""
+
+    base: LoadedBaseFacts
+    adapters: Mapping[str, LoadedAdapterFacts] = field(default_factory=dict)
