@@ -174,3 +174,12 @@ def untrained_tokens(base: BaseFacts, adapter: AdapterFacts) -> list[UntrainedTo
 
 def _is_trained(token_id: int, update: RowUpdate | None) -> bool:
     return update is not None and update.turns.get(token_id, 0.0) > MIN_TURN
+
+
+def used_tokens(base: BaseFacts) -> set[str]:
+    """Return the base's added tokens that prompts, stop sets or processors need."""
+    if base.tokenizer is None:
+        return set()
+    roles = {text for name, text in base.tokenizer.texts.items() if name not in IDLE_ROLES}
+    stops = {text for text, one in base.tokenizer.added.items() if one.token_id in base.stop_ids}
+    return roles | stops | set(base.template.control_tokens if base.template else ())

@@ -13,6 +13,7 @@ from service.domain.facts.lock import Drift, LockFacts
 from service.domain.facts.rows import MatrixFacts, RowFacts, RowUpdate, SpareFacts
 from service.domain.facts.tokenizer import (
     AddedToken,
+    Contradiction,
     GoldenMismatch,
     IdClaim,
     TemplateFacts,
@@ -24,6 +25,7 @@ __all__ = [
     "AddedToken",
     "BaseFacts",
     "CheckpointFacts",
+    "Contradiction",
     "CorpusFacts",
     "Drift",
     "FileProblem",
