@@ -5,15 +5,26 @@ Builds no model, judges nothing; takes seconds where loading takes minutes.
 
 from collections.abc import Collection, Mapping
 
-from service.checkpoint.adapter import BaseReading, missing_adapter, read_adapter, vocabulary_ids
+from service.checkpoint.adapter import BaseReading, adapter_weights, missing_adapter, read_adapter, vocabulary_ids
 from service.checkpoint.claims import collect_claims, declared_tie, stop_ids, text_vocab_size
+from service.checkpoint.comparing import compare
 from service.checkpoint.documents import Documents
+from service.checkpoint.effective import effective_config, is_native
 from service.checkpoint.fingerprint import fingerprint
 from service.checkpoint.locating import Location
+from service.checkpoint.merging import measure_merge
 from service.checkpoint.tokenizer import read_tokenizer
 from service.checkpoint.vocabulary import find_embedding, find_head, measure_matrix
 from service.checkpoint.weights import INDEX, WHOLE, WeightFiles, base_weight_files, index_problems, pickle_files
-from service.domain.facts import BaseFacts, CheckpointFacts, FileProblem, MatrixFacts, TokenizerFacts
+from service.domain.facts import (
+    BaseFacts,
+    CheckpointFacts,
+    FileProblem,
+    MatrixFacts,
+    MergeFacts,
+    OriginFacts,
+    TokenizerFacts,
+)
 
 PICTURE_FILES = ("processor_config.json", "preprocessor_config.json")
 """A model that sees pictures needs one of these."""
@@ -26,6 +37,8 @@ def read_checkpoint(
     lost: Mapping[str, str] | None = None,
     *,
     is_code_trusted: bool = False,
+    origin: Location | None = None,
+    merged_from: tuple[Location, Location] | None = None,
 ) -> CheckpointFacts:
     """Read a base folder and the adapters that are to be served on it.
 
@@ -34,12 +47,33 @@ def read_checkpoint(
         adapters: Adapter folders by configured name.
         lost: Adapters that could not be located, with the reason.
         is_code_trusted: Run the Python files that the base's tokenizer names. Those of adapters are never run.
+        origin: The folder that the base was tuned from.
+        merged_from: The folder and the adapter that the base is said to be the merge of.
     """
     brought = {one for location in adapters.values() for one in vocabulary_ids(location)}
     reading = _read(base, brought, is_code_trusted=is_code_trusted)
+    compared, merge = _compare(reading, origin, merged_from)
     read = {one: read_adapter(one, location, reading) for one, location in adapters.items()}
     missing = {one: missing_adapter(one, reason) for one, reason in (lost or {}).items()}
-    return CheckpointFacts(reading.facts, {**read, **missing})
+    return CheckpointFacts(reading.facts, {**read, **missing}, compared, merge)
+
+
+def _compare(
+    tuned: BaseReading, origin: Location | None, merged_from: tuple[Location, Location] | None
+) -> tuple[OriginFacts | None, MergeFacts | None]:
+    """Compare a folder with what it was made from, if that is known. No code of the origin is run."""
+    place = merged_from[0] if merged_from else origin
+    if place is None:
+        return None, None
+    ids = tuned.facts.embedding.rows.keys() if tuned.facts.embedding else ()
+    old = _read(place, ids, is_code_trusted=False)
+    compared = compare(tuned.facts, tuned.weights, old.facts, old.weights)
+    if merged_from is None:
+        return compared, None
+    adapter = read_adapter(merged_from[1].name, merged_from[1], old)
+    return compared, measure_merge(
+        tuned.weights, old.weights, adapter, adapter_weights(merged_from[1].folder), compared
+    )
 
 
 def read_base(location: Location, brought_ids: Collection[int] = (), *, is_code_trusted: bool = False) -> BaseFacts:
@@ -82,6 +116,8 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         problems=(*documents.problems, *reading.problems, *_weight_problems(documents, weights, index)),
         documents=documents.kept(),
         files=documents.files(),
+        is_native=is_native(config),
+        effective_config=effective_config(location.folder, config),
     )
     return BaseReading(location.folder, facts, weights)
 

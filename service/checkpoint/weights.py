@@ -80,6 +80,16 @@ class WeightFiles:
         """Hash the bytes of one tensor as they lie in the file."""
         return hashlib.blake2b(self._stored(name).view(np.uint8).data, digest_size=16).hexdigest()
 
+    def is_same(self, name: str, other: "WeightFiles", other_name: str) -> bool:
+        """Say whether two tensors have the same bytes, shape and type."""
+        if self.tensors[name].shape != other.tensors[other_name].shape:
+            return False
+        if self.tensors[name].dtype != other.tensors[other_name].dtype or not self.is_float(name):
+            return False
+        one, two = self._stored(name).view(np.uint8), other._stored(other_name).view(np.uint8)
+        step = CHUNK_VALUES
+        return all(np.array_equal(one[at : at + step], two[at : at + step]) for at in range(0, one.size, step))
+
     def is_float(self, name: str) -> bool:
         """Say whether the values can be read; integers and 8-bit floats cannot."""
         return self.tensors[name].dtype in STORED

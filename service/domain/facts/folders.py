@@ -29,6 +29,7 @@ class BaseFacts:
         documents: Every JSON file that says how to use the weights, parsed, by file name; unreadable ones are empty.
         files: Size in bytes of every file of the folder, by name; subfolders are left out.
         is_native: transformers has a class of its own for the model type, so that no code of the folder is needed.
+        effective_config: config.json as transformers' own class reads it, defaults filled in; as it is if there is none.
         corpus: The operator's corpus as this folder renders it; None if none was given.
         lock: What was recorded about the folder; None if nothing was.
     """
@@ -49,6 +50,7 @@ class BaseFacts:
     documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     files: Mapping[str, int] = field(default_factory=dict, repr=False)
     is_native: bool = True
+    effective_config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     corpus: CorpusFacts | None = None
     lock: LockFacts | None = None
 
