@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from service.checkpoint.weights import FloatArray, WeightFiles
 from service.domain.facts import MatrixFacts, RowFacts, SpareFacts, ValueFacts
+from service.domain.facts.rows import BEHIND
 
 EMBEDDING_SUFFIXES = ("embed_tokens.weight", "word_embeddings.weight", "tok_embeddings.weight", "wte.weight")
 HEAD_SUFFIXES = ("lm_head.weight", "embed_out.weight", "output_projection.weight")
@@ -60,7 +61,7 @@ def measure_matrix(weights: WeightFiles, name: str, ids: Collection[int], spare:
         digest=weights.digest(name),
         values=ValueFacts(num_rows * hidden, num_nonfinite, is_all_zero),
         rows=rows,
-        spare=None if spare_mean is None else _describe_spare(spare_rows, spare_mean),
+        unused={} if spare_mean is None else {BEHIND: _describe_spare(spare_rows, spare_mean)},
     )
 
 
@@ -134,7 +135,7 @@ def _describe(
         norm=norm,
         norm_percentile=100.0 * float(np.searchsorted(sorted_norms, norm)) / max(len(sorted_norms), 1),
         cosine_to_mean=_cosine(row, others) if is_finite else 0.0,
-        cosine_to_spare=_cosine(row, spare) if is_finite and spare is not None else None,
+        cosine_to_unused={BEHIND: _cosine(row, spare)} if is_finite and spare is not None else {},
         is_finite=is_finite,
         digest=row_digest(row),
     )
