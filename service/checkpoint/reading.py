@@ -11,9 +11,10 @@ from service.checkpoint.documents import Documents
 from service.checkpoint.fingerprint import fingerprint
 from service.checkpoint.locating import Location
 from service.checkpoint.tokenizer import read_tokenizer
-from service.checkpoint.vocabulary import find_embedding, find_head, measure_matrix
+from service.checkpoint.unused import unused_ids
+from service.checkpoint.vocabulary import Wanted, find_embedding, find_head, measure_matrices
 from service.checkpoint.weights import INDEX, WHOLE, WeightFiles, base_weight_files, index_problems, pickle_files
-from service.domain.facts import BaseFacts, CheckpointFacts, FileProblem, MatrixFacts, TokenizerFacts
+from service.domain.facts import BaseFacts, CheckpointFacts, FileProblem, TokenizerFacts
 
 PICTURE_FILES = ("processor_config.json", "preprocessor_config.json")
 """A model that sees pictures needs one of these."""
@@ -64,8 +65,10 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
     claims = collect_claims(documents, tokenizer)
     stops = stop_ids(documents)
     vocab_size = text_vocab_size(documents)
-    used = set(brought_ids) | {one for claim in claims for one in claim.token_ids} | set(stops)
-    used |= {one.token_id for one in tokenizer.added.values()} if tokenizer else set()
+    needed = set(brought_ids) | {one for claim in claims for one in claim.token_ids} | set(stops)
+    needed |= set(reading.template.control_tokens.values()) if reading.template else set()
+    names = find_embedding(weights), find_head(weights)
+    embedding, head = measure_matrices(weights, *names, _wanted(weights, names, needed, tokenizer))
     facts = BaseFacts(
         name=location.name,
         model_type=str(config.get("model_type") or ""),
@@ -73,8 +76,8 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         config_vocab_size=vocab_size,
         is_tied=declared_tie(config),
         tensors=weights.tensors,
-        embedding=_measure(weights, find_embedding(weights), used, tokenizer),
-        head=_measure(weights, find_head(weights), used, tokenizer),
+        embedding=embedding,
+        head=head,
         tokenizer=tokenizer,
         template=reading.template,
         claims=claims,
@@ -111,11 +114,11 @@ def _weight_problems(documents: Documents, weights: WeightFiles, index: Mapping[
     return problems
 
 
-def _measure(
-    weights: WeightFiles, name: str | None, ids: set[int], tokenizer: TokenizerFacts | None
-) -> MatrixFacts | None:
-    if name is None:
-        return None
-    num_rows = weights.tensors[name].shape[0]
-    spare = range(tokenizer.max_id + 1, num_rows) if tokenizer else ()
-    return measure_matrix(weights, name, ids, spare)
+def _wanted(
+    weights: WeightFiles, names: tuple[str | None, str | None], needed: set[int], tokenizer: TokenizerFacts | None
+) -> Wanted:
+    """Choose the rows of both matrices: those in use, those of added tokens, and those that no text reaches."""
+    num_rows = max((weights.tensors[name].shape[0] for name in names if name), default=0)
+    added = {one.token_id for one in tokenizer.added.values()} if tokenizer else set()
+    known = tokenizer.max_id + 1 if tokenizer else None
+    return Wanted(needed | added, unused_ids(tokenizer, num_rows, needed), known)
