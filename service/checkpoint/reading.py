@@ -4,9 +4,11 @@ Builds no model, judges nothing; takes seconds where loading takes minutes.
 """
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from service.checkpoint.adapter import BaseReading, missing_adapter, read_adapter, vocabulary_ids
 from service.checkpoint.claims import collect_claims, declared_tie, stop_ids, text_vocab_size
+from service.checkpoint.corpus import count_corpus
 from service.checkpoint.documents import Documents
 from service.checkpoint.fingerprint import fingerprint
 from service.checkpoint.locating import Location
@@ -27,6 +29,7 @@ def read_checkpoint(
     lost: Mapping[str, str] | None = None,
     *,
     is_code_trusted: bool = False,
+    corpus: Path | None = None,
 ) -> CheckpointFacts:
     """Read a base folder and the adapters that are to be served on it.
 
@@ -35,12 +38,17 @@ def read_checkpoint(
         adapters: Adapter folders by configured name.
         lost: Adapters that could not be located, with the reason.
         is_code_trusted: Run the Python files that the base's tokenizer names. Those of adapters are never run.
+        corpus: Conversations in which to count tokens; none if not given.
+
+    Raises:
+        CheckpointUnreadable: The corpus cannot be read.
     """
     brought = {one for location in adapters.values() for one in vocabulary_ids(location)}
     reading = _read(base, brought, is_code_trusted=is_code_trusted)
     read = {one: read_adapter(one, location, reading) for one, location in adapters.items()}
     missing = {one: missing_adapter(one, reason) for one, reason in (lost or {}).items()}
-    return CheckpointFacts(reading.facts, {**read, **missing})
+    facts = CheckpointFacts(reading.facts, {**read, **missing})
+    return count_corpus(corpus, facts, base, adapters) if corpus else facts
 
 
 def read_base(location: Location, brought_ids: Collection[int] = (), *, is_code_trusted: bool = False) -> BaseFacts:

@@ -135,6 +135,13 @@ def describe_row(row: FloatArray, total: NDArray[np.float64]) -> RowFacts:
     return RowFacts(_finite_length(row), 0.0, cosine, is_finite, row_digest(row))
 
 
+def row_total(weights: WeightFiles, name: str) -> NDArray[np.float64]:
+    """Return the sum of all rows of a matrix, which is read if it has not been measured."""
+    if name not in weights.totals:
+        _scan(weights, name, np.zeros(weights.tensors[name].shape[1], dtype=np.float32))
+    return weights.totals[name]
+
+
 def row_digest(row: FloatArray) -> str:
     """Hash a row's float32 values, so that rows stored in different types can be compared."""
     return hashlib.blake2b(np.ascontiguousarray(row, dtype=np.float32).tobytes(), digest_size=12).hexdigest()
@@ -200,7 +207,7 @@ def _reference(weights: WeightFiles, name: str, unused: Mapping[str, Collection[
 
 def _scan(weights: WeightFiles, name: str, direction: FloatArray) -> _Scan:
     squares: list[NDArray[np.float64]] = []
-    products: list[FloatArray] = []
+    products: list[NDArray[Any]] = []
     total = np.zeros(weights.tensors[name].shape[1], dtype=np.float64)
     num_nonfinite = 0
     length = float(np.linalg.norm(direction))
@@ -219,6 +226,7 @@ def _scan(weights: WeightFiles, name: str, direction: FloatArray) -> _Scan:
             total += ones[: len(chunk)] @ chunk
         norms = np.sqrt(np.concatenate(squares))
         cosines = np.concatenate(products) / norms
+    weights.totals[name] = total
     is_finite_row = np.isfinite(norms)
     distances = np.where(is_finite_row & (norms > 0), 1 - cosines, np.nan).astype(np.float32)
     is_all_zero = bool(is_finite_row.all()) and not norms.any()
@@ -267,12 +275,13 @@ def _twins(
 
 
 def _norm_facts(scan: _Scan, num_known: int | None) -> NormFacts | None:
-    norms = scan.norms[:num_known]
-    norms = norms[np.isfinite(norms) & (norms > 0)]
+    known = scan.norms[:num_known]
+    norms = known[np.isfinite(known) & (known > 0)]
     if not len(norms):
         return None
     low, median, high = (float(one) for one in np.percentile(norms, [1, 50, 99]))
-    return NormFacts(low, median, high)
+    longest_id = int(np.argmax(np.where(np.isfinite(known), known, 0)))
+    return NormFacts(low, median, high, float(known[longest_id]), longest_id)
 
 
 def _histogram(scan: _Scan, reference: str) -> RowHistogram | None:

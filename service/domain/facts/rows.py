@@ -95,11 +95,15 @@ class NormFacts:
         low: The 1st percentile.
         median: The 50th.
         high: The 99th.
+        longest: The longest row.
+        longest_id: Its id.
     """
 
     low: float
     median: float
     high: float
+    longest: float
+    longest_id: int
 
 
 @dataclass(frozen=True, slots=True)
