@@ -4,7 +4,7 @@ Knows no facts; to add a check, write its rule in `checks/` and name it here.
 """
 
 from service.audit.check import Check
-from service.audit.checks import adapters, behaviour, rows, tokens, vocabulary, weights
+from service.audit.checks import adapters, behaviour, row_health, rows, tokens, vocabulary, weights
 
 CHECKS: tuple[Check, ...] = (
     Check("files", "Every file is there, whole and safe to read", of_base=weights.base_files),
@@ -41,6 +41,8 @@ CHECKS: tuple[Check, ...] = (
         "Tokens in use have trained rows",
         rows.base_trained_rows,
         rows.adapter_trained_rows,
+        why=rows.WHY,
     ),
+    row_health.CHECK,
     Check("adapter_effect", "The adapter changes the answer", of_adapter=behaviour.adapter_effect, needs_loaded=True),
 )
