@@ -31,8 +31,8 @@ as long as the others; a sign is lost in a conversion. Nothing is zero, nothing 
 model reads one token as another.
 
 By themselves matrices show lengths that training never makes, and whether input and output matrix number their rows
-alike: a token that is rare in training has a short input row and an output row near those of tokens that never occur, so
-both sides line up at equal ids and nowhere else. With `--base`, and for the rows of an adapter, each row is compared
+alike: a token that is rare in training has a short input row, and an output row near those of tokens that never occur,
+so both sides line up at equal ids and nowhere else. With `--base`, and for the rows of an adapter, each row is compared
 with the one before: turned against itself, unrelated although it had been trained, rescaled, or equal to the row of
 another token.
 """
@@ -78,10 +78,9 @@ def adapter_row_health(view: AdapterView) -> Iterator[Outcome]:
         ("input", adapter.embedding_update, base.embedding),
         ("output", adapter.head_update, base.head or base.embedding),
     ):
-        if update is None or matrix is None:
-            continue
-        turns = update.turns if update.kind != "lora" else {}
-        yield from _compared(_Side(name, update.rows, turns, matrix), uses, "the base's")
+        if update is None or matrix is None or update.kind == "lora":
+            continue  # what low-rank factors add, they add to every row
+        yield from _compared(_Side(name, update.rows, update.turns, matrix), uses, "the base's")
         long = {one: row for one, row in update.rows.items() if one in new and broken_length(row.norm, matrix)}
         for token_id, row in long.items():
             text = next((text for text, one in adapter.new_tokens.items() if one == token_id), "")
@@ -95,7 +94,8 @@ def _shifted(head: MatrixFacts | None) -> Iterator[Outcome]:
     severity = fatal if shift.fit - shift.fit_now >= CERTAIN_LEAD else warning
     yield severity(
         f"the rows of the input matrix fit those of {head.tensor} at ids that are {abs(shift.rows)} "
-        f"{'higher' if shift.rows > 0 else 'lower'} (rank correlation {shift.fit:.2f}; at equal ids {shift.fit_now:.2f})",
+        f"{'higher' if shift.rows > 0 else 'lower'} (rank correlation {shift.fit:.2f}, at equal ids "
+        f"{shift.fit_now:.2f})",
         {"shift": shift.rows, "fit": shift.fit, "fit_at_equal_ids": shift.fit_now, "measure": shift.measure},
         "One matrix was moved: the model reads every token as a neighbour of it, or writes it so.",
         REPAIR,
