@@ -28,6 +28,7 @@ SHORT_LENGTH = 0.1
 """Share of the median and of the 1st percentile that a row must be shorter than."""
 FRESH_DEVIATIONS = 3.5
 MIN_FRESH_ROWS = 2
+LONE_FACTOR = 1.5
 DEFAULT_INITIALIZER_RANGE = 0.02
 
 
@@ -101,20 +102,47 @@ def odd_length(norm: float, matrix: MatrixFacts) -> str | None:
 
 
 def look_fresh(rows: Sequence[RowFacts | None], hidden_size: int, base: BaseFacts) -> bool:
-    """Say whether all rows are as long as fresh random ones, of a model whose median row is not.
+    """Say whether all rows are as long as fresh random ones, in a model whose input rows are not all so.
 
     transformers up to 4.45 draws new rows from a normal distribution of deviation `initializer_range`; their lengths
     follow from it to a few percent.
     """
-    if len(rows) < MIN_FRESH_ROWS:
+    expected, tolerance = _fresh_length(hidden_size, base)
+    if len(rows) < MIN_FRESH_ROWS or not _is_trained(base):
         return False
-    deviation = _initializer_range(base.documents.get("config.json", {}))
-    expected, tolerance = deviation * math.sqrt(hidden_size), FRESH_DEVIATIONS * deviation / math.sqrt(2)
+    return all(row is not None and abs(row.norm - expected) <= tolerance for row in rows)
+
+
+def is_lone_fresh(row: RowFacts, matrix: MatrixFacts, base: BaseFacts) -> bool:
+    """Say whether a row is as long as a fresh random one, and nearly all rows of its matrix are far from that."""
+    expected, tolerance = _fresh_length(matrix.hidden_size, base)
+    norms = matrix.norms
+    if norms is None or abs(row.norm - expected) > tolerance:
+        return False
+    return not norms.low / LONE_FACTOR < row.norm < norms.high * LONE_FACTOR
+
+
+def is_fresh_matrix(matrix: MatrixFacts | None, other: MatrixFacts | None, base: BaseFacts) -> bool:
+    """Say whether 98 of 100 rows of a matrix are as long as fresh random ones, and those of the other are not."""
+    if matrix is None or other is None or matrix.norms is None or other.norms is None:
+        return False
+    expected, tolerance = _fresh_length(matrix.hidden_size, base)
+    low, high = expected - tolerance, expected + tolerance
+    is_fresh = low <= matrix.norms.low and matrix.norms.high <= high
+    return is_fresh and not low - tolerance <= other.norms.high <= high + tolerance
+
+
+def _is_trained(base: BaseFacts) -> bool:
+    """Say whether some of the base's input rows are longer than fresh random ones."""
     if base.embedding is None or base.embedding.norms is None:
         return False
-    if abs(base.embedding.norms.median - expected) < 2 * tolerance:
-        return False  # so does the whole matrix
-    return all(row is not None and abs(row.norm - expected) <= tolerance for row in rows)
+    expected, tolerance = _fresh_length(base.embedding.hidden_size, base)
+    return abs(base.embedding.norms.high - expected) > 2 * tolerance
+
+
+def _fresh_length(hidden_size: int, base: BaseFacts) -> tuple[float, float]:
+    deviation = _initializer_range(base.documents.get("config.json", {}))
+    return deviation * math.sqrt(hidden_size), FRESH_DEVIATIONS * deviation / math.sqrt(2)
 
 
 def same_rows(rows: Sequence[RowFacts]) -> bool:

@@ -11,6 +11,7 @@ from service.audit.row_states import (
     MIN_TURN,
     initial_state,
     is_as_turned,
+    is_lone_fresh,
     look_fresh,
     looks_unused,
     same_rows,
@@ -36,6 +37,8 @@ from service.domain.judgement import Degree, UsedToken
 
 TRAINED, UNTRAINED, SUSPICIOUS, UNKNOWN, EXEMPT = "trained", "untrained", "suspicious", "unknown", "exempt"
 BAD = (UNTRAINED, SUSPICIOUS)
+UNRELATED = 0.7
+"""1 minus the cosine of rows that have little to do with each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def _output_state(use: Use, uses: dict[int, Use], base: BaseFacts) -> tuple[str,
     matrix = base.head or base.embedding
     row = matrix.rows.get(use.token_id) if matrix else None
     state = _alone(use, uses, base, matrix, row)
-    if state[0] == UNTRAINED and not use.is_turn_end and row and row.norm > 0:
+    if state[0] in BAD and not use.is_turn_end and row and row.norm > 0:
         state = TRAINED, ""  # output rows that are hardly ever written share a direction, and so the mean
     if state[0] == TRAINED and matrix and is_as_turned(row, matrix):
         return SUSPICIOUS, "looks like those of tokens that are never written"
@@ -118,6 +121,8 @@ def _alone(
     if twins and use.is_constant:
         other = uses.get(twins[0])
         return UNTRAINED, f"is the same as that of {other.text if other else f'id {twins[0]}'}"
+    if use.is_constant and is_lone_fresh(row, matrix, base):
+        return SUSPICIOUS, "is as long as a fresh random one, and nearly no other row is"
     return TRAINED, ""
 
 
@@ -225,20 +230,22 @@ def adapter_new_tokens(base: BaseFacts, adapter: AdapterFacts) -> list[NewToken]
     replaced = replaced_tokens(base.claims)
     new = {text: one for text, one in used_new_tokens(adapter).items() if one not in replaced}
     shared = [one for text, one in new.items() if not RESERVED.search(text)]
-    input_reason = _common_reason(shared, adapter.embedding_update, base)
+    known = base.tokenizer.max_id if base.tokenizer else -1
+    input_reason = _common_reason(shared, adapter.embedding_update)
+    output_reason = _common_reason(shared, head_update)
     found = []
     for text, token_id in sorted(new.items(), key=lambda item: item[1]):
-        reason = _update_reason(token_id, adapter.embedding_update, base.embedding) or input_reason
-        is_output_trained = not _update_reason(token_id, head_update, head, is_output=True)
+        reason = _update_reason(token_id, adapter.embedding_update, base.embedding, known) or input_reason
+        of_output = _update_reason(token_id, head_update, head, known, is_output=True) or output_reason
         row = base.embedding.rows.get(token_id) if base.embedding else None
         percentile = round(row.norm_percentile, 1) if row else None
         use = Use(token_id, text, frozenset({ADAPTER}), frozenset({READ, WRITTEN}))
-        found.append(NewToken(use, not reason, is_output_trained, reason, percentile))
+        found.append(NewToken(use, not reason, not of_output, reason, percentile))
     return found
 
 
 def _update_reason(
-    token_id: int, update: RowUpdate | None, matrix: MatrixFacts | None, *, is_output: bool = False
+    token_id: int, update: RowUpdate | None, matrix: MatrixFacts | None, known: int, *, is_output: bool = False
 ) -> str:
     """Say why a row that an adapter was to train is untrained; empty if it is trained."""
     if update is None:
@@ -246,20 +253,35 @@ def _update_reason(
     if update.turns.get(token_id, 0.0) <= MIN_TURN:
         return "is as it was before training"
     row = update.rows.get(token_id)
-    state = initial_state(row, matrix) if row else None
+    if row is None:
+        return ""
+    if copied := [one for one in row.twins if one <= known and one != token_id]:
+        return f"is a copy of that of id {copied[0]}"
+    state = initial_state(row, matrix)
     if state and is_output and "mean" in state:
         return ""  # output rows of sound models share a direction
     return state or ""
 
 
-def _common_reason(ids: list[int], update: RowUpdate | None, base: BaseFacts) -> str:
-    """Say that all new rows are one and the same, or fresh random ones that training never moved."""
+def fresh_new_tokens(base: BaseFacts, adapter: AdapterFacts) -> list[int]:
+    """Find new tokens whose rows are fresh random ones: as long as those, and unrelated to the base's fresh ones."""
+    update = adapter.embedding_update
+    if update is None or base.embedding is None:
+        return []
+    ids = sorted(one for text, one in used_new_tokens(adapter).items() if not RESERVED.search(text))
+    before = [base.embedding.rows.get(one) for one in ids]
+    is_unrelated = all(UNRELATED < update.turns.get(one, 0.0) < 2 - UNRELATED for one in ids)
+    size = base.embedding.hidden_size
+    is_fresh = look_fresh([update.rows.get(one) for one in ids], size, base) and look_fresh(before, size, base)
+    return ids if is_unrelated and is_fresh else []
+
+
+def _common_reason(ids: list[int], update: RowUpdate | None) -> str:
+    """Say that all new rows are one and the same."""
     rows = [update.rows[one] for one in ids if one in update.rows] if update else []
     if len(rows) < len(ids) or not rows:
         return ""
-    if same_rows(rows):
-        return "is the same for every new token"
-    return ""
+    return "is the same for every new token" if same_rows(rows) else ""
 
 
 def origin_new_tokens(base: BaseFacts, origin: OriginFacts) -> list[NewToken]:

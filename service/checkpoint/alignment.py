@@ -15,7 +15,7 @@ from service.domain.facts import Shift
 MAX_SHIFT = 64
 MIN_ROWS = 500
 MIN_FIT = 0.2
-"""Rank correlation; sound models have 0.3 to 0.9."""
+"""Rank correlation that is no chance."""
 MIN_LEAD = 4.0
 """How much better another place must fit, in standard errors of a correlation of unrelated rows."""
 
@@ -36,7 +36,7 @@ def find_shift(input_norms: NDArray[Any], output_distances: NDArray[Any], num_kn
     fits = {}
     for shift in range(-MAX_SHIFT, MAX_SHIFT + 1):
         moved = left[MAX_SHIFT - shift : num_rows - MAX_SHIFT - shift]
-        fits[shift] = _correlation(moved, inner)
+        fits[shift] = abs(_correlation(moved, inner))  # in some models frequent tokens have short rows
     best = max(fits, key=lambda one: fits[one])
     lead = MIN_LEAD / len(inner) ** 0.5
     rivals = [fit for shift, fit in fits.items() if shift != best]

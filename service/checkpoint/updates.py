@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from service.checkpoint.adapter_config import AdapterConfig
-from service.checkpoint.vocabulary import Wanted, describe_row, measure_matrix, row_total, turn
+from service.checkpoint.vocabulary import Wanted, describe_row, measure_matrix, row_total, turn, twins
 from service.checkpoint.weights import FloatArray, WeightFiles
 from service.domain.facts import MatrixFacts, RowFacts, RowSpan, RowUpdate
 
@@ -115,7 +115,8 @@ def _described(new: Mapping[int, FloatArray], served: Served) -> dict[int, RowFa
     if matrix is None or any(len(row) != matrix.hidden_size for row in new.values()):
         return {}
     total = row_total(served.weights, matrix.tensor)
-    return {one: describe_row(row, total) for one, row in new.items()}
+    same = twins(served.weights, matrix.tensor, new)
+    return {one: replace(describe_row(row, total), twins=same.get(one, ())) for one, row in new.items()}
 
 
 def _compare(weights: WeightFiles, key: str, served: Served) -> tuple[tuple[RowSpan, ...], int]:

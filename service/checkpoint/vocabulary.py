@@ -142,6 +142,29 @@ def row_total(weights: WeightFiles, name: str) -> NDArray[np.float64]:
     return weights.totals[name]
 
 
+def twins(weights: WeightFiles, name: str, rows: Mapping[int, FloatArray]) -> dict[int, tuple[int, ...]]:
+    """Find rows of a measured matrix that have the very same values as some others, the first few, by id of these.
+
+    A row is not its own twin, and rows of zeros have none.
+    """
+    norms = weights.norms[name]
+    order = np.argsort(np.nan_to_num(norms, nan=np.inf), kind="stable")
+    ascending = norms[order]
+    found = {}
+    for one, row in rows.items():
+        norm = _length(row)
+        if not (norm > 0 and math.isfinite(norm)):
+            continue
+        first, last = np.searchsorted(ascending, [norm * (1 - SAME_NORM), norm * (1 + SAME_NORM)])
+        candidates = sorted({int(other) for other in order[first : min(last, first + MAX_CANDIDATES)]} - {one})
+        same = [
+            other for other, own in zip(candidates, weights.rows(name, candidates), strict=True) if (own == row).all()
+        ]
+        if same:
+            found[one] = tuple(same[:MAX_TWINS])
+    return found
+
+
 def row_digest(row: FloatArray) -> str:
     """Hash a row's float32 values, so that rows stored in different types can be compared."""
     return hashlib.blake2b(np.ascontiguousarray(row, dtype=np.float32).tobytes(), digest_size=12).hexdigest()
@@ -226,7 +249,7 @@ def _scan(weights: WeightFiles, name: str, direction: FloatArray) -> _Scan:
             total += ones[: len(chunk)] @ chunk
         norms = np.sqrt(np.concatenate(squares))
         cosines = np.concatenate(products) / norms
-    weights.totals[name] = total
+    weights.totals[name], weights.norms[name] = total, norms
     is_finite_row = np.isfinite(norms)
     distances = np.where(is_finite_row & (norms > 0), 1 - cosines, np.nan).astype(np.float32)
     is_all_zero = bool(is_finite_row.all()) and not norms.any()
@@ -237,8 +260,8 @@ def _describe_rows(
     weights: WeightFiles, name: str, ids: list[int], scan: _Scan, reference: _Reference
 ) -> dict[int, RowFacts]:
     values = weights.rows(name, ids)
-    order = np.argsort(np.where(scan.is_finite, scan.norms, np.inf), kind="stable")
-    sorted_norms = scan.norms[order]
+    sorted_norms = np.sort(np.where(scan.is_finite, scan.norms, np.inf))
+    others_like = twins(weights, name, dict(zip(ids, values, strict=True)))
     sorted_distances = np.sort(scan.distances[np.isfinite(scan.distances)])
     described = {}
     for one, row in zip(ids, values, strict=True):
@@ -252,26 +275,9 @@ def _describe_rows(
             cosine_to_unused={kind: _cosine(row, mean) for kind, mean in reference.means.items()} if is_placed else {},
             distance=distance if is_placed else None,
             distance_percentile=_percentile(sorted_distances, distance) if is_placed else None,
-            twins=_twins(weights, name, one, row, order, sorted_norms) if is_placed else (),
+            twins=others_like.get(one, ()),
         )
     return described
-
-
-def _twins(
-    weights: WeightFiles,
-    name: str,
-    one: int,
-    row: FloatArray,
-    order: NDArray[np.intp],
-    sorted_norms: NDArray[np.float64],
-) -> tuple[int, ...]:
-    norm = _length(row)
-    first, last = np.searchsorted(sorted_norms, [norm * (1 - SAME_NORM), norm * (1 + SAME_NORM)])
-    candidates = sorted({int(other) for other in order[first : min(last, first + MAX_CANDIDATES)]} - {one})
-    others = weights.rows(name, candidates)
-    return tuple(other for other, values in zip(candidates, others, strict=True) if np.array_equal(values, row))[
-        :MAX_TWINS
-    ]
 
 
 def _norm_facts(scan: _Scan, num_known: int | None) -> NormFacts | None:

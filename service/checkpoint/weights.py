@@ -42,12 +42,14 @@ class WeightFiles:
         tensors: What the headers declare, by tensor name.
         problems: Files that are missing, truncated or not safetensors.
         totals: Sums of all rows `(hidden,)` of the matrices that were measured so far.
+        norms: Lengths of all rows `(rows,)` of the same.
     """
 
     def __init__(self, files: list[Path]) -> None:
         self.tensors: dict[str, TensorFacts] = {}
         self.problems: list[FileProblem] = []
         self.totals: dict[str, NDArray[np.float64]] = {}
+        self.norms: dict[str, NDArray[np.float64]] = {}
         self._places: dict[str, tuple[Path, int]] = {}
         self._digests: dict[str, str] = {}
         for path in files:

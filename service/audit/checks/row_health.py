@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
 from service.audit.row_states import broken_length, initial_state, is_clear, odd_length
+from service.audit.token_states import UNRELATED
 from service.audit.usage import REPLACED, Use, adapter_uses, base_uses, is_tied, used_new_tokens
 from service.domain.facts import MatrixFacts, RowFacts
 
 FLIPPED = 1.5
 """1 minus the cosine with the row before: training does not turn a row against itself."""
-UNRELATED = 0.7
-"""A row that was trained and then turned by as much is not the same row."""
 RESCALED = 8.0
 """Times as long or as short as the row before."""
 CERTAIN_LEAD = 0.3
@@ -82,8 +81,9 @@ def adapter_row_health(view: AdapterView) -> Iterator[Outcome]:
             continue  # what low-rank factors add, they add to every row
         yield from _compared(_Side(name, update.rows, update.turns, matrix), uses, "the base's")
         long = {one: row for one, row in update.rows.items() if one in new and broken_length(row.norm, matrix)}
-        for token_id, row in long.items():
-            text = next((text for text, one in adapter.new_tokens.items() if one == token_id), "")
+        if long:
+            token_id, row = next(iter(long.items()))
+            text = next(text for text, one in adapter.new_tokens.items() if one == token_id)
             yield _too_long(text, token_id, name, row.norm, matrix, is_certain=True)
 
 
@@ -160,7 +160,7 @@ def _difference(
     turn = side.turns.get(token_id, 0.0)
     if turn > FLIPPED:
         return f"points away from {{whose}} (cosine {1 - turn:.2f})", {"turn": turn}
-    if turn > UNRELATED and is_clear(before, side.before):
+    if turn > UNRELATED and is_clear(before, side.before):  # it was trained, so it is not the same row any more
         return f"has nothing to do with {{whose}}, which was trained (cosine {1 - turn:.2f})", {"turn": turn}
     scale = after.norm / before.norm
     is_odd = bool(odd_length(after.norm, side.before)) and not odd_length(before.norm, side.before)

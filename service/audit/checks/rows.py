@@ -6,7 +6,7 @@ Knows no tensor beside the two vocabulary matrices.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from service.audit.check import AdapterView, BaseView, Outcome, note, skipped
+from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped
 from service.audit.degree import (
     SEVERITIES,
     at_most,
@@ -16,6 +16,7 @@ from service.audit.degree import (
     worst,
     written_degree,
 )
+from service.audit.row_states import is_fresh_matrix
 from service.audit.token_states import (
     BAD,
     SUSPICIOUS,
@@ -26,6 +27,7 @@ from service.audit.token_states import (
     adapter_states,
     base_states,
     doubtful_tokens,
+    fresh_new_tokens,
     idle_tokens,
     origin_new_tokens,
     raw_late_tokens,
@@ -59,6 +61,7 @@ def base_trained_rows(view: BaseView) -> Iterator[Outcome]:
         return
     if base.embedding.values.is_all_zero:
         return  # finite_weights says so
+    yield from _fresh_matrices(base)
     states = base_states(base)
     before = base_states(view.origin.base) if view.origin else {}
     needed = {one: state for one, state in sorted(states.items()) if state.use.is_constant or state.use.is_rare}
@@ -97,6 +100,17 @@ def adapter_trained_rows(view: AdapterView) -> Iterator[Outcome]:
     is_whole = all(one.is_input_trained and one.is_output_trained for one in known)
     if is_whole and (names := used_new_tokens(adapter)):
         yield note(f"{len(names)} new tokens, all with trained rows", {"tokens": names})
+    if is_whole and (fresh := fresh_new_tokens(base, adapter)):
+        degree = worst(read_degree(one.use, adapter.corpus, is_added=True) for one in new)
+        yield _graded(
+            at_most(degree, Degree.MODERATE),
+            f"the rows that the adapter brings for {_names(new)} are as long as fresh random ones, and unrelated to "
+            "the base's" + exposure_words(fresh, adapter.corpus),
+            {"tokens": [one.evidence() for one in new], **exposure_evidence(fresh, adapter.corpus)},
+            "If training did not move them, the model reads these tokens as noise.",
+            "Compare with an earlier checkpoint; if they are from a resize, retrain with the rows trainable: "
+            + _training_advice(fresh),
+        )
     yield from _reset_rows(view, {one.use.token_id for one in new})
 
 
@@ -159,6 +173,19 @@ def _reset(state: TokenState, side: str, reason: str, adapter: AdapterFacts) -> 
         "Save the adapter again from the training checkpoint; sharded training must gather the matrix before saving. "
         "If it was trained so, retrain with the row trainable: " + _training_advice([use.token_id]),
     )
+
+
+def _fresh_matrices(base: BaseFacts) -> Iterator[Outcome]:
+    """Find a matrix that was made up anew beside one that was trained, as a loader does if a file lacks it."""
+    for matrix, other in ((base.head, base.embedding), (base.embedding, base.head)):
+        if matrix and matrix.norms and not is_tied(base) and is_fresh_matrix(matrix, other, base):
+            yield fatal(
+                f"all rows of {matrix.tensor} are as long as fresh random ones ({matrix.norms.low:.3g} to "
+                f"{matrix.norms.high:.3g}), those of {other.tensor if other else ''} are not",
+                {"tensor": matrix.tensor, "low": matrix.norms.low, "high": matrix.norms.high},
+                "The matrix was made up at random when a model without it was loaded and saved: answers are noise.",
+                "Copy the tensor from the model that was trained; if that was tied, save it tied.",
+            )
 
 
 def _idle(base: BaseFacts, needed: set[int]) -> Iterator[Outcome]:

@@ -25,7 +25,8 @@ class RowFacts:
         cosine_to_unused: With the mean of the unused rows, by their kind.
         distance: 1 minus the cosine with the matrix's reference (see `RowHistogram.reference`); None if not finite.
         distance_percentile: Share of all rows that are nearer to the reference, 0 to 100.
-        twins: Ids of other rows with the very same values, the first few; a row of zeros has none.
+        twins: Ids of other rows with the very same values, the first few; a row of zeros has none. For a single row
+            that an adapter brings, ids of the base's.
     """
 
     norm: float
