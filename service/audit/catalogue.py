@@ -8,6 +8,7 @@ from service.audit.checks import (
     adapters,
     behaviour,
     chat_template,
+    row_health,
     rows,
     stop_set,
     token_flags,
@@ -58,6 +59,8 @@ CHECKS: tuple[Check, ...] = (
         "Tokens in use have trained rows",
         rows.base_trained_rows,
         rows.adapter_trained_rows,
+        why=rows.WHY,
     ),
+    row_health.CHECK,
     Check("adapter_effect", "The adapter changes the answer", of_adapter=behaviour.adapter_effect, needs_loaded=True),
 )

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from service.audit.catalogue import CHECKS
 from service.audit.check import AdapterView, BaseView
-from service.audit.usage import doubtful_tokens, idle_tokens, untrained_tokens
+from service.audit.token_states import BAD, idle_tokens, used_tokens
+from service.audit.usage import ADAPTER
 from service.domain.facts import CheckpointFacts, LoadedFacts
 from service.domain.judgement import (
     MERGED,
@@ -17,6 +18,7 @@ from service.domain.judgement import (
     Report,
     Severity,
     SubjectReport,
+    UsedToken,
     Verdict,
     Waiver,
 )
@@ -65,14 +67,16 @@ def _judge(view: BaseView | AdapterView, policy: Policy, waivers: Sequence[Waive
     findings = [_waive(finding, waivers) for check in checks for finding in check.run(view)]
     is_refused = any(one.severity in REFUSING[policy] and one.waiver is None for one in findings)
     facts = view.base if isinstance(view, BaseView) else view.adapter
+    used = used_tokens(view)
     return SubjectReport(
         subject=view.subject,
         verdict=Verdict.INCONSISTENT if is_refused else Verdict.CONSISTENT,
         findings=tuple(sorted(findings, key=lambda one: ORDER.index(one.severity))),
         checks=tuple(check.check_id for check in checks),
         fingerprint=facts.fingerprint,
-        undertrained=_undertrained(view),
+        undertrained=_undertrained(view, used),
         load_warnings=tuple(f"{one.source}: {one.message}" for one in view.loaded.warnings) if view.loaded else (),
+        used_tokens=used,
     )
 
 
@@ -81,7 +85,9 @@ def _waive(finding: Finding, waivers: Sequence[Waiver]) -> Finding:
     return replace(finding, waiver=match) if match else finding
 
 
-def _undertrained(view: BaseView | AdapterView) -> dict[int, str]:
-    if isinstance(view, BaseView):
-        return {**idle_tokens(view.base), **doubtful_tokens(view.base)}
-    return {one.token_id: one.text for one in untrained_tokens(view.base, view.adapter)}
+def _undertrained(view: BaseView | AdapterView, used: Sequence[UsedToken]) -> dict[int, str]:
+    """Choose the tokens whose live use is counted: those that a text may hold and whose rows nobody trained."""
+    known = idle_tokens(view.base) if isinstance(view, BaseView) else {}
+    bad = {one.token_id: one.text for one in used if one.input_state in BAD}
+    mute = {one.token_id: one.text for one in used if one.output_state in BAD and ADAPTER in one.sources}
+    return dict(sorted((known | bad | mute).items()))

@@ -1,64 +1,143 @@
-"""Which tokens are in use, and which of their rows nobody trained.
+"""Which tokens are in use: by whom, and what becomes of them.
 
-Pure arithmetic on facts; what follows from it is decided in `checks/rows.py`.
+Pure arithmetic on facts; knows no row.
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from service.domain.facts import (
-    AdapterFacts,
-    BaseFacts,
-    IdClaim,
-    MatrixFacts,
-    RowFacts,
-    RowUpdate,
-    TemplateFacts,
-    TokenizerFacts,
-)
+from service.domain.facts import AdapterFacts, BaseFacts, IdClaim, TemplateFacts, TokenizerFacts
 
-RESIZE_COSINE = 0.999
-"""Rows made by `resize_token_embeddings` are drawn around the mean with a variance of 1e-9."""
 REPLACED_ROLES = ("image_token", "video_token", "audio_token")
 """Placeholders whose rows are overwritten by features before the model reads them."""
 IDLE_ROLES = ("bos_token", "pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
 """Roles that no prompt and no stop set of this service needs; a padding row is zero by design."""
+PICTURE_MARKERS = ("image_start_token", "image_end_token")
+"""Tokens that every prompt with a picture holds."""
+RARE_MARKERS = ("slice_start_token", "slice_end_token", "image_id_start_token", "image_id_end_token")
+"""Tokens that prompts hold if pictures are large or numbered."""
+MARKER_TEXTS = {"<image>": True, "</image>": True, "<slice>": False, "</slice>": False}
+"""The same by their texts, for models up to MiniCPM-V 4.5, whose files name no roles; true: in every picture."""
+OLDER_PICTURE_MODELS = ("minicpmv", "minicpmo", "minicpm_v", "minicpm_o")
 RESERVED = re.compile(r"reserved|unused|dummy|placeholder|extra_(id_)?\d", re.IGNORECASE)
 """Names of tokens that producers keep for later: nobody trains them, and no text uses them."""
-NORM_MARGIN = 0.05
-"""A row is as long as spare rows if it is shorter than the shortest, or longer than the longest, by at most this."""
-MIN_COMMON_COSINE = 0.5
-"""Spare rows that are less alike, as random ones are, have no direction that a row could share."""
-MIN_TURN = 1e-5
-"""Training turns a row by more; rounding to 16 bits and weight decay by less."""
+FAMILY = re.compile(
+    r"<\|?/?(image|img|slice|image_id|video|audio|unit|ref|box|quad|point|asr|query|answer|unk|spk|tts|listen|speak|"
+    r"interrupt|vad|turn|vision|object_ref|fim|repo_name|file_sep|tool|think|im_|endoftext|begin|end|start|eot|eom|"
+    r"python_tag|finetune|execute|function|step|param|code)[\w-]*\|?>"
+)
+"""Names of tokens that MiniCPM and its language models bring: some are for modes that a model never learned."""
+WRITTEN_MARKS = re.compile(r"think|tool|function", re.IGNORECASE)
+"""Names of tokens in templates that the model writes too, in some answers."""
+TEMPLATE, STOP, PROCESSOR, ADAPTER, VOCABULARY = "template", "stop", "processor", "adapter", "vocabulary"
+READ, WRITTEN, REPLACED = "read", "written", "replaced"
 
 
 @dataclass(frozen=True, slots=True)
-class UntrainedToken:
-    """A token that an adapter's tokenizer adds, with the state of its rows."""
+class Use:
+    """One token in use.
 
-    text: str
+    Attributes:
+        sources: Who uses it.
+        roles: What becomes of it.
+        is_constant: Every conversation, or every picture, holds it.
+        is_rare: A part of prompts with large or numbered pictures.
+        is_turn_end: It ends every answer.
+    """
+
     token_id: int
-    is_input_trained: bool
-    is_output_trained: bool
-    norm_percentile: float | None
+    text: str
+    sources: frozenset[str]
+    roles: frozenset[str]
+    is_constant: bool = False
+    is_rare: bool = False
+    is_turn_end: bool = False
 
     @property
     def is_reserved(self) -> bool:
         """The name says that the token is not in use."""
         return RESERVED.search(self.text) is not None
 
-    def evidence(self) -> dict[str, Any]:
-        """Return the facts as JSON."""
-        return {
-            "token": self.text,
-            "id": self.token_id,
-            "input_row_trained": self.is_input_trained,
-            "output_row_trained": self.is_output_trained,
-            "base_row_norm_percentile": self.norm_percentile,
-        }
+
+def base_uses(base: BaseFacts) -> dict[int, Use]:
+    """Collect what template, stop set, processor and vocabulary of a base use, by id."""
+    return _Uses(base, base.tokenizer, base.template).found
+
+
+def adapter_uses(base: BaseFacts, adapter: AdapterFacts) -> dict[int, Use]:
+    """Collect what is in use with an adapter: its own tokenizer and template, laid over the base's, and its rows."""
+    uses = _Uses(base, adapter.tokenizer or base.tokenizer, adapter.template or base.template)
+    for text, token_id in used_new_tokens(adapter).items():
+        if not RESERVED.search(text):
+            uses.add(token_id, text, ADAPTER, READ, WRITTEN)
+    updates = [one for one in (adapter.embedding_update, adapter.head_update) if one and one.kind == "trainable_tokens"]
+    for token_id in sorted({one for update in updates for one in update.turns}):
+        uses.add(token_id, "", ADAPTER, READ)
+    return uses.found
+
+
+class _Uses:
+    """Uses as they are found, by id."""
+
+    def __init__(self, base: BaseFacts, tokenizer: TokenizerFacts | None, template: TemplateFacts | None) -> None:
+        self.found: dict[int, Use] = {}
+        self._texts: dict[int, str] = {}
+        if tokenizer is None:
+            return
+        self._texts = {one.token_id: text for text, one in tokenizer.added.items()}
+        self._vocabulary = tokenizer.vocabulary
+        self._add_template(template)
+        self._add_processor(base, tokenizer)
+        for token_id in base.stop_ids:
+            self.add(token_id, "", STOP, WRITTEN)
+        unread = unread_tokens(tokenizer, template)
+        for text, one in tokenizer.added.items():
+            if text not in unread and not RESERVED.search(text) and one.token_id not in self.found:
+                self.add(one.token_id, text, VOCABULARY, READ)
+
+    def add(self, token_id: int, text: str, source: str, *roles: str, is_constant: bool = False) -> None:
+        known = self.found.get(token_id)
+        if known is None:
+            known = Use(token_id, text or self._text(token_id), frozenset(), frozenset())
+        self.found[token_id] = replace(
+            known,
+            sources=known.sources | {source},
+            roles=known.roles | set(roles),
+            is_constant=known.is_constant or is_constant,
+        )
+
+    def _add_template(self, template: TemplateFacts | None) -> None:
+        if template is None:
+            return
+        for text, token_id in template.control_tokens.items():
+            roles = (READ, WRITTEN) if WRITTEN_MARKS.search(text) else (READ,)
+            self.add(token_id, text, TEMPLATE, *roles, is_constant=True)
+        if template.turn_end_id is not None:
+            self.add(template.turn_end_id, template.turn_end or "", TEMPLATE, READ, WRITTEN, is_constant=True)
+            self.found[template.turn_end_id] = replace(self.found[template.turn_end_id], is_turn_end=True)
+
+    def _add_processor(self, base: BaseFacts, tokenizer: TokenizerFacts) -> None:
+        for token_id in replaced_tokens(base.claims):
+            self.add(token_id, "", PROCESSOR, REPLACED)
+        for roles, is_constant in ((PICTURE_MARKERS, True), (RARE_MARKERS, False)):
+            for role in roles:
+                if (named := tokenizer.named.get(role)) is not None:
+                    self._add_marker(named, is_constant=is_constant)
+        if base.model_type.lower() in OLDER_PICTURE_MODELS:
+            for text, is_constant in MARKER_TEXTS.items():
+                if text in tokenizer.added:
+                    self._add_marker(tokenizer.added[text].token_id, is_constant=is_constant)
+
+    def _add_marker(self, token_id: int, *, is_constant: bool) -> None:
+        self.add(token_id, "", PROCESSOR, READ, is_constant=is_constant)
+        use = self.found[token_id]
+        self.found[token_id] = replace(use, is_rare=not use.is_constant)
+
+    def _text(self, token_id: int) -> str:
+        if token_id not in self._texts and len(self._texts) < len(self._vocabulary):
+            self._texts = {one: text for text, one in self._vocabulary.items()} | self._texts
+        return self._texts.get(token_id, "")
 
 
 def replaced_tokens(claims: Iterable[IdClaim]) -> set[int]:
@@ -85,98 +164,41 @@ def used_new_tokens(adapter: AdapterFacts) -> dict[str, int]:
     return {text: token_id for text, token_id in adapter.new_tokens.items() if text not in unread}
 
 
+def tokens_lacking(base: BaseFacts, known: Mapping[str, int]) -> dict[str, int]:
+    """Return the base's added tokens that another tokenizer lacks or numbers otherwise, but for those nobody uses."""
+    if base.tokenizer is None:
+        return {}
+    unread = unread_tokens(base.tokenizer, base.template)
+    return {
+        text: one.token_id
+        for text, one in base.tokenizer.added.items()
+        if known.get(text) != one.token_id and text not in unread
+    }
+
+
+def late_tokens(base: BaseFacts) -> dict[int, str]:
+    """Return the base's added tokens that stand behind every one that a role, a template or a producer's habit names.
+
+    A merged folder no longer says which tokens were new; these may be.
+    """
+    tokenizer = base.tokenizer
+    if tokenizer is None:
+        return {}
+    known = {one for claim in base.claims if claim.role not in IDLE_ROLES for one in claim.token_ids}
+    known |= {*base.stop_ids, *(base.template.control_tokens.values() if base.template else ())}
+    known |= {one.token_id for text, one in tokenizer.added.items() if RESERVED.search(text)}
+    last = max((one for one in known if one <= tokenizer.max_id), default=-1)
+    unread = unread_tokens(tokenizer, base.template)
+    late = {one.token_id: text for text, one in tokenizer.added.items() if one.token_id > last and text not in unread}
+    return dict(sorted(late.items()))
+
+
 def is_tied(base: BaseFacts) -> bool:
     """Say whether one matrix plays both parts."""
     return base.head is None or bool(base.is_tied and base.embedding and base.head.digest == base.embedding.digest)
 
 
-def initial_state(row: RowFacts) -> str | None:
-    """Say in which state from before training a row is, or None if it was trained."""
-    if not row.is_finite:
-        return None  # broken, which finite_weights says
-    if row.norm == 0:
-        return "is zero"
-    return "is the mean of all rows, as resizing leaves it" if row.cosine_to_mean > RESIZE_COSINE else None
-
-
-def idle_tokens(base: BaseFacts) -> dict[int, str]:
-    """Find the base's own added tokens whose input rows are as they were before training, by id."""
-    if base.tokenizer is None or base.embedding is None or base.embedding.values.is_all_zero:
-        return {}
-    exempt = {one for claim in base.claims if claim.role in (*REPLACED_ROLES, *IDLE_ROLES) for one in claim.token_ids}
-    rows = base.embedding.rows
-    ids = {one.token_id: text for text, one in base.tokenizer.added.items() if one.token_id not in exempt}
-    return {one: text for one, text in sorted(ids.items()) if one in rows and initial_state(rows[one])}
-
-
-def doubtful_tokens(base: BaseFacts) -> dict[int, str]:
-    """Find the base's own added tokens that look as if nobody trained them, by id.
-
-    A merged folder no longer says which tokens were new. What is left to see: they stand behind every token that
-    template, processor, stop set or producer know, and their rows look like the spare rows beside them, by length in
-    the input matrix, by length and direction in the output matrix. Nothing is claimed where the token that ends
-    answers looks so too, where there are no spare rows, or where these have no direction in common.
-    """
-    tokenizer, embedding = base.tokenizer, base.embedding
-    turn_end = base.template.turn_end_id if base.template else None
-    if tokenizer is None or embedding is None or turn_end is None or _looks_spare(turn_end, base):
-        return {}
-    known = {one for claim in base.claims if claim.role not in IDLE_ROLES for one in claim.token_ids}
-    known |= {*base.stop_ids, *(base.template.control_tokens.values() if base.template else ())}
-    known |= {one.token_id for text, one in tokenizer.added.items() if RESERVED.search(text)}
-    last = max(one for one in known if one <= tokenizer.max_id)
-    unread = unread_tokens(tokenizer, base.template)
-    late = {one.token_id: text for text, one in tokenizer.added.items() if one.token_id > last and text not in unread}
-    return {one: text for one, text in sorted(late.items()) if _looks_spare(one, base)}
-
-
-def _looks_spare(token_id: int, base: BaseFacts) -> bool:
-    return _is_as_long(token_id, base.embedding) and _is_as_turned(token_id, base.head or base.embedding)
-
-
-def _is_as_long(token_id: int, matrix: MatrixFacts | None) -> bool:
-    """Say whether a row is as long as the spare rows; those of length 0 are no measure."""
-    row = matrix.rows.get(token_id) if matrix else None
-    if matrix is None or row is None or matrix.spare is None or matrix.spare.min_norm == 0:
-        return False
-    return matrix.spare.min_norm * (1 - NORM_MARGIN) <= row.norm <= matrix.spare.max_norm * (1 + NORM_MARGIN)
-
-
-def _is_as_turned(token_id: int, matrix: MatrixFacts | None) -> bool:
-    """Say whether a row is as long as the spare rows and at most twice as far off their direction, if they have one."""
-    if matrix is None or matrix.spare is None or matrix.spare.min_cosine < MIN_COMMON_COSINE:
-        return False
-    cosine = matrix.rows[token_id].cosine_to_spare if _is_as_long(token_id, matrix) else None
-    return cosine is not None and 1 - cosine <= 2 * (1 - matrix.spare.min_cosine)
-
-
-def untrained_tokens(base: BaseFacts, adapter: AdapterFacts) -> list[UntrainedToken]:
-    """Find the adapter's new tokens with an input or output row that nobody trained.
-
-    A row of a token that the base's tokenizer lacks was never trained by the base. The adapter trained it only if
-    it ships the row and the row differs from the base's. On a tied base PEFT applies trained tokens to both
-    matrices, but `modules_to_save` and LoRA factors only to the one that they name.
-    """
-    head_update = adapter.head_update
-    if head_update is None and is_tied(base) and adapter.embedding_update:
-        head_update = adapter.embedding_update if adapter.embedding_update.kind == "trainable_tokens" else None
-    replaced = replaced_tokens(base.claims)
-    found = []
-    for text, token_id in sorted(used_new_tokens(adapter).items(), key=lambda item: item[1]):
-        is_input_trained = _is_trained(token_id, adapter.embedding_update)
-        is_output_trained = _is_trained(token_id, head_update)
-        if token_id not in replaced and not (is_input_trained and is_output_trained):
-            row = base.embedding.rows.get(token_id) if base.embedding else None
-            percentile = round(row.norm_percentile, 1) if row else None
-            found.append(UntrainedToken(text, token_id, is_input_trained, is_output_trained, percentile))
-    return found
-
-
-def _is_trained(token_id: int, update: RowUpdate | None) -> bool:
-    return update is not None and update.turns.get(token_id, 0.0) > MIN_TURN
-
-
-def used_tokens(base: BaseFacts) -> set[str]:
+def needed_texts(base: BaseFacts) -> set[str]:
     """Return the base's added tokens that prompts, stop sets or processors need."""
     if base.tokenizer is None:
         return set()

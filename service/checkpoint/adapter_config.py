@@ -3,6 +3,7 @@
 A value of the wrong type becomes a problem of the file; nothing is judged.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,12 @@ EMBEDDINGS = "*"
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    """The fields, with safe types; see `AdapterFacts` for their meaning."""
+    """The fields, with safe types; see `AdapterFacts` for their meaning.
+
+    Attributes:
+        scaling: What the product of two LoRA factors is multiplied with; None if it differs between modules or cannot
+            be told.
+    """
 
     peft_type: str
     ranks: frozenset[int]
@@ -24,6 +30,7 @@ class AdapterConfig:
     is_tying_ensured: bool
     trainable_tokens: Mapping[str, tuple[int, ...]]
     is_bias_trained: bool
+    scaling: float | None = None
 
 
 def read_config(documents: Documents) -> AdapterConfig:
@@ -43,7 +50,17 @@ def read_config(documents: Documents) -> AdapterConfig:
         is_tying_ensured=config.get("ensure_weight_tying") is True,
         trainable_tokens=_trainable_tokens(documents, _token_indices(config)),
         is_bias_trained=config.get("bias") not in (None, "none"),
+        scaling=_scaling(config),
     )
+
+
+def _scaling(config: Mapping[str, Any]) -> float | None:
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if config.get("rank_pattern") or config.get("alpha_pattern") or config.get("use_dora"):
+        return None
+    if not isinstance(rank, int) or rank <= 0 or not isinstance(alpha, (int, float)):
+        return None
+    return alpha / math.sqrt(rank) if config.get("use_rslora") is True else alpha / rank
 
 
 def _ranks(documents: Documents, config: Mapping[str, Any]) -> frozenset[int]:

@@ -4,23 +4,25 @@ Builds no model, judges nothing; takes seconds where loading takes minutes.
 """
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from service.checkpoint.adapter import BaseReading, adapter_weights, missing_adapter, read_adapter, vocabulary_ids
 from service.checkpoint.claims import collect_claims, declared_tie, stop_ids, text_vocab_size
 from service.checkpoint.comparing import compare
+from service.checkpoint.corpus import count_corpus
 from service.checkpoint.documents import Documents
 from service.checkpoint.effective import effective_config, is_native
 from service.checkpoint.fingerprint import fingerprint
 from service.checkpoint.locating import Location
 from service.checkpoint.merging import measure_merge
 from service.checkpoint.tokenizer import read_tokenizer
-from service.checkpoint.vocabulary import find_embedding, find_head, measure_matrix
+from service.checkpoint.unused import unused_ids
+from service.checkpoint.vocabulary import Wanted, find_embedding, find_head, measure_matrices
 from service.checkpoint.weights import INDEX, WHOLE, WeightFiles, base_weight_files, index_problems, pickle_files
 from service.domain.facts import (
     BaseFacts,
     CheckpointFacts,
     FileProblem,
-    MatrixFacts,
     MergeFacts,
     OriginFacts,
     TokenizerFacts,
@@ -39,6 +41,7 @@ def read_checkpoint(
     is_code_trusted: bool = False,
     origin: Location | None = None,
     merged_from: tuple[Location, Location] | None = None,
+    corpus: Path | None = None,
 ) -> CheckpointFacts:
     """Read a base folder and the adapters that are to be served on it.
 
@@ -49,13 +52,18 @@ def read_checkpoint(
         is_code_trusted: Run the Python files that the base's tokenizer names. Those of adapters are never run.
         origin: The folder that the base was tuned from.
         merged_from: The folder and the adapter that the base is said to be the merge of.
+        corpus: Conversations in which to count tokens; none if not given.
+
+    Raises:
+        CheckpointUnreadable: The corpus cannot be read.
     """
     brought = {one for location in adapters.values() for one in vocabulary_ids(location)}
     reading = _read(base, brought, is_code_trusted=is_code_trusted)
     compared, merge = _compare(reading, origin, merged_from)
     read = {one: read_adapter(one, location, reading) for one, location in adapters.items()}
     missing = {one: missing_adapter(one, reason) for one, reason in (lost or {}).items()}
-    return CheckpointFacts(reading.facts, {**read, **missing}, compared, merge)
+    facts = CheckpointFacts(reading.facts, {**read, **missing}, compared, merge)
+    return count_corpus(corpus, facts, base, adapters) if corpus else facts
 
 
 def _compare(
@@ -98,8 +106,10 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
     claims = collect_claims(documents, tokenizer)
     stops = stop_ids(documents)
     vocab_size = text_vocab_size(documents)
-    used = set(brought_ids) | {one for claim in claims for one in claim.token_ids} | set(stops)
-    used |= {one.token_id for one in tokenizer.added.values()} if tokenizer else set()
+    needed = set(brought_ids) | {one for claim in claims for one in claim.token_ids} | set(stops)
+    needed |= set(reading.template.control_tokens.values()) if reading.template else set()
+    names = find_embedding(weights), find_head(weights)
+    embedding, head = measure_matrices(weights, *names, _wanted(weights, names, needed, tokenizer))
     facts = BaseFacts(
         name=location.name,
         model_type=str(config.get("model_type") or ""),
@@ -107,8 +117,8 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         config_vocab_size=vocab_size,
         is_tied=declared_tie(config),
         tensors=weights.tensors,
-        embedding=_measure(weights, find_embedding(weights), used, tokenizer),
-        head=_measure(weights, find_head(weights), used, tokenizer),
+        embedding=embedding,
+        head=head,
         tokenizer=tokenizer,
         template=reading.template,
         claims=claims,
@@ -147,11 +157,11 @@ def _weight_problems(documents: Documents, weights: WeightFiles, index: Mapping[
     return problems
 
 
-def _measure(
-    weights: WeightFiles, name: str | None, ids: set[int], tokenizer: TokenizerFacts | None
-) -> MatrixFacts | None:
-    if name is None:
-        return None
-    num_rows = weights.tensors[name].shape[0]
-    spare = range(tokenizer.max_id + 1, num_rows) if tokenizer else ()
-    return measure_matrix(weights, name, ids, spare)
+def _wanted(
+    weights: WeightFiles, names: tuple[str | None, str | None], needed: set[int], tokenizer: TokenizerFacts | None
+) -> Wanted:
+    """Choose the rows of both matrices: those in use, those of added tokens, and those that no text reaches."""
+    num_rows = max((weights.tensors[name].shape[0] for name in names if name), default=0)
+    added = {one.token_id for one in tokenizer.added.values()} if tokenizer else set()
+    known = tokenizer.max_id + 1 if tokenizer else None
+    return Wanted(needed | added, unused_ids(tokenizer, num_rows, needed), known)

@@ -1,25 +1,73 @@
-"""Measures the two vocabulary matrices: rows, norms, hashes, resemblance to the mean and to spare rows.
+"""Measures the two vocabulary matrices: rows, norms, hashes, resemblance to the mean and to unused rows.
 
-Does not know which numbers are good.
+Does not know which numbers are good. Every matrix is read once, in pieces that fit a processor's cache.
 """
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.checkpoint.alignment import find_shift
 from service.checkpoint.weights import FloatArray, WeightFiles
-from service.domain.facts import MatrixFacts, RowFacts, SpareFacts, ValueFacts
+from service.domain.facts import MatrixFacts, NormFacts, RowFacts, RowHistogram, SpareFacts, ValueFacts
 
 EMBEDDING_SUFFIXES = ("embed_tokens.weight", "word_embeddings.weight", "tok_embeddings.weight", "wte.weight")
 HEAD_SUFFIXES = ("lm_head.weight", "embed_out.weight", "output_projection.weight")
-MAX_SPARE = 1000
-"""More are not read."""
-MIN_SPARE = 5
-"""Fewer spare rows have no meaningful mean."""
+MAX_UNUSED = 1000
+"""More rows of one kind are not read."""
+MIN_UNUSED = 5
+"""Fewer unused rows have no meaningful mean."""
+MAX_SAMPLE = 2048
+"""Rows that stand for all where only their mean is needed."""
+NUM_BINS = 48
+MAX_TWINS = 3
+MAX_CANDIDATES = 16
+SAME_NORM = 1e-6
+"""Rows that are equal have lengths that differ by less, however their products were rounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to look at in a vocabulary matrix.
+
+    Attributes:
+        ids: The rows to describe one by one; ids without a row are left out.
+        unused: Ids that no text reaches, by kind.
+        num_known: Ids that the tokenizer has: 0 to `num_known` - 1. None if there is no tokenizer.
+    """
+
+    ids: Collection[int]
+    unused: Mapping[str, Collection[int]]
+    num_known: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """The direction that rows are compared with."""
+
+    name: str
+    direction: FloatArray
+    kinds: Mapping[str, SpareFacts]
+    means: Mapping[str, FloatArray]
+    num_unused: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """All rows of a matrix: `(rows,)` each but for the sum, which is `(hidden,)`."""
+
+    norms: NDArray[np.float64]
+    distances: FloatArray
+    is_finite: NDArray[np.bool_]
+    total: NDArray[np.float64]
+    num_nonfinite: int
+    is_all_zero: bool
 
 
 def find_embedding(weights: WeightFiles) -> str | None:
@@ -32,36 +80,89 @@ def find_head(weights: WeightFiles) -> str | None:
     return _find(weights, HEAD_SUFFIXES)
 
 
-def measure_matrix(weights: WeightFiles, name: str, ids: Collection[int], spare: Collection[int]) -> MatrixFacts:
-    """Read a vocabulary matrix once and describe it.
+def measure_matrices(
+    weights: WeightFiles, embedding: str | None, head: str | None, wanted: Wanted
+) -> tuple[MatrixFacts | None, MatrixFacts | None]:
+    """Measure input and output matrix side by side, and whether their rows belong together."""
+    names = [one for one in (embedding, head) if one is not None]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        measured = dict(zip(names, pool.map(lambda name: _measure(weights, name, wanted), names), strict=True))
+    inputs = measured.get(embedding) if embedding else None
+    outputs = measured.get(head) if head else None
+    if inputs is None or outputs is None:
+        return inputs and inputs[0], outputs and outputs[0]
+    shift = None
+    if inputs[0].digest != outputs[0].digest:
+        shift = find_shift(inputs[1].norms, outputs[1].distances, wanted.num_known)
+    return inputs[0], replace(outputs[0], shift=shift)
 
-    Args:
-        weights: The folder's tensors.
-        name: The matrix, `(rows, hidden)`.
-        ids: The rows to describe one by one; ids without a row are left out.
-        spare: Ids behind the tokenizer's last one, which no text reaches.
-    """
+
+def measure_matrix(weights: WeightFiles, name: str, wanted: Wanted) -> MatrixFacts:
+    """Read a vocabulary matrix, `(rows, hidden)`, once and describe it."""
+    return _measure(weights, name, wanted)[0]
+
+
+def _measure(weights: WeightFiles, name: str, wanted: Wanted) -> tuple[MatrixFacts, _Scan]:
     num_rows, hidden = weights.tensors[name].shape
-    norms, total, num_nonfinite, is_all_zero = _scan(weights, name)
-    wanted = sorted({one for one in ids if 0 <= one < num_rows})
-    spare_rows = weights.rows(name, sorted({one for one in spare if 0 <= one < num_rows} - set(wanted))[:MAX_SPARE])
-    has_spare = len(spare_rows) >= MIN_SPARE and bool(np.isfinite(spare_rows).all())
-    spare_mean = spare_rows.mean(axis=0) if has_spare else None
-    sorted_norms = np.sort(norms)
-    rows = {
-        one: _describe(row, sorted_norms, total, spare_mean)
-        for one, row in zip(wanted, weights.rows(name, wanted), strict=True)
-    }
-    return MatrixFacts(
+    reference = _reference(weights, name, wanted.unused)
+    scan = _scan(weights, name, reference.direction)
+    ids = sorted({one for one in wanted.ids if 0 <= one < num_rows})
+    facts = MatrixFacts(
         tensor=name,
         num_rows=num_rows,
         hidden_size=hidden,
         dtype=weights.tensors[name].dtype,
         digest=weights.digest(name),
-        values=ValueFacts(num_rows * hidden, num_nonfinite, is_all_zero),
-        rows=rows,
-        spare=None if spare_mean is None else _describe_spare(spare_rows, spare_mean),
+        values=ValueFacts(num_rows * hidden, scan.num_nonfinite, scan.is_all_zero),
+        rows=_describe_rows(weights, name, ids, scan, reference),
+        unused=reference.kinds,
+        num_unused=reference.num_unused,
+        norms=_norm_facts(scan, wanted.num_known),
+        histogram=_histogram(scan, reference.name),
     )
+    return facts, scan
+
+
+def describe_row(row: FloatArray, total: NDArray[np.float64]) -> RowFacts:
+    """Describe a row by itself: one that is in no matrix yet, so that nothing says where among others it stands.
+
+    Args:
+        row: `(hidden,)`.
+        total: Sum of the other rows.
+    """
+    is_finite = bool(np.isfinite(row).all())
+    cosine = _cosine(row, total) if is_finite and np.isfinite(total).all() else 0.0
+    return RowFacts(_finite_length(row), 0.0, cosine, is_finite, row_digest(row))
+
+
+def row_total(weights: WeightFiles, name: str) -> NDArray[np.float64]:
+    """Return the sum of all rows of a matrix, which is read if it has not been measured."""
+    if name not in weights.totals:
+        _scan(weights, name, np.zeros(weights.tensors[name].shape[1], dtype=np.float32))
+    return weights.totals[name]
+
+
+def twins(weights: WeightFiles, name: str, rows: Mapping[int, FloatArray]) -> dict[int, tuple[int, ...]]:
+    """Find rows of a measured matrix that have the very same values as some others, the first few, by id of these.
+
+    A row is not its own twin, and rows of zeros have none.
+    """
+    norms = weights.norms[name]
+    order = np.argsort(np.nan_to_num(norms, nan=np.inf), kind="stable")
+    ascending = norms[order]
+    found = {}
+    for one, row in rows.items():
+        norm = _length(row)
+        if not (norm > 0 and math.isfinite(norm)):
+            continue
+        first, last = np.searchsorted(ascending, [norm * (1 - SAME_NORM), norm * (1 + SAME_NORM)])
+        candidates = sorted({int(other) for other in order[first : min(last, first + MAX_CANDIDATES)]} - {one})
+        same = [
+            other for other, own in zip(candidates, weights.rows(name, candidates), strict=True) if (own == row).all()
+        ]
+        if same:
+            found[one] = tuple(same[:MAX_TWINS])
+    return found
 
 
 def row_digest(row: FloatArray) -> str:
@@ -106,48 +207,125 @@ def _find(weights: WeightFiles, suffixes: tuple[str, ...]) -> str | None:
     return max(found, key=lambda name: weights.tensors[name].shape[0], default=None)
 
 
-def _scan(weights: WeightFiles, name: str) -> tuple[FloatArray, NDArray[np.float64], int, bool]:
-    norms: list[FloatArray] = []
+def _reference(weights: WeightFiles, name: str, unused: Mapping[str, Collection[int]]) -> _Reference:
+    """Average the unused rows; where there are too few, a sample of all rows."""
+    num_rows = weights.tensors[name].shape[0]
+    kinds, means = {}, {}
+    every: list[FloatArray] = []
+    for kind, ids in unused.items():
+        chosen = [one for one in sorted(ids) if 0 <= one < num_rows][:MAX_UNUSED]
+        rows = weights.rows(name, chosen)
+        if not np.isfinite(rows).all():
+            continue
+        every.append(rows[rows.any(axis=1)])
+        if len(rows) >= MIN_UNUSED:
+            means[kind] = rows.mean(axis=0)
+            kinds[kind] = _describe_unused(rows, means[kind], chosen)
+    together = np.concatenate(every) if every else np.empty((0, weights.tensors[name].shape[1]), dtype=np.float32)
+    if len(together) >= MIN_UNUSED:
+        return _Reference("unused", together.mean(axis=0), kinds, means, len(together))
+    sample = weights.rows(name, list(range(0, num_rows, max(1, num_rows // MAX_SAMPLE))))
+    return _Reference("mean", np.nan_to_num(sample).mean(axis=0), kinds, means, len(together))
+
+
+def _scan(weights: WeightFiles, name: str, direction: FloatArray) -> _Scan:
+    squares: list[NDArray[np.float64]] = []
+    products: list[NDArray[Any]] = []
     total = np.zeros(weights.tensors[name].shape[1], dtype=np.float64)
-    num_nonfinite, is_all_zero = 0, True
-    for chunk in weights.row_chunks(name):
-        is_finite = np.isfinite(chunk)
-        num_broken = int(chunk.size - np.count_nonzero(is_finite))
-        num_nonfinite += num_broken
-        if num_broken:
-            chunk = np.where(is_finite, chunk, 0)
-        with np.errstate(over="ignore"):
-            chunk_norms = np.sqrt(np.einsum("ij,ij->i", chunk, chunk))
-        is_all_zero = is_all_zero and not chunk_norms.any()
-        norms.append(chunk_norms)
-        total += chunk.sum(axis=0, dtype=np.float64)
-    return np.concatenate(norms), total, num_nonfinite, is_all_zero
+    num_nonfinite = 0
+    length = float(np.linalg.norm(direction))
+    unit = direction / length if length > 0 and math.isfinite(length) else np.zeros_like(direction)
+    ones = np.ones(weights.rows_per_chunk(name), dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for chunk in weights.hashed_row_chunks(name):
+            square = np.vecdot(chunk, chunk).astype(np.float64)
+            if not np.isfinite(square).all():  # a value is not finite, or its square is not
+                is_finite = np.isfinite(chunk)
+                num_nonfinite += int(chunk.size - np.count_nonzero(is_finite))
+                chunk = np.where(is_finite, chunk, 0)
+                square = np.where(is_finite.all(axis=1), np.square(chunk, dtype=np.float64).sum(axis=1), np.nan)
+            squares.append(square)
+            products.append(chunk @ unit)
+            total += ones[: len(chunk)] @ chunk
+        norms = np.sqrt(np.concatenate(squares))
+        cosines = np.concatenate(products) / norms
+    weights.totals[name], weights.norms[name] = total, norms
+    is_finite_row = np.isfinite(norms)
+    distances = np.where(is_finite_row & (norms > 0), 1 - cosines, np.nan).astype(np.float32)
+    is_all_zero = bool(is_finite_row.all()) and not norms.any()
+    return _Scan(norms, distances, is_finite_row, total, num_nonfinite, is_all_zero)
 
 
-def _describe(
-    row: FloatArray, sorted_norms: FloatArray, total: NDArray[np.float64], spare: FloatArray | None
-) -> RowFacts:
-    is_finite = bool(np.isfinite(row).all())
-    others = total - row  # in the direction of the mean of all other rows, as resizing saw it
-    norm = _length(np.where(np.isfinite(row), row, 0))
-    return RowFacts(
-        norm=norm,
-        norm_percentile=100.0 * float(np.searchsorted(sorted_norms, norm)) / max(len(sorted_norms), 1),
-        cosine_to_mean=_cosine(row, others) if is_finite else 0.0,
-        cosine_to_spare=_cosine(row, spare) if is_finite and spare is not None else None,
-        is_finite=is_finite,
-        digest=row_digest(row),
+def _describe_rows(
+    weights: WeightFiles, name: str, ids: list[int], scan: _Scan, reference: _Reference
+) -> dict[int, RowFacts]:
+    values = weights.rows(name, ids)
+    sorted_norms = np.sort(np.where(scan.is_finite, scan.norms, np.inf))
+    others_like = twins(weights, name, dict(zip(ids, values, strict=True)))
+    sorted_distances = np.sort(scan.distances[np.isfinite(scan.distances)])
+    described = {}
+    for one, row in zip(ids, values, strict=True):
+        norm, distance = float(scan.norms[one]), float(scan.distances[one])
+        others = scan.total - row  # in the direction of the mean of all other rows, as resizing saw it
+        fact = describe_row(row, others)
+        is_placed = fact.is_finite and math.isfinite(distance)
+        described[one] = replace(
+            fact,
+            norm_percentile=_percentile(sorted_norms, norm) if fact.is_finite else 0.0,
+            cosine_to_unused={kind: _cosine(row, mean) for kind, mean in reference.means.items()} if is_placed else {},
+            distance=distance if is_placed else None,
+            distance_percentile=_percentile(sorted_distances, distance) if is_placed else None,
+            twins=others_like.get(one, ()),
+        )
+    return described
+
+
+def _norm_facts(scan: _Scan, num_known: int | None) -> NormFacts | None:
+    known = scan.norms[:num_known]
+    norms = known[np.isfinite(known) & (known > 0)]
+    if not len(norms):
+        return None
+    low, median, high = (float(one) for one in np.percentile(norms, [1, 50, 99]))
+    longest_id = int(np.argmax(np.where(np.isfinite(known), known, 0)))
+    return NormFacts(low, median, high, float(known[longest_id]), longest_id)
+
+
+def _histogram(scan: _Scan, reference: str) -> RowHistogram | None:
+    is_placed = np.isfinite(scan.distances) & (scan.norms > 0)
+    num_nonfinite = int(len(scan.norms) - np.count_nonzero(scan.is_finite))
+    num_zero = int(np.count_nonzero(scan.is_finite & (scan.norms == 0)))
+    if not is_placed.any():
+        return None
+    counts, norm_edges, distance_edges = np.histogram2d(
+        np.log10(scan.norms[is_placed].astype(np.float64)), scan.distances[is_placed].astype(np.float64), bins=NUM_BINS
+    )
+    return RowHistogram(
+        reference,
+        tuple(norm_edges.tolist()),
+        tuple(distance_edges.tolist()),
+        tuple(tuple(row) for row in counts.astype(int).tolist()),
+        num_zero,
+        num_nonfinite,
     )
 
 
-def _describe_spare(rows: FloatArray, mean: FloatArray) -> SpareFacts:
+def _describe_unused(rows: FloatArray, mean: FloatArray, ids: list[int]) -> SpareFacts:
     norms = [_length(one) for one in rows]
-    return SpareFacts(len(rows), min(norms), max(norms), min(_cosine(one, mean) for one in rows))
+    cosine = min(_cosine(one, mean) for one in rows)
+    return SpareFacts(len(rows), min(norms), max(norms), cosine, tuple(ids[:MIN_UNUSED]))
+
+
+def _percentile(ascending: NDArray[Any], value: float) -> float:
+    return 100.0 * float(np.searchsorted(ascending, value)) / max(len(ascending), 1)
 
 
 def _cosine(left: NDArray[Any], right: NDArray[Any]) -> float:
     product = _length(left) * _length(right)
     return float(left.astype(np.float64) @ right.astype(np.float64)) / product if product > 0 else 0.0
+
+
+def _finite_length(row: FloatArray) -> float:
+    return _length(np.where(np.isfinite(row), row, 0))
 
 
 def _length(row: NDArray[Any]) -> float:

@@ -3,6 +3,7 @@
 Knows the file format and nothing of models. No pickle file is ever opened.
 """
 
+import errno
 import hashlib
 import json
 import struct
@@ -23,6 +24,8 @@ STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """How each floating type lies in the file, as numpy names it; bfloat16 is the upper half of a float32."""
 
 CHUNK_VALUES = 16_000_000
+CACHED_VALUES = 256_000
+"""As float32 they fit a core's own cache, so that several passes over a piece cost one over the memory."""
 PIECE_VALUES = 2_000_000
 """Pieces that are turned into float64, two at a time."""
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -38,12 +41,17 @@ class WeightFiles:
     Attributes:
         tensors: What the headers declare, by tensor name.
         problems: Files that are missing, truncated or not safetensors.
+        totals: Sums of all rows `(hidden,)` of the matrices that were measured so far.
+        norms: Lengths of all rows `(rows,)` of the same.
     """
 
     def __init__(self, files: list[Path]) -> None:
         self.tensors: dict[str, TensorFacts] = {}
         self.problems: list[FileProblem] = []
+        self.totals: dict[str, NDArray[np.float64]] = {}
+        self.norms: dict[str, NDArray[np.float64]] = {}
         self._places: dict[str, tuple[Path, int]] = {}
+        self._digests: dict[str, str] = {}
         for path in files:
             self._add(path)
 
@@ -58,6 +66,27 @@ class WeightFiles:
         step = max(1, CHUNK_VALUES // max(hidden, 1))
         for start in range(0, num_rows, step):
             yield _to_float32(stored[start : start + step], self.tensors[name].dtype)
+
+    def rows_per_chunk(self, name: str) -> int:
+        """Return how many rows `hashed_row_chunks` gives at a time."""
+        return max(1, CACHED_VALUES // max(self.tensors[name].shape[1], 1))
+
+    def hashed_row_chunks(self, name: str) -> Iterator[FloatArray]:
+        """Read a matrix as `row_chunks` does, in pieces for a processor's cache, and know its digest at the end."""
+        num_rows, hidden = self.tensors[name].shape
+        path, offset = self._places[name]
+        stored = np.dtype(STORED[self.tensors[name].dtype])
+        step = self.rows_per_chunk(name)
+        digest = hashlib.blake2b(digest_size=16)
+        with path.open("rb", buffering=0) as file:  # pages of a memory map would count as the process's own
+            file.seek(offset)
+            for start in range(0, num_rows, step):
+                piece = np.empty((min(step, num_rows - start), hidden), dtype=stored)
+                if file.readinto(piece.data.cast("B")) != piece.nbytes:
+                    raise OSError(errno.EIO, "the file became shorter while it was read", path.name)
+                digest.update(piece.data)
+                yield _to_float32(piece, self.tensors[name].dtype)
+        self._digests[name] = digest.hexdigest()
 
     def chunks(self, name: str) -> Iterator[FloatArray]:
         """Read a tensor of any shape in flat pieces, as float32; tensors of equal size have equal pieces."""
@@ -78,7 +107,10 @@ class WeightFiles:
 
     def digest(self, name: str) -> str:
         """Hash the bytes of one tensor as they lie in the file."""
-        return hashlib.blake2b(self._stored(name).view(np.uint8).data, digest_size=16).hexdigest()
+        if name not in self._digests:
+            whole = self._stored(name).view(np.uint8).data
+            self._digests[name] = hashlib.blake2b(whole, digest_size=16).hexdigest()
+        return self._digests[name]
 
     def is_same(self, name: str, other: "WeightFiles", other_name: str) -> bool:
         """Say whether two tensors have the same bytes, shape and type."""

@@ -3,25 +3,54 @@
 Knows no tensor beside the two vocabulary matrices.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped, warning
-from service.audit.usage import (
-    UntrainedToken,
-    doubtful_tokens,
-    idle_tokens,
-    initial_state,
-    is_tied,
-    replaced_tokens,
-    untrained_tokens,
-    used_new_tokens,
+from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped
+from service.audit.degree import (
+    SEVERITIES,
+    at_most,
+    exposure_evidence,
+    exposure_words,
+    read_degree,
+    worst,
+    written_degree,
 )
-from service.domain.facts import BaseFacts, MatrixFacts
+from service.audit.row_states import is_fresh_matrix
+from service.audit.token_states import (
+    BAD,
+    SUSPICIOUS,
+    UNTRAINED,
+    NewToken,
+    TokenState,
+    adapter_new_tokens,
+    adapter_states,
+    base_states,
+    doubtful_tokens,
+    fresh_new_tokens,
+    idle_tokens,
+    origin_new_tokens,
+    raw_late_tokens,
+)
+from service.audit.usage import is_tied, used_new_tokens
+from service.domain.facts import AdapterFacts, BaseFacts, CorpusFacts, MatrixFacts
+from service.domain.judgement import Degree
 
-PICTURE_MARKERS = ("image_start_token", "image_end_token")
-"""Tokens that every prompt with a picture holds."""
-RARE_MARKERS = ("slice_start_token", "slice_end_token", "image_id_start_token", "image_id_end_token")
-"""Tokens that prompts hold if pictures are large or numbered."""
+WHY = """\
+A token that prompts hold, or that ends answers, must have rows that training moved: the input row is what the model
+reads, the output row is what lets it write the token. Rows that nobody trained are zero, the mean of all rows (as
+`resize_token_embeddings` leaves them), copies of another row, or like the rows of ids that no text can hold
+("Fishing for Magikarp", Land and Bartolo, 2024). transformers warns about such tokens whenever a tokenizer has added
+ones, and never looks at the rows.
+
+What is judged is only what is in use, by its role: placeholders that picture features replace are exempt, tokens that
+are only read need no output row, the token that ends answers needs both. With `--base` a row is compared with the one
+that it was tuned from. How much it matters (`harmless`, `moderate`, `severe`) follows from the role, and from how
+often the token occurs in the corpus that `--corpus` names.
+
+Source: cohere-ai/magikarp; unsloth#1024, unsloth#1273; meta-llama/llama3#77; transformers 5.23,
+`modeling_utils.py`, mean_resizing.
+"""
 
 
 def base_trained_rows(view: BaseView) -> Iterator[Outcome]:
@@ -32,127 +61,213 @@ def base_trained_rows(view: BaseView) -> Iterator[Outcome]:
         return
     if base.embedding.values.is_all_zero:
         return  # finite_weights says so
-    exempt = replaced_tokens(base.claims)
-    names = {token_id: text for text, token_id in _prompt_tokens(base).items() if token_id not in exempt}
-    states = {one: _untrained_state(one, names, base.embedding) for one in sorted(names)}
-    rare = {base.tokenizer.named.get(role) for role in RARE_MARKERS}
-    written = set(base.template.control_tokens.values()) if base.template else set()
-    for token_id, state in states.items():
-        if state:
-            is_rare = token_id in rare and token_id not in written
-            yield _untrained(names[token_id], token_id, "input", state, base.embedding, is_rare=is_rare)
-    if idle := {one: text for one, text in idle_tokens(base).items() if one not in names}:
-        shown = ", ".join(f"{text} (id {one})" for one, text in list(idle.items())[:5])
-        yield note(
-            f"{len(idle)} added token(s) that prompts do not need have rows from before training, first {shown}",
-            {"tokens": {text: one for one, text in list(idle.items())[:50]}, "count": len(idle)},
-            "If a client writes them, the model reads noise; their use is counted.",
-        )
-    if doubtful := doubtful_tokens(base):
-        yield _doubtful(doubtful, base)
-    turn_end = base.template.turn_end_id if base.template else None
-    if turn_end is None or turn_end not in names or is_tied(base) or base.head is None:
+    yield from _fresh_matrices(base)
+    states = base_states(base)
+    before = base_states(view.origin.base) if view.origin else {}
+    needed = {one: state for one, state in sorted(states.items()) if state.use.is_constant or state.use.is_rare}
+    for token_id, state in needed.items():
+        old = before.get(token_id)
+        was_so = old is not None and old.use.text == state.use.text and old.input_state == state.input_state
+        if state.input_state in BAD and state.input_reason:
+            yield _bad_row(state, "input", base.embedding, was_so=was_so)
+    yield from _idle(base, set(needed))
+    if view.origin:
+        new = origin_new_tokens(base, view.origin)
+        yield from _new_rows([one for one in new if one.use.token_id not in needed], base.corpus, "the tuned model")
+    else:
+        yield from _late(base)
+    turn_end = next((state for state in states.values() if state.use.is_turn_end), None)
+    if turn_end is None or is_tied(base) or base.head is None or base.head.values.is_all_zero:
         return
-    if not base.head.values.is_all_zero and (state := _untrained_state(turn_end, names, base.head)):
-        yield _untrained(names[turn_end], turn_end, "output", state, base.head, is_rare=False)
+    if turn_end.output_state == SUSPICIOUS and turn_end.use.token_id not in base.stop_ids:
+        return  # it ends no answer, which special_ids says
+    if turn_end.output_state in BAD and turn_end.output_reason:
+        old = before.get(turn_end.use.token_id)
+        was_so = old is not None and old.output_state == turn_end.output_state
+        yield _bad_row(turn_end, "output", base.head, was_so=was_so)
 
 
 def adapter_trained_rows(view: AdapterView) -> Iterator[Outcome]:
-    """Look for tokens that the adapter's tokenizer adds and whose rows nobody trained."""
+    """Look for tokens that the adapter adds without training their rows, and for rows in use that it resets."""
     base, adapter = view.base, view.adapter
     if base.tokenizer is None or base.embedding is None:
         yield skipped("needs the base's tokenizer and input embeddings")
         return
     rows = max(base.embedding.num_rows, (adapter.embedding_update and adapter.embedding_update.num_rows) or 0)
-    untrained = [one for one in untrained_tokens(base, adapter) if one.token_id < rows]  # others: rows_cover_ids
-    used = [one for one in untrained if not one.is_reserved]
+    new = adapter_new_tokens(base, adapter)
+    known = [one for one in new if one.use.token_id < rows]  # others: rows_cover_ids
+    yield from _new_rows(known, adapter.corpus, "the adapter")
+    is_whole = all(one.is_input_trained and one.is_output_trained for one in known)
+    if is_whole and (names := used_new_tokens(adapter)):
+        yield note(f"{len(names)} new tokens, all with trained rows", {"tokens": names})
+    if is_whole and (fresh := fresh_new_tokens(base, adapter)):
+        degree = worst(read_degree(one.use, adapter.corpus, is_added=True) for one in new)
+        yield _graded(
+            at_most(degree, Degree.MODERATE),
+            f"the rows that the adapter brings for {_names(new)} are as long as fresh random ones, and unrelated to "
+            "the base's" + exposure_words(fresh, adapter.corpus),
+            {"tokens": [one.evidence() for one in new], **exposure_evidence(fresh, adapter.corpus)},
+            "If training did not move them, the model reads these tokens as noise.",
+            "Compare with an earlier checkpoint; if they are from a resize, retrain with the rows trainable: "
+            + _training_advice(fresh),
+        )
+    yield from _reset_rows(view, {one.use.token_id for one in new})
+
+
+def _new_rows(new: Sequence[NewToken], corpus: CorpusFacts | None, who: str) -> Iterator[Outcome]:
+    untrained = [one for one in new if not (one.is_input_trained and one.is_output_trained)]
+    used = [one for one in untrained if not one.use.is_reserved]
     if dead := [one for one in used if not one.is_input_trained]:
-        yield fatal(
-            f"the adapter's tokenizer adds {_names(dead)}, but nobody trained their input rows",
-            {"tokens": [one.evidence() for one in dead]},
+        degree = worst(read_degree(one.use, corpus, is_added=True) for one in dead)
+        ids = [one.use.token_id for one in dead]
+        yield _graded(
+            degree,
+            f"{who}'s tokenizer adds {_names(dead)}, but nobody trained their input rows"
+            + (f": the row {dead[0].input_reason}" if len({one.input_reason for one in dead}) == 1 else "")
+            + exposure_words(ids, corpus),
+            {"tokens": [one.evidence() for one in dead], **exposure_evidence(ids, corpus)},
             "The model reads them as noise and never writes them: prompts and answers that need them are wrong.",
-            "Retrain with the rows trainable: " + _training_advice([one.token_id for one in dead]),
+            "Retrain with the rows trainable: " + _training_advice(ids),
         )
     if mute := [one for one in used if one.is_input_trained and not one.is_output_trained]:
-        yield warning(
-            f"the adapter trained input rows of {_names(mute)}, but not their output rows",
-            {"tokens": [one.evidence() for one in mute]},
+        ids = [one.use.token_id for one in mute]
+        yield _graded(
+            worst(written_degree(one.use, corpus) for one in mute),
+            f"{who} trained input rows of {_names(mute)}, but not their output rows" + exposure_words(ids, corpus),
+            {"tokens": [one.evidence() for one in mute], **exposure_evidence(ids, corpus)},
             "The model can read these tokens but hardly ever write them.",
-            "If answers should contain them, retrain with lm_head rows too: "
-            + _training_advice([one.token_id for one in mute]),
+            "If answers should contain them, retrain with lm_head rows too: " + _training_advice(ids),
         )
-    if idle := [one for one in untrained if one.is_reserved]:
+    if idle := [one for one in untrained if one.use.is_reserved]:
         yield note(
-            f"the adapter's tokenizer adds {_names(idle)}, which nobody trained and, by their names, nobody uses",
+            f"{who}'s tokenizer adds {_names(idle)}, which nobody trained and, by their names, nobody uses",
             {"tokens": [one.evidence() for one in idle]},
         )
-    if not untrained and (new := used_new_tokens(adapter)):
-        yield note(f"{len(new)} new tokens, all with trained rows", {"tokens": new})
 
 
-def _prompt_tokens(base: BaseFacts) -> dict[str, int]:
-    """Return the tokens that template and processor write into prompts, with their ids."""
-    tokens = dict(base.template.control_tokens) if base.template else {}
-    if base.tokenizer:
-        for role in (*PICTURE_MARKERS, *RARE_MARKERS):
-            token_id = base.tokenizer.named.get(role)
-            if token_id is not None:
-                tokens[base.tokenizer.texts[role]] = token_id
-    return tokens
+def _reset_rows(view: AdapterView, new_ids: set[int]) -> Iterator[Outcome]:
+    """Find rows in use that were sound in the base and that the adapter's own rows put back to an initial state."""
+    before = base_states(view.base)
+    for token_id, state in sorted(adapter_states(view).items()):
+        if token_id in new_ids:
+            continue
+        old = before.get(token_id)
+        for side, now, then, reason in (
+            ("input", state.input_state, old and old.input_state, state.input_reason),
+            ("output", state.output_state, old and old.output_state, state.output_reason),
+        ):
+            if now == UNTRAINED and then not in BAD and reason:
+                yield _reset(state, side, reason, view.adapter)
 
 
-def _untrained_state(token_id: int, names: dict[int, str], matrix: MatrixFacts) -> str | None:
-    """Recognise a row that is zero, a copy of another, or as `resize_token_embeddings` leaves it."""
-    row = matrix.rows.get(token_id)
-    if row is None or not row.is_finite:
-        return None  # rows_cover_ids or finite_weights says so
-    if state := initial_state(row):
-        return state
-    twin = next((one for one in names if one != token_id and _digest(one, matrix) == row.digest), None)
-    return f"is the same as that of {names[twin]}" if twin is not None else None
-
-
-def _digest(token_id: int, matrix: MatrixFacts) -> str | None:
-    row = matrix.rows.get(token_id)
-    return row.digest if row else None
-
-
-def _untrained(text: str, token_id: int, which: str, state: str, matrix: MatrixFacts, *, is_rare: bool) -> Outcome:
-    row = matrix.rows[token_id]
-    severity, where = (warning, "some prompts") if is_rare else (fatal, "every conversation or picture")
-    consequence = (
-        "The model reads a token that it never learned." if which == "input" else "The model cannot end its answers."
+def _reset(state: TokenState, side: str, reason: str, adapter: AdapterFacts) -> Outcome:
+    use = state.use
+    degree = read_degree(use, adapter.corpus, is_added=side == "input")
+    degree = degree if side == "input" else written_degree(use, adapter.corpus)
+    return _graded(
+        degree,
+        f"the adapter replaces the {side} row of {use.text} (id {use.token_id}), which the base trained: it {reason}"
+        + exposure_words([use.token_id], adapter.corpus),
+        {"token": use.text, "id": use.token_id, "side": side, **exposure_evidence([use.token_id], adapter.corpus)},
+        "The model reads a token that it no longer knows." if side == "input" else "The model cannot write the token.",
+        "Save the adapter again from the training checkpoint; sharded training must gather the matrix before saving. "
+        "If it was trained so, retrain with the row trainable: " + _training_advice([use.token_id]),
     )
-    return severity(
-        f"{text} (id {token_id}) stands in {where}, but its {which} row {state}",
-        {
-            "token": text,
-            "id": token_id,
-            "matrix": matrix.tensor,
+
+
+def _fresh_matrices(base: BaseFacts) -> Iterator[Outcome]:
+    """Find a matrix that was made up anew beside one that was trained, as a loader does if a file lacks it."""
+    for matrix, other in ((base.head, base.embedding), (base.embedding, base.head)):
+        if matrix and matrix.norms and not is_tied(base) and is_fresh_matrix(matrix, other, base):
+            yield fatal(
+                f"all rows of {matrix.tensor} are as long as fresh random ones ({matrix.norms.low:.3g} to "
+                f"{matrix.norms.high:.3g}), those of {other.tensor if other else ''} are not",
+                {"tensor": matrix.tensor, "low": matrix.norms.low, "high": matrix.norms.high},
+                "The matrix was made up at random when a model without it was loaded and saved: answers are noise.",
+                "Copy the tensor from the model that was trained; if that was tied, save it tied.",
+            )
+
+
+def _idle(base: BaseFacts, needed: set[int]) -> Iterator[Outcome]:
+    late = set() if base.corpus is None else set(raw_late_tokens(base))
+    if idle := {one: text for one, text in idle_tokens(base).items() if one not in needed | late}:
+        shown = ", ".join(f"{text} (id {one})" for one, text in list(idle.items())[:5])
+        yield note(
+            f"{len(idle)} added token(s) that prompts do not need have rows from before training, first {shown}",
+            {
+                "tokens": {text: one for one, text in list(idle.items())[:50]},
+                "count": len(idle),
+                **exposure_evidence(idle, base.corpus),
+            },
+            "If a client writes them, the model reads noise; their use is counted.",
+        )
+
+
+def _late(base: BaseFacts) -> Iterator[Outcome]:
+    """Judge tokens that stand behind all known ones: training may have added them, and the folder no longer says."""
+    states = base_states(base)
+    for found, limit in ((raw_late_tokens(base), Degree.SEVERE), (doubtful_tokens(base), Degree.MODERATE)):
+        uses = [states[one].use for one in found if one in states]
+        if not uses:
+            continue
+        degree = worst(read_degree(use, base.corpus, is_added=True) for use in uses)
+        shown = ", ".join(f"{use.text} (id {use.token_id})" for use in uses[:5])
+        reason = next(iter(found.values())) if len(set(found.values())) == 1 else "are from before training"
+        yield _graded(
+            at_most(degree, limit),
+            f"the rows of {len(uses)} added token(s) {_plural(reason)}, first {shown}"
+            + exposure_words(list(found), base.corpus),
+            {
+                "tokens": {use.text: use.token_id for use in uses[:50]},
+                "count": len(uses),
+                **exposure_evidence(found, base.corpus),
+            },
+            "If training added them, it did not train them: the model reads them as noise and hardly ever writes them.",
+            "If prompts or answers need them, retrain with their rows trainable and merge again: "
+            + _training_advice([use.token_id for use in uses[:50]]),
+        )
+
+
+def _plural(reason: str) -> str:
+    return "are " + reason.removeprefix("is ") if reason.startswith("is ") else reason
+
+
+def _bad_row(state: TokenState, side: str, matrix: MatrixFacts, *, was_so: bool) -> Outcome:
+    """Word a row of a token that prompts hold or that ends answers."""
+    use = state.use
+    row = matrix.rows.get(use.token_id)
+    kind, reason = (
+        (state.input_state, state.input_reason) if side == "input" else (state.output_state, state.output_reason)
+    )
+    where = "some prompts" if use.is_rare else "every conversation or picture"
+    evidence = {"token": use.text, "id": use.token_id, "matrix": matrix.tensor}
+    if row:
+        evidence |= {
             "norm": row.norm,
             "norm_percentile": row.norm_percentile,
             "cosine_to_mean": row.cosine_to_mean,
-        },
-        consequence,
-        "Serve a model whose row was trained, or retrain with the row trainable: " + _training_advice([token_id]),
+            "cosine_to_unused": dict(row.cosine_to_unused),
+            "distance_percentile": row.distance_percentile,
+        }
+    message = f"{use.text} (id {use.token_id}) stands in {where}, but its {side} row {reason}"
+    if was_so:
+        return note(message + ", and so it is in the base that it was tuned from", evidence)
+    consequence = (
+        "The model reads a token that it never learned." if side == "input" else "The model cannot end its answers."
     )
+    repair = "Serve a model whose row was trained, or retrain with the row trainable: "
+    degree = read_degree(use, None) if side == "input" else written_degree(use, None)
+    if kind == SUSPICIOUS:
+        degree = at_most(degree, Degree.MODERATE)
+    return _graded(degree, message, evidence, consequence, repair + _training_advice([use.token_id]))
 
 
-def _doubtful(tokens: dict[int, str], base: BaseFacts) -> Outcome:
-    shown = ", ".join(f"{text} (id {one})" for one, text in list(tokens.items())[:5])
-    spare = base.embedding.spare if base.embedding else None
-    return warning(
-        f"the rows of {len(tokens)} added token(s) look like the {spare.num_rows if spare else 0} rows that no token "
-        f"has, first {shown}",
-        {"tokens": {text: one for one, text in list(tokens.items())[:50]}, "count": len(tokens)},
-        "If training added them, it did not train them: the model reads them as noise and hardly ever writes them.",
-        "If prompts or answers need them, retrain with their rows trainable and merge again: "
-        + _training_advice(list(tokens)[:50]),
-    )
+def _graded(degree: Degree, message: str, evidence: dict[str, object], consequence: str, repair: str) -> Outcome:
+    return replace(SEVERITIES[degree](message, evidence, consequence, repair), degree=degree)
 
 
-def _names(tokens: list[UntrainedToken]) -> str:
-    shown = ", ".join(f"{one.text} (id {one.token_id})" for one in tokens[:5])
+def _names(tokens: Sequence[NewToken]) -> str:
+    shown = ", ".join(f"{one.use.text} (id {one.use.token_id})" for one in tokens[:5])
     return shown + (f" and {len(tokens) - 5} more" if len(tokens) > 5 else "")
 
 

@@ -6,7 +6,7 @@ Knows no id.
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
-from service.audit.usage import IDLE_ROLES, used_tokens
+from service.audit.usage import IDLE_ROLES, needed_texts
 from service.domain.facts import AddedToken, BaseFacts, TemplateFacts, TokenizerFacts
 
 EATING = ("lstrip", "rstrip", "single_word")
@@ -27,16 +27,16 @@ def base_token_flags(view: BaseView) -> Iterator[Outcome]:
     origin = view.origin.base.tokenizer if view.origin else None
     yield from _structure_is_special(base.tokenizer, base, base.template, origin)
     if origin:
-        yield from _same_flags(base.tokenizer, origin, used_tokens(base), "the tokenizer", "the origin's")
+        yield from _same_flags(base.tokenizer, origin, needed_texts(base), "the tokenizer", "the origin's")
     else:
-        yield from _nothing_is_eaten(base.tokenizer, used_tokens(base))
+        yield from _nothing_is_eaten(base.tokenizer, needed_texts(base))
 
 
 def adapter_token_flags(view: AdapterView) -> Iterator[Outcome]:
     """Compare the flags of an adapter's own tokenizer with the base's."""
     own, base = view.adapter.tokenizer, view.base.tokenizer
     if own and base:
-        yield from _same_flags(own, base, used_tokens(view.base), "the adapter's tokenizer", "the base's")
+        yield from _same_flags(own, base, needed_texts(view.base), "the adapter's tokenizer", "the base's")
 
 
 def _same_flags(

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, skipped, warning
-from service.audit.usage import IDLE_ROLES, used_tokens
+from service.audit.usage import IDLE_ROLES, needed_texts
 from service.domain.facts import BaseFacts, IdClaim, TokenizerFacts
 
 COPY_TOKENIZER = "Copy tokenizer.json, tokenizer_config.json and the chat template from the base model as one set."
@@ -60,7 +60,7 @@ def _same_tokens(own: TokenizerFacts, other: BaseFacts, name: str, others: str) 
         for text, one in known.added.items()
         if own.vocabulary.get(text, one.token_id) != one.token_id
     }
-    lost = sorted(text for text in used_tokens(other) if text not in own.vocabulary)
+    lost = sorted(text for text in needed_texts(other) if text not in own.vocabulary)
     if moved or lost:
         yield fatal(
             f"{name} gives {', '.join([*moved, *lost][:5])} other ids than {others}, or none",
@@ -153,7 +153,7 @@ def _files_agree(tokenizer: TokenizerFacts, base: BaseFacts) -> Iterator[Outcome
     if not tokenizer.contradictions:
         return
     first = tokenizer.contradictions[0]
-    needed = used_tokens(base) | {
+    needed = needed_texts(base) | {
         text for text in tokenizer.added if not (base.tokenizer and text in base.tokenizer.added)
     }
     is_used = any(one.token in needed for one in tokenizer.contradictions)

@@ -10,7 +10,16 @@ from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
 from service.domain.facts.folders import AdapterFacts, BaseFacts, CheckpointFacts
 from service.domain.facts.loaded import LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts, LoadWarning
 from service.domain.facts.lock import Drift, LockFacts
-from service.domain.facts.rows import MatrixFacts, RowFacts, RowUpdate, SpareFacts
+from service.domain.facts.rows import (
+    MatrixFacts,
+    NormFacts,
+    RowFacts,
+    RowHistogram,
+    RowSpan,
+    RowUpdate,
+    Shift,
+    SpareFacts,
+)
 from service.domain.facts.tokenizer import (
     AddedToken,
     Contradiction,
@@ -38,9 +47,13 @@ __all__ = [
     "LockFacts",
     "MatrixFacts",
     "MergeFacts",
+    "NormFacts",
     "OriginFacts",
     "RowFacts",
+    "RowHistogram",
+    "RowSpan",
     "RowUpdate",
+    "Shift",
     "SpareFacts",
     "TemplateFacts",
     "TensorChange",

@@ -33,6 +33,7 @@ class CorpusFacts:
         tokens: Added tokens and ids that matter, by id; one that is missing never occurs.
         skipped: Lines that could not be used, as line number and reason; the first few.
         num_skipped: All such lines.
+        is_cut: The corpus is longer than what was read of it.
     """
 
     name: str
@@ -41,3 +42,4 @@ class CorpusFacts:
     tokens: Mapping[int, TokenExposure] = field(repr=False)
     skipped: tuple[tuple[int, str], ...] = ()
     num_skipped: int = 0
+    is_cut: bool = False

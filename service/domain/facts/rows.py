@@ -4,9 +4,12 @@ Knows no token and no threshold.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.domain.facts.files import ValueFacts
+
+BEHIND = "behind"
+"""Kind of unused ids: those behind the tokenizer's last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,22 +20,34 @@ class RowFacts:
         norm: Euclidean length.
         norm_percentile: Share of all rows that are shorter, 0 to 100.
         cosine_to_mean: With the mean of all other rows; a row left at its resize initialisation has almost exactly 1.
-        cosine_to_spare: With the mean of the spare rows; None if there are too few of them.
         is_finite: No NaN and no infinity.
-        digest: Hash of the stored bytes: equal digests are equal rows.
+        digest: Hash of the values in float32: equal digests are equal rows.
+        cosine_to_unused: With the mean of the unused rows, by their kind.
+        distance: 1 minus the cosine with the matrix's reference (see `RowHistogram.reference`); None if not finite.
+        distance_percentile: Share of all rows that are nearer to the reference, 0 to 100.
+        twins: Ids of other rows with the very same values, the first few; a row of zeros has none. For a single row
+            that an adapter brings, ids of the base's.
     """
 
     norm: float
     norm_percentile: float
     cosine_to_mean: float
-    cosine_to_spare: float | None
     is_finite: bool
     digest: str
+    cosine_to_unused: Mapping[str, float] = field(default_factory=dict)
+    distance: float | None = None
+    distance_percentile: float | None = None
+    twins: tuple[int, ...] = ()
+
+    @property
+    def cosine_to_spare(self) -> float | None:
+        """With the mean of the rows behind the tokenizer's last id."""
+        return self.cosine_to_unused.get(BEHIND)
 
 
 @dataclass(frozen=True, slots=True)
 class SpareFacts:
-    """The rows behind the tokenizer's last id: no text reaches them, so they show what an untrained row looks like.
+    """Rows that no text reaches: they show what an untrained row of this matrix looks like.
 
     Source: "Fishing for Magikarp" (Land and Bartolo, 2024), section on known-unused tokens.
 
@@ -41,12 +56,72 @@ class SpareFacts:
         max_norm: Of the longest.
         min_cosine: With their mean, of the row that is least like it. Near 1 in output matrices, where training pushes
             all rows of tokens that are never written into one direction.
+        ids: The first few.
     """
 
     num_rows: int
     min_norm: float
     max_norm: float
     min_cosine: float
+    ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RowHistogram:
+    """All rows of a matrix, counted by length and by distance from a reference; for plots.
+
+    Attributes:
+        reference: `unused`: the mean of the rows that no text reaches. `mean`: of all rows, if there are too few of
+            those.
+        norm_edges: Borders of the bins of log10 of a row's length, ascending; one more than bins.
+        distance_edges: Borders of the bins of 1 minus the cosine with the reference, likewise.
+        counts: Rows in each bin, `counts[norm_bin][distance_bin]`.
+        num_zero: Rows of length zero; they are in no bin.
+        num_nonfinite: Rows with NaN or infinity; they are in no bin.
+    """
+
+    reference: str
+    norm_edges: tuple[float, ...]
+    distance_edges: tuple[float, ...]
+    counts: tuple[tuple[int, ...], ...] = field(repr=False)
+    num_zero: int = 0
+    num_nonfinite: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NormFacts:
+    """Lengths of the rows that the tokenizer has an id for and that are not zero.
+
+    Attributes:
+        low: The 1st percentile.
+        median: The 50th.
+        high: The 99th.
+        longest: The longest row.
+        longest_id: Its id.
+    """
+
+    low: float
+    median: float
+    high: float
+    longest: float
+    longest_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Evidence that the rows of a matrix stand at other ids than they were trained at.
+
+    Attributes:
+        rows: By how many ids they would have to move to fit.
+        fit: How well they fit there.
+        fit_now: How well they fit where they are, in the same measure.
+        measure: What is compared.
+    """
+
+    rows: int
+    fit: float
+    fit_now: float
+    measure: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +134,12 @@ class MatrixFacts:
         digest: Hash of the stored bytes.
         values: Whole-matrix facts.
         rows: The rows that matter, by id.
-        spare: The rows that no text reaches; None if there are too few.
+        unused: The rows that no text reaches, by the kind of their ids: `behind` the tokenizer's last one, `bytes`
+            that no UTF-8 text holds, `reserved` by their names. Kinds with too few rows are left out.
+        num_unused: Rows of all kinds together; with fewer than 5 there is no reference to compare with.
+        norms: Of the rows that the tokenizer has; None if there are none.
+        histogram: All rows, for plots.
+        shift: None if the rows stand where they belong, as far as can be told.
     """
 
     tensor: str
@@ -69,7 +149,33 @@ class MatrixFacts:
     digest: str
     values: ValueFacts
     rows: Mapping[int, RowFacts]
-    spare: SpareFacts | None = None
+    unused: Mapping[str, SpareFacts] = field(default_factory=dict)
+    num_unused: int = 0
+    norms: NormFacts | None = None
+    histogram: RowHistogram | None = field(default=None, repr=False)
+    shift: Shift | None = None
+
+    @property
+    def spare(self) -> SpareFacts | None:
+        """The rows behind the tokenizer's last id; None if there are too few."""
+        return self.unused.get(BEHIND)
+
+
+@dataclass(frozen=True, slots=True)
+class RowSpan:
+    """What an adapter does to the rows of a span of ids; for plots.
+
+    Attributes:
+        start: First id.
+        end: Behind the last id.
+        num_changed: Rows that turned, by more than rounding does.
+        max_turn: Of the row that turned furthest: 1 minus the cosine of old and new.
+    """
+
+    start: int
+    end: int
+    num_changed: int
+    max_turn: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +188,15 @@ class RowUpdate:
         turns: How far each row that matters turns away from the base's, by id: 1 minus the cosine of old and new, so
             that rounding and weight decay, which only shrink a row, count as nothing. An id that is missing keeps its
             row. For `lora` only whether the factors touch the row, 1 or 0.
+        rows: The rows that matter as the adapter leaves them, by id; an id that is missing keeps its row.
+        changed: Where it changes rows: the whole matrix in at most 64 spans of ids, without the spans that it leaves
+            alone.
+        num_changed: Rows that turned, of all.
     """
 
     kind: str
     num_rows: int | None
     turns: Mapping[int, float]
+    rows: Mapping[int, RowFacts] = field(default_factory=dict)
+    changed: tuple[RowSpan, ...] = ()
+    num_changed: int = 0

@@ -1,0 +1,155 @@
+"""Measures how long the audit of a large folder takes, and how much memory, by the command that an operator runs.
+
+    .venv/bin/python benchmarks/audit.py --runs 3 --folder /tmp/audit-benchmark
+
+Makes two folders once (3.5 GB in all; kept in --folder if one is given): 152,000 rows of 4,096 values and 248,000 rows
+of 1,024, bfloat16, embedding and head, each with a byte-level tokenizer of as many tokens. Prints the median and range
+of seconds and the peak of resident memory. The page cache is warm: every file is read before the first run.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from service.demo import demo_root
+
+SIZES = {"152k x 4096": (152_000, 4096, 15.0), "248k x 1024": (248_000, 1024, 5.0)}
+"""Rows, values in a row, and the seconds that the audit may take on two cores."""
+MAX_BYTES = 2_000_000_000
+SHARD_VALUES = 64_000_000
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+ADDED = [
+    {"content": text, "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    for text in SPECIAL
+]
+MAX_LETTERS = 12
+
+
+def main() -> int:
+    """Run the measurement, print a table, and fail if a limit is passed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where to keep the folders; a temporary one if not given")
+    known = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        return _measure_all(known.folder or Path(temporary), known.runs)
+
+
+def _measure_all(root: Path, runs: int) -> int:
+    is_within = True
+    print(f"{os.cpu_count()} cores, {runs} runs each, warm page cache")
+    for name, (num_rows, hidden, limit) in SIZES.items():
+        folder = root / name.replace(" ", "")
+        if not (folder / "model.safetensors").exists():
+            make_folder(folder, num_rows, hidden)
+        subprocess.run(["cat", *map(str, folder.iterdir())], stdout=subprocess.DEVNULL, check=True)
+        samples = [_audit(folder) for _ in range(runs)]
+        seconds = [one for one, _ in samples]
+        peak = max(one for _, one in samples)
+        print(
+            f"{name}: median {statistics.median(seconds):5.2f} s ({min(seconds):.2f} to {max(seconds):.2f}), limit "
+            f"{limit:.0f} s; peak {peak / 1e9:.2f} GB, limit {MAX_BYTES / 1e9:.0f} GB"
+        )
+        is_within = is_within and statistics.median(seconds) < limit and peak < MAX_BYTES
+    return 0 if is_within else 1
+
+
+def _audit(folder: Path) -> tuple[float, int]:
+    """Return seconds and the peak of resident bytes of one audit, which must find nothing wrong."""
+    started = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-m", "service", "audit", str(folder)], stdout=subprocess.PIPE)
+    text = process.stdout.read().decode() if process.stdout else ""
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - started
+    if os.waitstatus_to_exitcode(status) != 0:
+        raise RuntimeError(f"the audit refused {folder.name}:\n{text}")
+    return seconds, usage.ru_maxrss * 1024
+
+
+def make_folder(folder: Path, num_rows: int, hidden: int) -> None:
+    """Write a text model's folder with vocabulary matrices of that size and no other weights.
+
+    Args:
+        folder: Where to.
+        num_rows: Rows of both matrices; the tokenizer has 100 ids fewer.
+        hidden: Values in a row.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    num_tokens = num_rows - 100 - len(SPECIAL)
+    tokenizer = json.loads((demo_root() / "base" / "tokenizer.json").read_text())
+    vocabulary, merges = _vocabulary(num_tokens)
+    tokenizer["model"] |= {"vocab": vocabulary, "merges": merges}
+    tokenizer["added_tokens"] = [{"id": num_tokens + place, **one} for place, one in enumerate(ADDED)]
+    stop = num_tokens + SPECIAL.index("<|im_end|>")
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "vocab_size": num_rows,
+        "tie_word_embeddings": False,
+        "eos_token_id": stop,
+    }
+    named = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "tokenizer_class": "PreTrainedTokenizerFast"}
+    for file, document in (
+        ("tokenizer.json", tokenizer),
+        ("config.json", config),
+        ("generation_config.json", {"eos_token_id": [stop]}),
+        ("tokenizer_config.json", named),
+    ):
+        (folder / file).write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    template = (demo_root() / "base" / "chat_template.jinja").read_text(encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    _write_weights(folder / "model.safetensors", num_rows, hidden, num_tokens)
+
+
+def _vocabulary(num_tokens: int) -> tuple[dict[str, int], list[list[str]]]:
+    """Grow a byte-level vocabulary by joining tokens that it has."""
+    chance = random.Random(0)
+    tokens = list(bytes_to_unicode().values())
+    known, merges = set(tokens), []
+    while len(tokens) < num_tokens:
+        left, right = chance.choice(tokens), chance.choice(tokens)
+        if len(left + right) <= MAX_LETTERS and left + right not in known:
+            known.add(left + right)
+            tokens.append(left + right)
+            merges.append([left, right])
+    return {token: place for place, token in enumerate(tokens)}, merges
+
+
+def _write_weights(path: Path, num_rows: int, hidden: int, num_tokens: int) -> None:
+    """Write both matrices piece by piece: rows of rarer tokens are shorter, and nearer to a direction they share."""
+    size = 2 * num_rows * hidden
+    header = {
+        name: {"dtype": "BF16", "shape": [num_rows, hidden], "data_offsets": [place * size, (place + 1) * size]}
+        for place, name in enumerate(("model.embed_tokens.weight", "lm_head.weight"))
+    }
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    chance = np.random.default_rng(0)
+    common = chance.standard_normal(hidden, dtype=np.float32)
+    rarity = np.arange(num_rows, dtype=np.float32)[:, None] / num_rows
+    rarity[num_tokens : num_tokens + len(SPECIAL)] = 0
+    step = SHARD_VALUES // hidden
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(encoded)) + encoded)
+        for is_head in (False, True):
+            for start in range(0, num_rows, step):
+                part = rarity[start : start + step]
+                rows = chance.standard_normal((len(part), hidden), dtype=np.float32) * (1.5 - part)
+                rows = 0.02 * (rows + 3 * part * common if is_head else rows)
+                file.write((rows.view(np.uint32) >> 16).astype(np.uint16).tobytes())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

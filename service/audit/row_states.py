@@ -1,0 +1,159 @@
+"""Says what single rows of a vocabulary matrix look like: as before training, as those that no text reaches, or sound.
+
+Pure arithmetic on facts. Knows no role of a token; what follows from a state is decided in the checks.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from service.domain.facts import BaseFacts, MatrixFacts, RowFacts
+
+RESIZE_COSINE = 0.999
+"""Rows made by `resize_token_embeddings` are drawn around the mean with a variance of 1e-9."""
+NEAR_ZERO = 1e-3
+"""Share of the median length below which a row says nothing."""
+NORM_MARGIN = 0.05
+"""A row is as long as unused rows if it is shorter than the shortest, or longer than the longest, by at most this."""
+CLEAR_MARGIN = 0.3
+"""A row that is longer than every unused one by this share was trained."""
+MIN_COMMON_COSINE = 0.5
+"""Unused rows that are less alike, as random ones are, have no direction that a row could share."""
+MIN_TURN = 1e-5
+"""Training turns a row by more; rounding to 16 bits and weight decay by less."""
+BROKEN_LENGTH, ODD_LENGTH, ODD_BEYOND_HIGH = 50.0, 10.0, 4.0
+"""How many medians, and 99th percentiles, long a row must be."""
+SHORT_LENGTH = 0.1
+"""Share of the median and of the 1st percentile that a row must be shorter than."""
+FRESH_DEVIATIONS = 3.5
+MIN_FRESH_ROWS = 2
+LONE_FACTOR = 1.5
+DEFAULT_INITIALIZER_RANGE = 0.02
+
+
+def initial_state(row: RowFacts, matrix: MatrixFacts | None = None) -> str | None:
+    """Say in which state from before training a row is, or None if it was trained."""
+    if not row.is_finite:
+        return None  # broken, which finite_weights says
+    if row.norm == 0:
+        return "is zero"
+    norms = matrix.norms if matrix else None
+    if norms and row.norm < NEAR_ZERO * norms.median:
+        return f"is as good as zero (length {row.norm:.2g}, the median of all rows is {norms.median:.2g})"
+    return "is the mean of all rows, as resizing leaves it" if row.cosine_to_mean > RESIZE_COSINE else None
+
+
+def looks_unused(
+    row: RowFacts | None, embedding: MatrixFacts | None, other: RowFacts | None, head: MatrixFacts
+) -> bool:
+    """Say whether a token's rows look like those that no text reaches.
+
+    In length on the input side, in length and direction on the output side.
+    """
+    return is_as_long(row, embedding) and is_as_turned(other, head)
+
+
+def is_as_long(row: RowFacts | None, matrix: MatrixFacts | None) -> bool:
+    """Say whether a row is as long as unused rows of one kind; those of length 0 are no measure."""
+    if row is None or matrix is None:
+        return False
+    return any(
+        one.min_norm * (1 - NORM_MARGIN) <= row.norm <= one.max_norm * (1 + NORM_MARGIN)
+        for one in matrix.unused.values()
+        if one.min_norm > 0
+    )
+
+
+def is_as_turned(row: RowFacts | None, matrix: MatrixFacts | None) -> bool:
+    """Say whether a row is as long as unused ones and at most twice as far off their direction, if they have one."""
+    if row is None or matrix is None or not is_as_long(row, matrix):
+        return False
+    return any(
+        kind in row.cosine_to_unused and 1 - row.cosine_to_unused[kind] <= 2 * (1 - one.min_cosine)
+        for kind, one in matrix.unused.items()
+        if one.min_cosine >= MIN_COMMON_COSINE
+    )
+
+
+def is_clear(row: RowFacts | None, matrix: MatrixFacts | None) -> bool:
+    """Say whether a row was trained beyond doubt: it is much longer than every row that no text reaches."""
+    if row is None or matrix is None or not matrix.unused or not row.is_finite:
+        return False
+    return row.norm > (1 + CLEAR_MARGIN) * max(one.max_norm for one in matrix.unused.values())
+
+
+def broken_length(norm: float, matrix: MatrixFacts) -> bool:
+    """Say whether a row is longer than training makes any."""
+    norms = matrix.norms
+    return norms is not None and norm > BROKEN_LENGTH * norms.median and norm > ODD_BEYOND_HIGH * norms.high
+
+
+def odd_length(norm: float, matrix: MatrixFacts) -> str | None:
+    """Say that a row is far longer or shorter than all others, or None."""
+    norms = matrix.norms
+    if norms is None or norm == 0:
+        return None
+    if norm > ODD_LENGTH * norms.median and norm > ODD_BEYOND_HIGH * norms.high:
+        return f"is {norm / norms.median:.3g} times as long as the median row"
+    if norm < SHORT_LENGTH * min(norms.median, norms.low):
+        return f"is {norms.median / norm:.3g} times shorter than the median row"
+    return None
+
+
+def look_fresh(rows: Sequence[RowFacts | None], hidden_size: int, base: BaseFacts) -> bool:
+    """Say whether all rows are as long as fresh random ones, in a model whose input rows are not all so.
+
+    transformers up to 4.45 draws new rows from a normal distribution of deviation `initializer_range`; their lengths
+    follow from it to a few percent.
+    """
+    expected, tolerance = _fresh_length(hidden_size, base)
+    if len(rows) < MIN_FRESH_ROWS or not _is_trained(base):
+        return False
+    return all(row is not None and abs(row.norm - expected) <= tolerance for row in rows)
+
+
+def is_lone_fresh(row: RowFacts, matrix: MatrixFacts, base: BaseFacts) -> bool:
+    """Say whether a row is as long as a fresh random one, and nearly all rows of its matrix are far from that."""
+    expected, tolerance = _fresh_length(matrix.hidden_size, base)
+    norms = matrix.norms
+    if norms is None or abs(row.norm - expected) > tolerance:
+        return False
+    return not norms.low / LONE_FACTOR < row.norm < norms.high * LONE_FACTOR
+
+
+def is_fresh_matrix(matrix: MatrixFacts | None, other: MatrixFacts | None, base: BaseFacts) -> bool:
+    """Say whether 98 of 100 rows of a matrix are as long as fresh random ones, and those of the other are not."""
+    if matrix is None or other is None or matrix.norms is None or other.norms is None:
+        return False
+    expected, tolerance = _fresh_length(matrix.hidden_size, base)
+    low, high = expected - tolerance, expected + tolerance
+    is_fresh = low <= matrix.norms.low and matrix.norms.high <= high
+    return is_fresh and not low - tolerance <= other.norms.high <= high + tolerance
+
+
+def _is_trained(base: BaseFacts) -> bool:
+    """Say whether some of the base's input rows are longer than fresh random ones."""
+    if base.embedding is None or base.embedding.norms is None:
+        return False
+    expected, tolerance = _fresh_length(base.embedding.hidden_size, base)
+    return abs(base.embedding.norms.high - expected) > 2 * tolerance
+
+
+def _fresh_length(hidden_size: int, base: BaseFacts) -> tuple[float, float]:
+    deviation = _initializer_range(base.documents.get("config.json", {}))
+    return deviation * math.sqrt(hidden_size), FRESH_DEVIATIONS * deviation / math.sqrt(2)
+
+
+def same_rows(rows: Sequence[RowFacts]) -> bool:
+    """Say whether rows of several tokens are one and the same."""
+    return len(rows) > 1 and all(left.digest == right.digest for left, right in pairwise(rows))
+
+
+def _initializer_range(config: Any) -> float:
+    text = config.get("text_config")
+    for part in (text if isinstance(text, dict) else {}, config):
+        value = part.get("initializer_range")
+        if isinstance(value, float) and value > 0:
+            return value
+    return DEFAULT_INITIALIZER_RANGE

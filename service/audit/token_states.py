@@ -1,0 +1,405 @@
+"""Puts together tokens in use and the states of their rows, for the base and for an adapter.
+
+Knows no severity.
+"""
+
+from dataclasses import dataclass
+
+from service.audit.check import AdapterView, BaseView
+from service.audit.degree import exposure, read_degree, written_degree
+from service.audit.row_states import (
+    MIN_TURN,
+    initial_state,
+    is_as_turned,
+    is_lone_fresh,
+    look_fresh,
+    looks_unused,
+    same_rows,
+)
+from service.audit.usage import (
+    ADAPTER,
+    FAMILY,
+    READ,
+    REPLACED,
+    RESERVED,
+    WRITTEN,
+    Use,
+    adapter_uses,
+    base_uses,
+    is_tied,
+    late_tokens,
+    replaced_tokens,
+    tokens_lacking,
+    used_new_tokens,
+)
+from service.domain.facts import AdapterFacts, BaseFacts, CorpusFacts, MatrixFacts, OriginFacts, RowFacts, RowUpdate
+from service.domain.judgement import Degree, UsedToken
+
+TRAINED, UNTRAINED, SUSPICIOUS, UNKNOWN, EXEMPT = "trained", "untrained", "suspicious", "unknown", "exempt"
+BAD = (UNTRAINED, SUSPICIOUS)
+UNRELATED = 0.7
+"""1 minus the cosine of rows that have little to do with each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenState:
+    """One token in use with the states of both rows.
+
+    Attributes:
+        use: The token.
+        input_state: As `UsedToken` has it.
+        output_state: Likewise.
+        input_reason: What the input row looks like, as the end of a sentence; empty if it is sound.
+        output_reason: The same for the output row.
+    """
+
+    use: Use
+    input_state: str
+    output_state: str
+    input_reason: str = ""
+    output_reason: str = ""
+
+
+def base_states(base: BaseFacts) -> dict[int, TokenState]:
+    """Judge the rows of every token that the base uses by themselves, by id."""
+    uses = base_uses(base)
+    doubtful = doubtful_tokens(base)
+    states = {}
+    for token_id, use in uses.items():
+        input_state, input_reason = _input_state(use, uses, base)
+        output_state, output_reason = _output_state(use, uses, base)
+        if token_id in doubtful and input_state == TRAINED:
+            input_state, input_reason = SUSPICIOUS, doubtful[token_id]
+        states[token_id] = TokenState(use, input_state, output_state, input_reason, output_reason)
+    return states
+
+
+def _input_state(use: Use, uses: dict[int, Use], base: BaseFacts) -> tuple[str, str]:
+    if REPLACED in use.roles or READ not in use.roles:
+        return EXEMPT, ""
+    row = base.embedding.rows.get(use.token_id) if base.embedding else None
+    state = _alone(use, uses, base, base.embedding, row)
+    if state[0] != TRAINED or not (use.is_constant and base.embedding):
+        return state
+    head = base.head or base.embedding
+    turn_end = next((one for one, other in uses.items() if other.is_turn_end), None)
+    if turn_end is None or _rows_look_unused(turn_end, base) or not _rows_look_unused(use.token_id, base):
+        return state
+    return SUSPICIOUS, f"and its row in {head.tensor} look like those of tokens that no text holds"
+
+
+def _output_state(use: Use, uses: dict[int, Use], base: BaseFacts) -> tuple[str, str]:
+    if WRITTEN not in use.roles:
+        return EXEMPT, ""
+    matrix = base.head or base.embedding
+    row = matrix.rows.get(use.token_id) if matrix else None
+    state = _alone(use, uses, base, matrix, row)
+    if state[0] in BAD and not use.is_turn_end and row and row.norm > 0:
+        state = TRAINED, ""  # output rows that are hardly ever written share a direction, and so the mean
+    if state[0] == TRAINED and matrix and is_as_turned(row, matrix):
+        return SUSPICIOUS, "looks like those of tokens that are never written"
+    return state
+
+
+def _alone(
+    use: Use, uses: dict[int, Use], base: BaseFacts, matrix: MatrixFacts | None, row: RowFacts | None
+) -> tuple[str, str]:
+    """Recognise a row that is zero, a copy of another, or as `resize_token_embeddings` leaves it."""
+    if matrix is None or row is None or base.tokenizer is None:
+        return UNKNOWN, ""
+    if not row.is_finite:
+        return UNTRAINED, ""  # finite_weights says so
+    if reason := initial_state(row, matrix):
+        return UNTRAINED, reason
+    if not (use.is_constant or use.is_rare):
+        return TRAINED, ""
+    near = [one for one, other in uses.items() if other.is_constant or other.is_rare]
+    twins = [
+        one for one in near if one != use.token_id and one in matrix.rows and matrix.rows[one].digest == row.digest
+    ]
+    twins += [one for one in row.twins if one <= base.tokenizer.max_id]
+    if twins and use.is_constant:
+        other = uses.get(twins[0])
+        return UNTRAINED, f"is the same as that of {other.text if other else f'id {twins[0]}'}"
+    if use.is_constant and is_lone_fresh(row, matrix, base):
+        return SUSPICIOUS, "is as long as a fresh random one, and nearly no other row is"
+    return TRAINED, ""
+
+
+def _rows_look_unused(token_id: int, base: BaseFacts) -> bool:
+    head = base.head or base.embedding
+    if base.embedding is None or head is None:
+        return False
+    return looks_unused(base.embedding.rows.get(token_id), base.embedding, head.rows.get(token_id), head)
+
+
+def idle_tokens(base: BaseFacts) -> dict[int, str]:
+    """Find the base's own added tokens whose input rows are as they were before training, by id."""
+    if base.embedding is None or base.tokenizer is None or base.embedding.values.is_all_zero:
+        return {}
+    exempt = {
+        one for claim in base.claims if claim.role in ("pad_token", "bos_token", "unk_token") for one in claim.token_ids
+    } | replaced_tokens(base.claims)
+    rows = base.embedding.rows
+    ids = {one.token_id: text for text, one in base.tokenizer.added.items() if one.token_id not in exempt}
+    return {one: text for one, text in sorted(ids.items()) if one in rows and initial_state(rows[one], base.embedding)}
+
+
+def raw_late_tokens(base: BaseFacts) -> dict[int, str]:
+    """Find late tokens of a folder whose rows are exactly at an initial state, by id, with that state.
+
+    Tokens that the family's producers add are left out: some of them no model ever learned.
+    """
+    if base.embedding is None or base.embedding.values.is_all_zero:
+        return {}
+    found = {}
+    for token_id, text in late_tokens(base).items():
+        row = base.embedding.rows.get(token_id)
+        if row and not FAMILY.fullmatch(text) and (state := initial_state(row, base.embedding)):
+            found[token_id] = state
+    return found
+
+
+def doubtful_tokens(base: BaseFacts) -> dict[int, str]:
+    """Find late tokens of a folder that look as if nobody trained them, by id, with what they look like.
+
+    What is left to see in a merged folder: rows like those that no text reaches, by length in the input matrix, by
+    length and direction in the output matrix; rows that are copies of another; rows as long as fresh random ones.
+    Nothing is claimed where the token that ends answers looks so too, where there are no unused rows, or where these
+    have no direction in common.
+    """
+    turn_end = base.template.turn_end_id if base.template else None
+    embedding = base.embedding
+    if embedding is None or turn_end is None or _rows_look_unused(turn_end, base):
+        return {}
+    late = {one: text for one, text in late_tokens(base).items() if one not in raw_late_tokens(base)}
+    found = {one: "look like those that no text reaches" for one in late if _rows_look_unused(one, base)}
+    own = {one: text for one, text in late.items() if one not in found and not FAMILY.fullmatch(text)}
+    known = base.tokenizer.max_id if base.tokenizer else -1
+    for one in own:
+        row = embedding.rows.get(one)
+        twins = [other for other in row.twins if other <= known] if row else []
+        if twins:
+            found[one] = f"are copies (of id {twins[0]})"
+    rest = [embedding.rows.get(one) for one in own if one not in found]
+    heads = [base.head.rows.get(one) for one in own if one not in found] if base.head else rest
+    is_fresh = look_fresh(rest, embedding.hidden_size, base) and look_fresh(heads, embedding.hidden_size, base)
+    return found | ({one: "are as long as fresh random ones" for one in own if one not in found} if is_fresh else {})
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token that training added, with the state of its rows.
+
+    Attributes:
+        use: The token.
+        is_input_trained: Training moved its input row away from where it began.
+        is_output_trained: The same for the output row.
+        input_reason: What is wrong with the input row.
+        norm_percentile: Of the row that it had before training.
+    """
+
+    use: Use
+    is_input_trained: bool
+    is_output_trained: bool
+    input_reason: str
+    norm_percentile: float | None
+
+    def evidence(self) -> dict[str, object]:
+        """Return the facts as JSON."""
+        return {
+            "token": self.use.text,
+            "id": self.use.token_id,
+            "input_row_trained": self.is_input_trained,
+            "output_row_trained": self.is_output_trained,
+            "base_row_norm_percentile": self.norm_percentile,
+        }
+
+
+def adapter_new_tokens(base: BaseFacts, adapter: AdapterFacts) -> list[NewToken]:
+    """Describe the tokens that the adapter's tokenizer adds, but for those that nobody reads.
+
+    A row of a token that the base's tokenizer lacks was never trained by the base. The adapter trained it only if
+    it ships the row, and the row differs from the base's and from every initial state. On a tied base PEFT applies
+    trained tokens to both matrices, but `modules_to_save` and LoRA factors only to the one that they name.
+    """
+    head_update = adapter.head_update
+    if head_update is None and is_tied(base) and adapter.embedding_update:
+        head_update = adapter.embedding_update if adapter.embedding_update.kind == "trainable_tokens" else None
+    head = base.head or base.embedding
+    replaced = replaced_tokens(base.claims)
+    new = {text: one for text, one in used_new_tokens(adapter).items() if one not in replaced}
+    shared = [one for text, one in new.items() if not RESERVED.search(text)]
+    known = base.tokenizer.max_id if base.tokenizer else -1
+    input_reason = _common_reason(shared, adapter.embedding_update)
+    output_reason = _common_reason(shared, head_update)
+    found = []
+    for text, token_id in sorted(new.items(), key=lambda item: item[1]):
+        reason = _update_reason(token_id, adapter.embedding_update, base.embedding, known) or input_reason
+        of_output = _update_reason(token_id, head_update, head, known, is_output=True) or output_reason
+        row = base.embedding.rows.get(token_id) if base.embedding else None
+        percentile = round(row.norm_percentile, 1) if row else None
+        use = Use(token_id, text, frozenset({ADAPTER}), frozenset({READ, WRITTEN}))
+        found.append(NewToken(use, not reason, not of_output, reason, percentile))
+    return found
+
+
+def _update_reason(
+    token_id: int, update: RowUpdate | None, matrix: MatrixFacts | None, known: int, *, is_output: bool = False
+) -> str:
+    """Say why a row that an adapter was to train is untrained; empty if it is trained."""
+    if update is None:
+        return "is not in the adapter"
+    if update.turns.get(token_id, 0.0) <= MIN_TURN:
+        return "is as it was before training"
+    row = update.rows.get(token_id)
+    if row is None:
+        return ""
+    if copied := [one for one in row.twins if one <= known and one != token_id]:
+        return f"is a copy of that of id {copied[0]}"
+    state = initial_state(row, matrix)
+    if state and is_output and "mean" in state:
+        return ""  # output rows of sound models share a direction
+    return state or ""
+
+
+def fresh_new_tokens(base: BaseFacts, adapter: AdapterFacts) -> list[int]:
+    """Find new tokens whose rows are fresh random ones: as long as those, and unrelated to the base's fresh ones."""
+    update = adapter.embedding_update
+    if update is None or base.embedding is None:
+        return []
+    ids = sorted(one for text, one in used_new_tokens(adapter).items() if not RESERVED.search(text))
+    before = [base.embedding.rows.get(one) for one in ids]
+    is_unrelated = all(UNRELATED < update.turns.get(one, 0.0) < 2 - UNRELATED for one in ids)
+    size = base.embedding.hidden_size
+    is_fresh = look_fresh([update.rows.get(one) for one in ids], size, base) and look_fresh(before, size, base)
+    return ids if is_unrelated and is_fresh else []
+
+
+def _common_reason(ids: list[int], update: RowUpdate | None) -> str:
+    """Say that all new rows are one and the same."""
+    rows = [update.rows[one] for one in ids if one in update.rows] if update else []
+    if len(rows) < len(ids) or not rows:
+        return ""
+    return "is the same for every new token" if same_rows(rows) else ""
+
+
+def origin_new_tokens(base: BaseFacts, origin: OriginFacts) -> list[NewToken]:
+    """Describe the tokens of a tuned folder that its origin's tokenizer lacks: were their rows trained in between?"""
+    if origin.base.tokenizer is None or base.embedding is None:
+        return []
+    lacking = tokens_lacking(base, origin.base.tokenizer.vocabulary)
+    replaced = replaced_tokens(base.claims)
+    head = base.head or base.embedding
+    head_turns = origin.embedding_turns if is_tied(base) else origin.head_turns
+    found = []
+    for text, token_id in sorted(lacking.items(), key=lambda item: item[1]):
+        if token_id in replaced or token_id >= base.embedding.num_rows:
+            continue
+        input_reason = _moved_reason(token_id, base.embedding, origin.embedding_turns)
+        output_reason = _moved_reason(token_id, head, head_turns, is_output=True)
+        row = origin.base.embedding.rows.get(token_id) if origin.base.embedding else None
+        use = Use(token_id, text, frozenset({"vocabulary"}), frozenset({READ, WRITTEN}))
+        percentile = round(row.norm_percentile, 1) if row else None
+        found.append(NewToken(use, not input_reason, not output_reason, input_reason, percentile))
+    return found
+
+
+def _moved_reason(token_id: int, matrix: MatrixFacts, turns: object, *, is_output: bool = False) -> str:
+    row = matrix.rows.get(token_id)
+    if row is None or not row.is_finite:
+        return ""
+    state = initial_state(row, matrix)
+    if state and not (is_output and "mean" in state):
+        return state
+    turn = turns.get(token_id) if isinstance(turns, dict) else None
+    return "is still the one that the origin has there" if turn is not None and turn <= MIN_TURN else ""
+
+
+def used_tokens(view: BaseView | AdapterView) -> tuple[UsedToken, ...]:
+    """Return the table of every token in use, ascending by id."""
+    if isinstance(view, BaseView):
+        states, corpus = base_states(view.base), view.base.corpus
+        new = {one.use.token_id: one for one in origin_new_tokens(view.base, view.origin)} if view.origin else {}
+        trainer = {one: "tuning" for one, turn in _turns(view.origin).items() if turn > MIN_TURN}
+    else:
+        states, corpus = adapter_states(view), view.adapter.corpus
+        new = {one.use.token_id: one for one in adapter_new_tokens(view.base, view.adapter)}
+        updates = [one for one in (view.adapter.embedding_update, view.adapter.head_update) if one]
+        trainer = {one: "adapter" for update in updates for one, turn in update.turns.items() if turn > MIN_TURN}
+    return tuple(
+        _used_token(state, view.base, corpus, new.get(one), trainer.get(one, "base"))
+        for one, state in sorted(states.items())
+    )
+
+
+def adapter_states(view: AdapterView) -> dict[int, TokenState]:
+    """Judge the rows of every token in use as the adapter leaves them, by id."""
+    base, adapter = view.base, view.adapter
+    of_base = base_states(base)
+    states = {}
+    for token_id, use in adapter_uses(base, adapter).items():
+        known = of_base.get(token_id)
+        input_state, input_reason = _changed_state(use, adapter.embedding_update, base.embedding, READ)
+        output_state, output_reason = _changed_state(use, adapter.head_update, base.head or base.embedding, WRITTEN)
+        states[token_id] = TokenState(
+            use,
+            input_state or (known.input_state if known else TRAINED),
+            output_state or (known.output_state if known else TRAINED),
+            input_reason or (known.input_reason if known else ""),
+            output_reason or (known.output_reason if known else ""),
+        )
+    return states
+
+
+def _changed_state(use: Use, update: RowUpdate | None, matrix: MatrixFacts | None, role: str) -> tuple[str, str]:
+    """Judge a row that an adapter replaces; nothing if it leaves the base's."""
+    if REPLACED in use.roles or role not in use.roles:
+        return EXEMPT, ""
+    row = update.rows.get(use.token_id) if update else None
+    before = matrix.rows.get(use.token_id) if matrix else None
+    if row is None or (before and before.digest == row.digest):
+        return "", ""
+    if not row.is_finite:
+        return UNTRAINED, ""
+    state = initial_state(row, matrix)
+    if state and role == WRITTEN and "mean" in state:
+        return TRAINED, ""
+    return (UNTRAINED, state) if state else (TRAINED, "")
+
+
+def _used_token(
+    state: TokenState, base: BaseFacts, corpus: CorpusFacts | None, new: NewToken | None, trainer: str
+) -> UsedToken:
+    use = state.use
+    input_state, output_state = state.input_state, state.output_state
+    if new:
+        input_state = input_state if new.is_input_trained else UNTRAINED
+        output_state = output_state if new.is_output_trained else UNTRAINED
+    degree: Degree | None = None
+    if input_state in BAD:
+        degree = read_degree(use, corpus, is_added=new is not None)
+    elif output_state in BAD:
+        degree = written_degree(use, corpus)
+        degree = degree if new or use.is_turn_end else Degree.HARMLESS
+    rows = base.embedding.num_rows if base.embedding else 0
+    trained = {UNTRAINED: "nobody", TRAINED: trainer}
+    return UsedToken(
+        token_id=use.token_id,
+        text=use.text,
+        sources=tuple(sorted(use.sources)),
+        roles=tuple(sorted(use.roles)),
+        has_input_row=0 <= use.token_id < rows,
+        has_output_row=0 <= use.token_id < (base.head.num_rows if base.head else rows),
+        input_state=input_state,
+        output_state=output_state,
+        trained_by=trained.get(input_state if input_state != EXEMPT else output_state, "unknown"),
+        degree=degree,
+        exposure=exposure(use.token_id, corpus),
+    )
+
+
+def _turns(origin: OriginFacts | None) -> dict[int, float]:
+    if origin is None:
+        return {}
+    return {one: max(turn, origin.head_turns.get(one, 0.0)) for one, turn in origin.embedding_turns.items()}
