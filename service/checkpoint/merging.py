@@ -163,7 +163,8 @@ def _factored(
         if magnitude is None:
             return moved
         norms = np.linalg.norm(moved, axis=1)
-        return (magnitude[start : start + len(rows)] / norms)[:, None] * moved
+        share: FloatArray = magnitude[start : start + len(rows)] / norms
+        return share[:, None] * moved
 
     return apply
 

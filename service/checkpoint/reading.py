@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from service.checkpoint.adapter import BaseReading, adapter_weights, missing_adapter, read_adapter, vocabulary_ids
+from service.checkpoint.blueprint import Blueprint, is_native
 from service.checkpoint.claims import collect_claims, declared_tie, stop_ids, text_vocab_size
 from service.checkpoint.comparing import compare
 from service.checkpoint.corpus import count_corpus
 from service.checkpoint.documents import Documents
-from service.checkpoint.effective import effective_config, is_native
 from service.checkpoint.fingerprint import fingerprint
 from service.checkpoint.locating import Location
 from service.checkpoint.merging import measure_merge
@@ -109,6 +109,7 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
     needed = set(brought_ids) | {one for claim in claims for one in claim.token_ids} | set(stops)
     needed |= set(reading.template.control_tokens.values()) if reading.template else set()
     names = find_embedding(weights), find_head(weights)
+    blueprint = Blueprint(config, weights.tensors)
     embedding, head = measure_matrices(weights, *names, _wanted(weights, names, needed, tokenizer))
     facts = BaseFacts(
         name=location.name,
@@ -127,7 +128,7 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         documents=documents.kept(),
         files=documents.files(),
         is_native=is_native(config),
-        effective_config=effective_config(location.folder, config),
+        blueprint=blueprint.wait(),
     )
     return BaseReading(location.folder, facts, weights)
 

@@ -33,10 +33,10 @@ def renaming(names: Mapping[str, Shape | None], targets: Mapping[str, Shape | No
     found: dict[str, str] = {}
     for name, shape in names.items():
         renamed = (new + name.removeprefix(old) for old, new in ordered if name.startswith(old))
-        target = next((one for one in renamed if one in targets and _fits(shape, targets[one])), None)
-        if target is None:
+        fitting = next((one for one in renamed if one in targets and _fits(shape, targets[one])), None)
+        if fitting is None:
             return {}
-        found[name] = target
+        found[name] = fitting
     return found if len(set(found.values())) == len(found) else {}
 
 

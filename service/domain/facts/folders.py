@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.domain.facts.blueprint import BlueprintFacts
 from service.domain.facts.comparison import MergeFacts, OriginFacts
 from service.domain.facts.corpus import CorpusFacts
 from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
@@ -29,9 +30,9 @@ class BaseFacts:
         documents: Every JSON file that says how to use the weights, parsed, by file name; unreadable ones are empty.
         files: Size in bytes of every file of the folder, by name; subfolders are left out.
         is_native: transformers has a class of its own for the model type, so that no code of the folder is needed.
-        effective_config: config.json as transformers' own class reads it, defaults filled in; as it is if there is none.
         corpus: The operator's corpus as this folder renders it; None if none was given.
         lock: What was recorded about the folder; None if nothing was.
+        blueprint: What the model's class asks for; None if that is not known with certainty.
     """
 
     name: str
@@ -50,9 +51,9 @@ class BaseFacts:
     documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     files: Mapping[str, int] = field(default_factory=dict, repr=False)
     is_native: bool = True
-    effective_config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     corpus: CorpusFacts | None = None
     lock: LockFacts | None = None
+    blueprint: BlueprintFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
