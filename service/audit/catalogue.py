@@ -8,6 +8,10 @@ from service.audit.checks import (
     adapters,
     behaviour,
     chat_template,
+    merge,
+    model_config,
+    origin,
+    picture_settings,
     row_health,
     rows,
     stop_set,
@@ -17,10 +21,14 @@ from service.audit.checks import (
     tokens,
     vocabulary,
     weights,
+    weights_complete,
 )
 
 CHECKS: tuple[Check, ...] = (
     Check("files", "Every file is there, whole and safe to read", of_base=weights.base_files),
+    model_config.CHECK,
+    weights_complete.CHECK,
+    picture_settings.CHECK,
     Check(
         "rows_cover_ids",
         "Every id has a row in the input and the output matrix",
@@ -46,6 +54,8 @@ CHECKS: tuple[Check, ...] = (
     tokenizer_unchanged.CHECK,
     token_flags.CHECK,
     chat_template.CHECK,
+    origin.CHECK,
+    merge.CHECK,
     Check("adapter_applied", "Every tensor fits and is applied", of_adapter=adapters.adapter_applied),
     Check("extra_tensors", "Full tensors are exactly modules_to_save", of_adapter=adapters.adapter_extra_tensors),
     Check(
