@@ -28,6 +28,8 @@ MAX_SAMPLE = 2048
 NUM_BINS = 48
 MAX_TWINS = 3
 MAX_CANDIDATES = 16
+MAX_LENGTH = 1e30
+"""A direction that is longer is no measure."""
 SAME_NORM = 1e-6
 """Rows that are equal have lengths that differ by less, however their products were rounded."""
 
@@ -213,7 +215,8 @@ def _reference(weights: WeightFiles, name: str, wanted: Wanted) -> _Reference:
     Some tools pad a matrix with copies of a row in use: those do not count, and other copies count once.
     """
     num_rows = weights.tensors[name].shape[0]
-    used = {row.tobytes() for row in weights.rows(name, [one for one in wanted.ids if 0 <= one < num_rows])}
+    needed = set(wanted.ids).difference(*wanted.unused.values())
+    used = {row.tobytes() for row in weights.rows(name, sorted(one for one in needed if 0 <= one < num_rows))}
     kinds, means = {}, {}
     every: list[FloatArray] = []
     for kind, ids in wanted.unused.items():
@@ -239,8 +242,8 @@ def _scan(weights: WeightFiles, name: str, direction: FloatArray) -> _Scan:
     products: list[NDArray[Any]] = []
     total = np.zeros(weights.tensors[name].shape[1], dtype=np.float64)
     num_nonfinite = 0
-    length = float(np.linalg.norm(direction))
-    unit = direction / length if length > 0 and math.isfinite(length) else np.zeros_like(direction)
+    length = _length(direction)
+    unit = direction / np.float32(length) if 0 < length < MAX_LENGTH else np.zeros_like(direction)
     ones = np.ones(weights.rows_per_chunk(name), dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         for chunk in weights.hashed_row_chunks(name):
