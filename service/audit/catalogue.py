@@ -4,7 +4,20 @@ Knows no facts; to add a check, write its rule in `checks/` and name it here.
 """
 
 from service.audit.check import Check
-from service.audit.checks import adapters, behaviour, row_health, rows, tokens, vocabulary, weights
+from service.audit.checks import (
+    adapters,
+    behaviour,
+    chat_template,
+    row_health,
+    rows,
+    stop_set,
+    token_flags,
+    tokenizer_sound,
+    tokenizer_unchanged,
+    tokens,
+    vocabulary,
+    weights,
+)
 
 CHECKS: tuple[Check, ...] = (
     Check("files", "Every file is there, whole and safe to read", of_base=weights.base_files),
@@ -18,7 +31,7 @@ CHECKS: tuple[Check, ...] = (
     Check("tied_embeddings", "The matrices are tied exactly if declared so", vocabulary.base_tied_embeddings),
     Check(
         "special_ids",
-        "Special, stop and placeholder ids are the same in every file",
+        "Special and placeholder ids are the same in every file",
         tokens.base_special_ids,
         tokens.adapter_special_ids,
     ),
@@ -28,6 +41,11 @@ CHECKS: tuple[Check, ...] = (
         tokens.base_tokenizer_faithful,
         tokens.adapter_tokenizer_faithful,
     ),
+    stop_set.CHECK,
+    tokenizer_sound.CHECK,
+    tokenizer_unchanged.CHECK,
+    token_flags.CHECK,
+    chat_template.CHECK,
     Check("adapter_applied", "Every tensor fits and is applied", of_adapter=adapters.adapter_applied),
     Check("extra_tensors", "Full tensors are exactly modules_to_save", of_adapter=adapters.adapter_extra_tensors),
     Check(

@@ -196,3 +196,12 @@ def late_tokens(base: BaseFacts) -> dict[int, str]:
 def is_tied(base: BaseFacts) -> bool:
     """Say whether one matrix plays both parts."""
     return base.head is None or bool(base.is_tied and base.embedding and base.head.digest == base.embedding.digest)
+
+
+def needed_texts(base: BaseFacts) -> set[str]:
+    """Return the base's added tokens that prompts, stop sets or processors need."""
+    if base.tokenizer is None:
+        return set()
+    roles = {text for name, text in base.tokenizer.texts.items() if name not in IDLE_ROLES}
+    stops = {text for text, one in base.tokenizer.added.items() if one.token_id in base.stop_ids}
+    return roles | stops | set(base.template.control_tokens if base.template else ())

@@ -44,7 +44,7 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
     """
     documents = Documents(location.folder)
     config = read_config(documents)
-    weights = WeightFiles([location.folder / WEIGHTS] if documents.has(WEIGHTS) else [])
+    weights = adapter_weights(location.folder)
     reading = read_adapter_tokenizer(base.folder, location.folder)
     known = base.facts.tokenizer.vocabulary if base.facts.tokenizer else None
     added = reading.tokenizer.added if reading.tokenizer else {}
@@ -77,6 +77,12 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         documents=documents.kept(),
         files=documents.files(),
     )
+
+
+def adapter_weights(folder: Path) -> WeightFiles:
+    """Open an adapter's tensors; there are none if the file is missing."""
+    path = folder / WEIGHTS
+    return WeightFiles([path] if path.is_file() else [])
 
 
 def missing_adapter(adapter_id: str, reason: str) -> AdapterFacts:

@@ -6,17 +6,27 @@ Builds no model, judges nothing; takes seconds where loading takes minutes.
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from service.checkpoint.adapter import BaseReading, missing_adapter, read_adapter, vocabulary_ids
+from service.checkpoint.adapter import BaseReading, adapter_weights, missing_adapter, read_adapter, vocabulary_ids
+from service.checkpoint.blueprint import Blueprint, is_native
 from service.checkpoint.claims import collect_claims, declared_tie, stop_ids, text_vocab_size
+from service.checkpoint.comparing import compare
 from service.checkpoint.corpus import count_corpus
 from service.checkpoint.documents import Documents
 from service.checkpoint.fingerprint import fingerprint
 from service.checkpoint.locating import Location
+from service.checkpoint.merging import measure_merge
 from service.checkpoint.tokenizer import read_tokenizer
 from service.checkpoint.unused import unused_ids
 from service.checkpoint.vocabulary import Wanted, find_embedding, find_head, measure_matrices
 from service.checkpoint.weights import INDEX, WHOLE, WeightFiles, base_weight_files, index_problems, pickle_files
-from service.domain.facts import BaseFacts, CheckpointFacts, FileProblem, TokenizerFacts
+from service.domain.facts import (
+    BaseFacts,
+    CheckpointFacts,
+    FileProblem,
+    MergeFacts,
+    OriginFacts,
+    TokenizerFacts,
+)
 
 PICTURE_FILES = ("processor_config.json", "preprocessor_config.json")
 """A model that sees pictures needs one of these."""
@@ -29,6 +39,8 @@ def read_checkpoint(
     lost: Mapping[str, str] | None = None,
     *,
     is_code_trusted: bool = False,
+    origin: Location | None = None,
+    merged_from: tuple[Location, Location] | None = None,
     corpus: Path | None = None,
 ) -> CheckpointFacts:
     """Read a base folder and the adapters that are to be served on it.
@@ -38,6 +50,8 @@ def read_checkpoint(
         adapters: Adapter folders by configured name.
         lost: Adapters that could not be located, with the reason.
         is_code_trusted: Run the Python files that the base's tokenizer names. Those of adapters are never run.
+        origin: The folder that the base was tuned from.
+        merged_from: The folder and the adapter that the base is said to be the merge of.
         corpus: Conversations in which to count tokens; none if not given.
 
     Raises:
@@ -45,10 +59,29 @@ def read_checkpoint(
     """
     brought = {one for location in adapters.values() for one in vocabulary_ids(location)}
     reading = _read(base, brought, is_code_trusted=is_code_trusted)
+    compared, merge = _compare(reading, origin, merged_from)
     read = {one: read_adapter(one, location, reading) for one, location in adapters.items()}
     missing = {one: missing_adapter(one, reason) for one, reason in (lost or {}).items()}
-    facts = CheckpointFacts(reading.facts, {**read, **missing})
+    facts = CheckpointFacts(reading.facts, {**read, **missing}, compared, merge)
     return count_corpus(corpus, facts, base, adapters) if corpus else facts
+
+
+def _compare(
+    tuned: BaseReading, origin: Location | None, merged_from: tuple[Location, Location] | None
+) -> tuple[OriginFacts | None, MergeFacts | None]:
+    """Compare a folder with what it was made from, if that is known. No code of the origin is run."""
+    place = merged_from[0] if merged_from else origin
+    if place is None:
+        return None, None
+    ids = tuned.facts.embedding.rows.keys() if tuned.facts.embedding else ()
+    old = _read(place, ids, is_code_trusted=False)
+    compared = compare(tuned.facts, tuned.weights, old.facts, old.weights)
+    if merged_from is None:
+        return compared, None
+    adapter = read_adapter(merged_from[1].name, merged_from[1], old)
+    return compared, measure_merge(
+        tuned.weights, old.weights, adapter, adapter_weights(merged_from[1].folder), compared
+    )
 
 
 def read_base(location: Location, brought_ids: Collection[int] = (), *, is_code_trusted: bool = False) -> BaseFacts:
@@ -76,6 +109,7 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
     needed = set(brought_ids) | {one for claim in claims for one in claim.token_ids} | set(stops)
     needed |= set(reading.template.control_tokens.values()) if reading.template else set()
     names = find_embedding(weights), find_head(weights)
+    blueprint = Blueprint(config, weights.tensors)
     embedding, head = measure_matrices(weights, *names, _wanted(weights, names, needed, tokenizer))
     facts = BaseFacts(
         name=location.name,
@@ -93,6 +127,8 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         problems=(*documents.problems, *reading.problems, *_weight_problems(documents, weights, index)),
         documents=documents.kept(),
         files=documents.files(),
+        is_native=is_native(config),
+        blueprint=blueprint.wait(),
     )
     return BaseReading(location.folder, facts, weights)
 

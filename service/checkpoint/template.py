@@ -1,47 +1,71 @@
-"""Renders the chat template for fixed conversations and says which tokens it writes.
+"""Renders the chat template for fixed conversations and says which tokens it writes and which texts it loses.
 
 Does not know which tokens end an answer.
 """
 
 import ctypes
+import re
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from service.domain.facts import AddedToken, TemplateFacts
+from service.checkpoint.documents import Documents
+from service.domain.facts import TemplateFacts, TokenizerFacts
 from service.wording import without_folders
 
 ANSWER = "ANSWER7"
-PLAIN: tuple[list[dict[str, str]], ...] = (
-    [{"role": "user", "content": "Hello"}],
-    [
+TEMPLATE_FILE, OLD_TEMPLATE_FILE, CONFIG = "chat_template.jinja", "chat_template.json", "tokenizer_config.json"
+PICTURE = {"type": "image"}
+Conversation = list[dict[str, Any]]
+PLAIN: dict[str, Conversation] = {
+    "question": [{"role": "user", "content": "Hello"}],
+    "turns": [
         {"role": "user", "content": "Hello"},
-        {"role": "assistant", "content": "Hi"},
+        {"role": "assistant", "content": "Hi there"},
         {"role": "user", "content": "你好"},
     ],
-)
+}
 """Conversations that every template must render."""
-OPTIONAL: tuple[list[dict[str, Any]], ...] = (
-    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
-    [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]}],
-)
+OPTIONAL: dict[str, Conversation] = {
+    "system": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
+    "picture": [{"role": "user", "content": [PICTURE, {"type": "text", "text": "What is this?"}]}],
+    "pictures": [{"role": "user", "content": [PICTURE, {"type": "text", "text": "和"}, PICTURE]}],
+}
 """Conversations that a template may refuse."""
+NUM_PICTURES = {"picture": 1, "pictures": 2}
 MAX_SECONDS = 10.0
 """Templates render in milliseconds; a loop without end would keep the service from ever saying why."""
-FINISHED = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": ANSWER}]
+FINISHED: Conversation = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": ANSWER}]
+MARKER = re.compile(r"<\|[^\s|<>]{1,40}\|>")
+TRAINING_TAG = re.compile(r"\{%-?\s*(generation|endgeneration)\s*-?%\}")
 
 
-def render_template(loaded: Any, added: Mapping[str, AddedToken]) -> TemplateFacts:
+def template_files(folder: Path, documents: Documents) -> dict[str, str]:
+    """Return the templates of a folder by the file that holds them, the one that transformers uses first."""
+    found: dict[str, object] = {}
+    if (folder / TEMPLATE_FILE).is_file():
+        found[TEMPLATE_FILE] = (folder / TEMPLATE_FILE).read_text(encoding="utf-8", errors="replace")
+    found[OLD_TEMPLATE_FILE] = documents.json(OLD_TEMPLATE_FILE).get("chat_template")
+    found[CONFIG] = documents.json(CONFIG).get("chat_template")
+    return {file: text for file, text in found.items() if isinstance(text, str) and text}
+
+
+def render_template(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) -> TemplateFacts:
     """Describe the template that a transformers tokenizer carries.
 
     Args:
         loaded: The tokenizer.
-        added: Its added tokens.
+        tokenizer: What is known about it.
+        files: The folder's templates, by file.
     """
+    if not loaded.chat_template and OLD_TEMPLATE_FILE in files:
+        loaded.chat_template = files[OLD_TEMPLATE_FILE]  # read by processors, not by tokenizers
     if not loaded.chat_template:
         return TemplateFacts(False, {}, None, None, None)
     found: list[TemplateFacts] = []
-    thread = threading.Thread(target=lambda: found.append(_describe(loaded, added)), name="template", daemon=True)
+    work = lambda: found.append(_describe(loaded, tokenizer, files))  # noqa: E731 - a thread's body
+    thread = threading.Thread(target=work, name="template", daemon=True)
     thread.start()
     thread.join(MAX_SECONDS)
     if found:
@@ -51,22 +75,62 @@ def render_template(loaded: Any, added: Mapping[str, AddedToken]) -> TemplateFac
     return TemplateFacts(True, {}, None, None, f"it does not come to an end within {MAX_SECONDS:.0f} seconds")
 
 
-def _describe(loaded: Any, added: Mapping[str, AddedToken]) -> TemplateFacts:
+def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) -> TemplateFacts:
     try:
-        rendered = [_render_either(loaded, conversation, conversation[-1]["content"]) for conversation in PLAIN]
+        texts: dict[str, str | None] = {}
+        for name, one in PLAIN.items():
+            texts[name] = _render_either(loaded, one, one[-1]["content"])
         finished = _render_either(loaded, FINISHED, ANSWER, add_generation_prompt=False)
+        bare = _render_either(loaded, PLAIN["question"], "Hello", add_generation_prompt=False)
     except Exception as error:  # a template is a program: it may raise anything
         text = str(error).strip() or type(error).__name__
         return TemplateFacts(True, {}, None, None, without_folders(text.splitlines()[0])[:300])
-    rendered += [_render_or_nothing(loaded, conversation) for conversation in OPTIONAL]
-    text = "".join([*rendered, finished])
-    tokens = {token: one.token_id for token, one in added.items() if token in text}
+    texts |= {name: _render_or_nothing(loaded, one) for name, one in OPTIONAL.items()}
+    texts["finished"] = finished
+    written = "".join(one for one in texts.values() if one)
+    tokens = {token: one.token_id for token, one in tokenizer.added.items() if token in written}
     turn_end = _first_token(finished.rpartition(ANSWER)[2], tokens)
-    return TemplateFacts(True, tokens, turn_end, tokens.get(turn_end) if turn_end else None, None)
+    placeholder = tokenizer.texts.get("image_token")
+    used = loaded.chat_template if isinstance(loaded.chat_template, str) else ""
+    return TemplateFacts(
+        is_present=True,
+        control_tokens=tokens,
+        turn_end=turn_end,
+        turn_end_id=tokens.get(turn_end) if turn_end else None,
+        error=None,
+        conversations={
+            name: tuple(loaded.encode(text, add_special_tokens=False)) if text is not None else None
+            for name, text in texts.items()
+        },
+        placeholders={
+            name: shown.count(placeholder)
+            for name in NUM_PICTURES
+            if placeholder and (shown := texts[name]) is not None
+        },
+        lost=tuple(_lost(texts)),
+        is_prompting=texts["question"] != bare,
+        split_markers=tuple(sorted({one for one in MARKER.findall(written) if one not in tokenizer.vocabulary})),
+        training_tags=tuple(sorted({match[1] for match in TRAINING_TAG.finditer(used)})),
+        rivals=tuple(file for file, text in files.items() if used and _squeezed(text) != _squeezed(used)),
+    )
+
+
+def _lost(texts: Mapping[str, str | None]) -> list[str]:
+    """Name the messages whose text does not appear where it was given as one string."""
+    return [
+        f"{name}: {message['role']}"
+        for name, conversation in {**PLAIN, "system": OPTIONAL["system"]}.items()
+        for message in conversation
+        if (text := texts[name]) is not None and message["content"] not in text
+    ]
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"\s+", "", text)
 
 
 def _render_either(
-    loaded: Any, conversation: list[dict[str, str]], expected: str, *, add_generation_prompt: bool = True
+    loaded: Any, conversation: Conversation, expected: str, *, add_generation_prompt: bool = True
 ) -> str:
     """Render with contents as strings; if that fails or loses the text, with contents as lists of parts.
 
@@ -86,11 +150,16 @@ def _render_either(
     raise failure
 
 
-def _render_or_nothing(loaded: Any, conversation: list[dict[str, Any]]) -> str:
+def _render_or_nothing(loaded: Any, conversation: Conversation) -> str | None:
+    if isinstance(conversation[0]["content"], str):
+        try:
+            return _render_either(loaded, conversation, conversation[-1]["content"])
+        except Exception:  # a template may refuse system prompts
+            return None
     try:
         return str(loaded.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
-    except Exception:  # a template may refuse system prompts or pictures
-        return ""
+    except Exception:  # or pictures
+        return None
 
 
 def _first_token(text: str, tokens: Mapping[str, int]) -> str | None:

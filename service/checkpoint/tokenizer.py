@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from service.checkpoint.documents import Documents
-from service.checkpoint.template import render_template
+from service.checkpoint.soundness import SHOWN, contradictions, is_byte_level, lossy_texts, unreachable_tokens
+from service.checkpoint.template import render_template, template_files
 from service.domain.facts import AddedToken, FileProblem, GoldenMismatch, TemplateFacts, TokenizerFacts
 from service.overlay import overlay
 from service.wording import without_folders
@@ -39,6 +40,9 @@ GOLDEN_TEXTS = (
     "مرحبا بالعالم שלום עולם",
 )
 """Fixed strings on which both readings must agree; the added tokens of the tokenizer are tried besides."""
+
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
+"""Of added tokens: how the text around one is taken apart."""
 
 SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json")
 
@@ -74,8 +78,8 @@ def read_tokenizer(folder: Path, *, is_code_trusted: bool = False) -> TokenizerR
         raw, loaded = _load(folder, is_code_trusted=is_code_trusted)
     except _Unreadable as error:
         return TokenizerReading(problems=(FileProblem(*error.args),))
-    facts = _describe(documents.json("tokenizer.json"), raw, loaded)
-    return TokenizerReading(facts, render_template(loaded, facts.added))
+    facts = _describe(documents, raw, loaded)
+    return TokenizerReading(facts, render_template(loaded, facts, template_files(folder, documents)))
 
 
 def read_adapter_tokenizer(base: Path, adapter: Path) -> TokenizerReading:
@@ -125,13 +129,22 @@ def _unreadable(what: str, error: BaseException) -> _Unreadable:
     return _Unreadable(file, f"{what}: {said or type(error).__name__}")
 
 
-def _describe(document: Mapping[str, Any], raw: Any, loaded: Any) -> TokenizerFacts:
+def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
+    document, config = documents.json("tokenizer.json"), documents.json("tokenizer_config.json")
     vocabulary: dict[str, int] = raw.get_vocab(with_added_tokens=True)
     full: dict[str, int] = loaded.get_vocab()
     listed = [one for one in document.get("added_tokens") or [] if one["content"] in vocabulary]
-    added = {one["content"]: AddedToken(vocabulary[one["content"]], bool(one.get("special"))) for one in listed}
+    added = {
+        one["content"]: AddedToken(
+            vocabulary[one["content"]], bool(one.get("special")), tuple(flag for flag in FLAGS if one.get(flag))
+        )
+        for one in listed
+    }
     named = {name: text for name, text in loaded.special_tokens_map.items() if isinstance(text, str)}
     plain = [text for text in GOLDEN_TEXTS if not any(token in text for token in added)]
+    is_bytes = is_byte_level(document)
+    num_sampled, unreachable = unreachable_tokens(raw, vocabulary, added) if is_bytes else (0, [])
+    declared = config.get("tokenizer_class")
     return TokenizerFacts(
         vocabulary=vocabulary,
         grown={text: token_id for text, token_id in full.items() if text not in vocabulary},
@@ -143,7 +156,22 @@ def _describe(document: Mapping[str, Any], raw: Any, loaded: Any) -> TokenizerFa
         mismatches=tuple(_compare(raw, loaded, (*GOLDEN_TEXTS, *(f"a{token}b" for token in added)))),
         golden={text: tuple(loaded.encode(text, add_special_tokens=False)) for text in plain},
         merges_digest=_merges_digest(document),
+        declared_class=declared if isinstance(declared, str) else "",
+        is_byte_level=is_bytes,
+        contradictions=contradictions(config, documents.json("added_tokens.json"), vocabulary),
+        lossy=lossy_texts(raw, plain),
+        num_sampled=num_sampled,
+        num_unreachable=len(unreachable),
+        unreachable=tuple(unreachable[:SHOWN]),
+        front_ids=_front_ids(raw),
     )
+
+
+def _front_ids(raw: Any) -> tuple[int, ...]:
+    """Return what the post-processor writes in front of a text."""
+    with_special, plain = raw.encode("a").ids, raw.encode("a", add_special_tokens=False).ids
+    place = next((index for index, one in enumerate(with_special) if one == plain[0]), 0) if plain else 0
+    return tuple(with_special[:place])
 
 
 def _compare(raw: Any, loaded: Any, texts: Iterable[str]) -> Iterable[GoldenMismatch]:

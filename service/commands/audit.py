@@ -20,6 +20,13 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     audit.add_argument(
         "--adapter", action="append", default=[], metavar="NAME=DIR", help="an adapter to judge with it; repeatable"
     )
+    audit.add_argument("--base", metavar="BASE", help="the folder that MODEL was tuned from, to compare with")
+    audit.add_argument(
+        "--merged-from",
+        nargs=2,
+        metavar=("BASE", "ADAPTER"),
+        help="what MODEL is said to be the merge of; computes the merge and compares",
+    )
     audit.add_argument("--format", choices=("text", "json"), default="text")
     audit.add_argument("--policy", choices=("strict", "default", "permissive"), default="default")
     audit.set_defaults(run=_audit)
@@ -41,7 +48,12 @@ def _audit(known: argparse.Namespace, _: list[str]) -> int:
         print(f"--adapter takes NAME=DIR, not {bad[0]!r}", file=sys.stderr)
         return COULD_NOT_RUN
     try:
-        facts = read_checkpoint(locate(known.model), {name: locate(place) for name, _, place in pairs})
+        facts = read_checkpoint(
+            locate(known.model),
+            {name: locate(place) for name, _, place in pairs},
+            origin=locate(known.base) if known.base else None,
+            merged_from=(locate(known.merged_from[0]), locate(known.merged_from[1])) if known.merged_from else None,
+        )
     except CheckpointError as error:
         print(error.detail, file=sys.stderr)
         return COULD_NOT_RUN

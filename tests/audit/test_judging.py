@@ -18,7 +18,7 @@ from service.domain.judgement import BASE, Policy, Severity, Verdict, Waiver
 from tests.broken import new_tokens_only_read, stop_set_incomplete
 from tests.builders import copy_demo, copy_tokenizer, edited_json
 
-BROKEN_STOP = Waiver("special_ids", BASE, "stop strings are set by the client")
+BROKEN_STOP = Waiver("stop_set", BASE, "stop strings are set by the client")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,11 @@ def test_the_checks_are_these_and_in_this_order() -> None:
         "tied_embeddings",
         "special_ids",
         "tokenizer_faithful",
+        "stop_set",
+        "tokenizer_sound",
+        "tokenizer_unchanged",
+        "token_flags",
+        "chat_template",
         "adapter_applied",
         "extra_tensors",
         "finite_weights",
@@ -103,7 +108,7 @@ def test_a_waived_finding_is_shown_and_does_not_refuse(broken_base: CheckpointFa
 
 
 @pytest.mark.parametrize(
-    "waiver", [Waiver("special_ids", "adapter:json", "x"), Waiver("trained_rows", BASE, "x"), Waiver("typo", BASE, "x")]
+    "waiver", [Waiver("stop_set", "adapter:json", "x"), Waiver("trained_rows", BASE, "x"), Waiver("typo", BASE, "x")]
 )
 def test_a_waiver_for_something_else_helps_nothing_and_is_reported(
     waiver: Waiver, broken_base: CheckpointFacts
@@ -186,7 +191,7 @@ def test_the_text_report_names_the_worst_first_and_keeps_to_the_width(broken_bas
     text = report_text(audit(broken_base), width=60)
     first, second, *_ = text.splitlines()
     assert first.startswith("base: INCONSISTENT")
-    assert "✗ fatal special_ids" in second
+    assert "✗ fatal stop_set" in second
     assert text.splitlines()[-1].startswith("NOT consistent under the default policy")
     assert all(len(line) <= 60 for line in text.splitlines() if line.startswith("  "))
 

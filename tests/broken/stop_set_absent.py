@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edited_json
 
-EXPECTED = Expected("special_ids", "eos_token_id")
+EXPECTED = Expected("stop_set", "eos_token_id")
 
 
 def make(folders: Folders) -> None:

@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edited_json, token_id
 
-EXPECTED = Expected("special_ids", "<|im_end|>")
+EXPECTED = Expected("stop_set", "<|im_end|>")
 
 
 def make(folders: Folders) -> None:

@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders
 
-EXPECTED = Expected("special_ids", "</image>")
+EXPECTED = Expected("stop_set", "</image>")
 
 
 def make(folders: Folders) -> None:

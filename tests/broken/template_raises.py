@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders
 
-EXPECTED = Expected("special_ids", "nowhere")
+EXPECTED = Expected("chat_template", "nowhere")
 
 
 def make(folders: Folders) -> None:

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, skipped, warning
-from service.audit.usage import IDLE_ROLES
-from service.domain.facts import BaseFacts, IdClaim, TemplateFacts, TokenizerFacts
+from service.audit.usage import IDLE_ROLES, needed_texts
+from service.domain.facts import BaseFacts, IdClaim, TokenizerFacts
 
 COPY_TOKENIZER = "Copy tokenizer.json, tokenizer_config.json and the chat template from the base model as one set."
 FREE_ROLES = ("eos_token", "bos_token", "pad_token", "unk_token")
@@ -20,6 +20,7 @@ PICTURE_ROLES = tuple(
         *("image_id_start", "image_id_end"),
     )
 )
+SENTENCEPIECE_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
 NEEDED_ROLES = {"minicpmv4_6": PICTURE_ROLES, "minicpmv4_7": PICTURE_ROLES, "minicpm_ocr": PICTURE_ROLES}
 """Names that a model type's processor reads from the tokenizer. Source: transformers 5.23, `processing_*.py`."""
 
@@ -32,44 +33,54 @@ def base_special_ids(view: BaseView) -> Iterator[Outcome]:
         return
     claims = (*base.claims, *(view.loaded.claims if view.loaded else ()))
     yield from _names_are_known(base.tokenizer, base.model_type)
+    yield from _markers_are_not_swapped(base.tokenizer)
+    yield from _config_names_placeholders(base)
     yield from _placeholders_agree(claims)
     yield from _ids_have_tokens(base, base.tokenizer)
-    yield from _stop_set_is_complete(base)
+    if view.origin:
+        yield from _same_tokens(base.tokenizer, view.origin.base, "the tokenizer", "the origin's")
 
 
 def adapter_special_ids(view: AdapterView) -> Iterator[Outcome]:
-    """Compare an adapter's own tokenizer and template with the base's ids and stop set."""
+    """Compare an adapter's own tokenizer with the base's ids."""
     own, base = view.adapter.tokenizer, view.base.tokenizer
     if own is None or base is None:
         return
     yield from _names_are_known(own, view.base.model_type)
+    yield from _same_tokens(own, view.base, "the adapter's tokenizer", "the base's")
+
+
+def _same_tokens(own: TokenizerFacts, other: BaseFacts, name: str, others: str) -> Iterator[Outcome]:
+    """Compare added tokens with those of the folder that the weights were trained with."""
+    known = other.tokenizer
+    if known is None:
+        return
     moved = {
-        text: {"base": one.token_id, "adapter": own.vocabulary[text]}
-        for text, one in base.added.items()
+        text: {"expected": one.token_id, "found": own.vocabulary[text]}
+        for text, one in known.added.items()
         if own.vocabulary.get(text, one.token_id) != one.token_id
     }
-    lost = sorted(text for text in _used_tokens(view.base) if text not in own.vocabulary)
+    lost = sorted(text for text in needed_texts(other) if text not in own.vocabulary)
     if moved or lost:
         yield fatal(
-            f"the adapter's tokenizer gives {', '.join([*moved, *lost][:5])} other ids than the base's, or none",
+            f"{name} gives {', '.join([*moved, *lost][:5])} other ids than {others}, or none",
             {"moved": moved, "lost": lost},
             "The model reads other tokens than it was trained on: pictures are ignored or turns do not end.",
             COPY_TOKENIZER + " Then add the new tokens again at the ids that they were trained at.",
         )
     changed = {
-        name: {"base": base.texts[name], "adapter": text}
-        for name, text in own.texts.items()
-        if name in base.texts and name not in FREE_ROLES and base.texts[name] != text
+        role: {"expected": known.texts[role], "found": text}
+        for role, text in own.texts.items()
+        if role in known.texts and role not in FREE_ROLES and known.texts[role] != text
     }
     if changed:
-        name, texts = next(iter(changed.items()))
+        role, texts = next(iter(changed.items()))
         yield fatal(
-            f"the adapter's tokenizer calls {texts['adapter']} the {name}, the base's {texts['base']}",
+            f"{name} calls {texts['found']} the {role}, {others} {texts['expected']}",
             {"changed": changed},
             "Pictures are marked with a token that the model does not look for: they are not seen.",
             COPY_TOKENIZER,
         )
-    yield from _turn_end_stops(view.adapter.template, view.base.stop_ids, "the adapter's chat template")
 
 
 def base_tokenizer_faithful(view: BaseView) -> Iterator[Outcome]:
@@ -81,28 +92,9 @@ def base_tokenizer_faithful(view: BaseView) -> Iterator[Outcome]:
 
 
 def adapter_tokenizer_faithful(view: AdapterView) -> Iterator[Outcome]:
-    """Compare an adapter's loaded tokenizer with its raw file, and with the base's on ordinary text."""
-    own, base = view.adapter.tokenizer, view.base.tokenizer
-    if own is None:
-        return
-    yield from _faithful(own, view.base)
-    if base is None:
-        return
-    moved = {
-        text: {"base": token_id, "adapter": own.vocabulary.get(text)}
-        for text, token_id in base.vocabulary.items()
-        if text not in base.added and own.vocabulary.get(text) != token_id
-    }
-    strings = [text for text, ids in base.golden.items() if own.golden.get(text, ids) != ids]
-    if moved or strings or own.merges_digest != base.merges_digest:
-        parts = [f"{len(moved)} token(s), first {next(iter(moved))!r}"] if moved else []
-        parts += [f"{len(strings)} of the fixed strings, first {strings[0][:40]!r}"] if strings else []
-        yield fatal(
-            "the adapter's tokenizer gives other ids than the base's for " + (" and ".join(parts) or "rare words"),
-            {"tokens": dict(list(moved.items())[:20]), "count": len(moved), "strings": strings},
-            "Ordinary text gets other ids than the base learned: answers are garbage or slightly off everywhere.",
-            COPY_TOKENIZER + " Then add the new tokens again in the order of training.",
-        )
+    """Compare an adapter's loaded tokenizer with its raw file."""
+    if view.adapter.tokenizer is not None:
+        yield from _faithful(view.adapter.tokenizer, view.base)
 
 
 def _faithful(tokenizer: TokenizerFacts, base: BaseFacts) -> Iterator[Outcome]:
@@ -121,6 +113,8 @@ def _faithful(tokenizer: TokenizerFacts, base: BaseFacts) -> Iterator[Outcome]:
             'Write "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json, and take back changes to '
             "the flags and names of special tokens.",
         )
+    yield from _class_is_safe(tokenizer)
+    yield from _files_agree(tokenizer, base)
     if tokenizer.misplaced:
         text, listed = next(iter(tokenizer.misplaced.items()))
         yield fatal(
@@ -142,6 +136,39 @@ def _faithful(tokenizer: TokenizerFacts, base: BaseFacts) -> Iterator[Outcome]:
             "The added ids mean rows that nobody trained; a stop token added so never ends an answer.",
             "Correct the token's name in tokenizer_config.json, or copy the base model's tokenizer files as one set.",
         )
+
+
+def _class_is_safe(tokenizer: TokenizerFacts) -> Iterator[Outcome]:
+    if tokenizer.is_byte_level and tokenizer.declared_class in SENTENCEPIECE_CLASSES and not tokenizer.mismatches:
+        yield warning(
+            f"tokenizer_config.json names {tokenizer.declared_class}, but tokenizer.json works on bytes",
+            {"tokenizer_class": tokenizer.declared_class},
+            "This service reads it right; transformers before 5.23, and servers built on it, lay SentencePiece's rules "
+            "over it: spaces vanish and every prompt gets other ids.",
+            'Write "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json.',
+        )
+
+
+def _files_agree(tokenizer: TokenizerFacts, base: BaseFacts) -> Iterator[Outcome]:
+    if not tokenizer.contradictions:
+        return
+    first = tokenizer.contradictions[0]
+    needed = needed_texts(base) | {
+        text for text in tokenizer.added if not (base.tokenizer and text in base.tokenizer.added)
+    }
+    is_used = any(one.token in needed for one in tokenizer.contradictions)
+    yield (fatal if is_used else warning)(
+        f"{first.file} gives {first.token} the id {first.listed_id}, tokenizer.json {first.real_id}"
+        + (f"; {len(tokenizer.contradictions)} tokens in all" if len(tokenizer.contradictions) > 1 else ""),
+        {
+            "tokens": {
+                one.token: {"listed": one.listed_id, "real": one.real_id} for one in tokenizer.contradictions[:50]
+            },
+            "file": first.file,
+        },
+        "Two loaders read two ids: whichever the training used, the other one reads rows of other tokens.",
+        "Write the ids of the training into both files: compare them with the rows that were trained.",
+    )
 
 
 def _names_are_known(tokenizer: TokenizerFacts, model_type: str) -> Iterator[Outcome]:
@@ -179,6 +206,37 @@ def _placeholders_agree(claims: Iterable[IdClaim]) -> Iterator[Outcome]:
             )
 
 
+def _markers_are_not_swapped(tokenizer: TokenizerFacts) -> Iterator[Outcome]:
+    for name, text in tokenizer.texts.items():
+        is_wrong = (
+            text.startswith("</")
+            if name.endswith("_start_token")
+            else text[:1] == "<" != text[1:2]
+            and (name.endswith("_end_token") and text.startswith("<") and not text.startswith(("</", "<|")))
+        )
+        if is_wrong:
+            yield fatal(
+                f"{name} is {text}, which by its form is the opposite marker",
+                {"name": name, "token": text},
+                "Pictures open with the closing marker: the model cannot tell where they stand.",
+                "Exchange the start and end tokens in extra_special_tokens of tokenizer_config.json.",
+            )
+
+
+def _config_names_placeholders(base: BaseFacts) -> Iterator[Outcome]:
+    """The class's default id belongs to the official vocabulary, which need not be this one."""
+    config, tokenizer = base.documents.get("config.json", {}), base.tokenizer
+    if base.model_type not in NEEDED_ROLES or tokenizer is None or config.get("image_token_id") is not None:
+        return
+    if token_id := tokenizer.named.get("image_token"):
+        yield fatal(
+            f"config.json names no image_token_id; the tokenizer's {tokenizer.texts['image_token']} is {token_id}",
+            {"tokenizer": token_id},
+            "The model looks for its class's default id: pictures are not seen, or loading fails.",
+            f'Write "image_token_id": {token_id} into config.json.',
+        )
+
+
 def _spelled(claim: IdClaim) -> str:
     ids = claim.token_ids[0] if len(claim.token_ids) == 1 else list(claim.token_ids)
     return f"{claim.source} = {ids}" + (f" ({claim.token})" if claim.token else "")
@@ -200,42 +258,3 @@ def _ids_have_tokens(base: BaseFacts, tokenizer: TokenizerFacts) -> Iterator[Out
             "No text has this id: a stop token never matches, a placeholder is never found.",
             "Copy the base model's file of that name, or write the id that tokenizer.json gives the token.",
         )
-
-
-def _stop_set_is_complete(base: BaseFacts) -> Iterator[Outcome]:
-    if not base.stop_ids:
-        yield fatal(
-            "neither generation_config.json nor config.json names an eos_token_id",
-            {"turn_end": base.template.turn_end if base.template else None},
-            "Answers never end before max_new_tokens.",
-            "Copy the base model's generation_config.json.",
-        )
-        return
-    yield from _turn_end_stops(base.template, base.stop_ids, "the chat template")
-
-
-def _turn_end_stops(template: TemplateFacts | None, stops: tuple[int, ...], name: str) -> Iterator[Outcome]:
-    if template and template.error:
-        yield fatal(
-            f"{name} fails on a plain conversation: {template.error}",
-            {"error": template.error},
-            "Every request fails.",
-            "Copy the base model's chat_template.jinja.",
-        )
-    if template and stops and template.turn_end_id is not None and template.turn_end_id not in stops:
-        yield fatal(
-            f"{name} ends an answer with {template.turn_end} (id {template.turn_end_id}), "
-            f"which is not among the stop ids {list(stops)}",
-            {"turn_end": template.turn_end, "id": template.turn_end_id, "stop_ids": list(stops)},
-            "The model ends its answer and is made to go on: it invents the user's next turn.",
-            f"Add {template.turn_end_id} to eos_token_id in generation_config.json.",
-        )
-
-
-def _used_tokens(base: BaseFacts) -> set[str]:
-    """Return the base's added tokens that prompts, stop sets or processors need."""
-    if base.tokenizer is None:
-        return set()
-    roles = {text for name, text in base.tokenizer.texts.items() if name not in IDLE_ROLES}
-    stops = {text for text, one in base.tokenizer.added.items() if one.token_id in base.stop_ids}
-    return roles | stops | set(base.template.control_tokens if base.template else ())

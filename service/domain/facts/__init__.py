@@ -4,6 +4,7 @@
 wrong here is judged in `service.audit`.
 """
 
+from service.domain.facts.blueprint import BlueprintFacts
 from service.domain.facts.comparison import MergeFacts, OriginFacts, TensorChange, TensorMerge
 from service.domain.facts.corpus import CorpusFacts, TokenExposure
 from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
@@ -22,6 +23,7 @@ from service.domain.facts.rows import (
 )
 from service.domain.facts.tokenizer import (
     AddedToken,
+    Contradiction,
     GoldenMismatch,
     IdClaim,
     TemplateFacts,
@@ -32,7 +34,9 @@ __all__ = [
     "AdapterFacts",
     "AddedToken",
     "BaseFacts",
+    "BlueprintFacts",
     "CheckpointFacts",
+    "Contradiction",
     "CorpusFacts",
     "Drift",
     "FileProblem",

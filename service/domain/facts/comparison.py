@@ -60,12 +60,14 @@ class TensorMerge:
         residual: Length of (folder's tensor minus origin's plus update) over the length of the update; 0 is exact,
             1 is an update that is missing.
         rounding: The residual that rounding to the folder's type alone makes.
+        ratio: By what the update was multiplied: 1 is right, 0 is none, 2 is twice.
     """
 
     expected: float
     measured: float
     residual: float
     rounding: float
+    ratio: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:
-    """A token beside the BPE vocabulary, as `tokenizer.json` lists it."""
+    """A token beside the BPE vocabulary, as `tokenizer.json` lists it.
+
+    Attributes:
+        token_id: The id that it really gets.
+        is_special: It structures prompts; decoding may leave it out.
+        flags: Those of `single_word`, `lstrip`, `rstrip` and `normalized` that are set.
+    """
 
     token_id: int
     is_special: bool
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +29,16 @@ class GoldenMismatch:
     text: str
     raw_ids: tuple[int, ...]
     loaded_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A file beside `tokenizer.json` that gives a token another id; some loaders believe the one, some the other."""
+
+    file: str
+    token: str
+    listed_id: int
+    real_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +56,14 @@ class TokenizerFacts:
         mismatches: Golden strings that the loaded tokenizer encodes differently from the raw file.
         golden: Ids of the golden strings that hold no added token.
         merges_digest: Hash of the merges, indifferent to how they are written.
+        declared_class: `tokenizer_class` of tokenizer_config.json; empty if it names none.
+        is_byte_level: `tokenizer.json` works on bytes, as GPT-2's does.
+        contradictions: Ids that `added_tokens_decoder` or added_tokens.json list otherwise.
+        lossy: ASCII golden strings that do not come back when they are encoded and decoded, with what comes back.
+        num_sampled: Ordinary tokens that were decoded and encoded again; 0 if the tokenizer is not byte level.
+        num_unreachable: Those of them that do not come back as themselves.
+        unreachable: A few of these.
+        front_ids: Ids that encoding puts in front of any text, where asked to add special tokens.
     """
 
     vocabulary: Mapping[str, int] = field(repr=False)
@@ -51,6 +76,14 @@ class TokenizerFacts:
     mismatches: tuple[GoldenMismatch, ...]
     golden: Mapping[str, tuple[int, ...]] = field(repr=False)
     merges_digest: str
+    declared_class: str = ""
+    is_byte_level: bool = False
+    contradictions: tuple[Contradiction, ...] = ()
+    lossy: Mapping[str, str] = field(default_factory=dict, repr=False)
+    num_sampled: int = 0
+    num_unreachable: int = 0
+    unreachable: tuple[str, ...] = ()
+    front_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +96,13 @@ class TemplateFacts:
         turn_end: The added token that follows an assistant's finished answer; None if there is none.
         turn_end_id: Its id.
         error: What rendering raised, if it did.
+        conversations: Ids of fixed conversations by name; None where the template refuses one.
+        placeholders: How often the picture placeholder occurs in conversations with pictures, by name.
+        lost: Messages of fixed conversations that do not appear in the prompt, as `conversation: role`.
+        is_prompting: `add_generation_prompt` adds something behind the last turn.
+        split_markers: Markers that the template writes and the tokenizer does not know as single tokens.
+        training_tags: Tags that only trainers put into templates, such as `{% generation %}`.
+        rivals: Files that hold a template other than the one that is used.
     """
 
     is_present: bool
@@ -70,6 +110,13 @@ class TemplateFacts:
     turn_end: str | None
     turn_end_id: int | None
     error: str | None
+    conversations: Mapping[str, tuple[int, ...] | None] = field(default_factory=dict, repr=False)
+    placeholders: Mapping[str, int] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
+    is_prompting: bool = True
+    split_markers: tuple[str, ...] = ()
+    training_tags: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

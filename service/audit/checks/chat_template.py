@@ -1,0 +1,172 @@
+"""Check of the chat template: is every message in the prompt, every picture marked, every turn closed.
+
+Knows no stop id; `stop_set` does.
+"""
+
+from collections.abc import Iterator
+
+from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, note, warning
+from service.audit.checks.tokens import NEEDED_ROLES
+from service.domain.facts import TemplateFacts, TokenizerFacts
+
+WITHOUT_CHAT = frozenset({"got_ocr2"})
+"""Model types whose processor writes the prompt itself."""
+NUM_PICTURES = {"picture": 1, "pictures": 2}
+COPY = "Copy the base model's chat_template.jinja: minicpm-service repair."
+WHY = """\
+Training saw turns in one form, and the template must write them in the same: `<|im_start|>user`, text, `<|im_end|>`,
+and an opened assistant turn at the end. A folder without a template makes some servers guess one by the folder's name.
+Templates of trainers close no turn (`empty` of LLaMA-Factory, which MiniCPM5's own documentation recommends), carry
+`{% generation %}` tags, insert a system prompt that training did not have, or mark a picture with text that the
+processor does not look for. The template is rendered on fixed conversations, in English and Chinese, and the result is
+compared token by token with the origin's."""
+
+
+def base_chat_template(view: BaseView) -> Iterator[Outcome]:
+    """Look at the base's template, and compare what it renders with the origin's."""
+    base = view.base
+    if base.tokenizer is None or base.template is None:
+        return
+    if not base.template.is_present and base.model_type not in WITHOUT_CHAT:
+        yield fatal(
+            "the folder has no chat template in any of its files",
+            {"files": ["chat_template.jinja", "tokenizer_config.json", "chat_template.json"]},
+            "No request can be rendered; other servers guess a template by the folder's name.",
+            COPY,
+        )
+        return
+    claimed = base.documents.get("config.json", {}).get("image_token_id")
+    is_seeing = base.model_type in NEEDED_ROLES and base.tokenizer.named.get("image_token") == claimed
+    yield from _renders(base.template, base.tokenizer, is_seeing=is_seeing, name="the chat template")
+    origin = view.origin.base.template if view.origin else None
+    if origin and origin.is_present and not origin.error and not base.template.error:
+        yield from _renders_the_same(base.template, origin)
+
+
+def adapter_chat_template(view: AdapterView) -> Iterator[Outcome]:
+    """Look at an adapter's own template. It may differ from the base's: training may have used another one."""
+    template, tokenizer = view.adapter.template, view.adapter.tokenizer
+    if template is None or tokenizer is None or not template.is_present:
+        return
+    is_seeing = view.base.model_type in NEEDED_ROLES
+    yield from _renders(template, tokenizer, is_seeing=is_seeing, name="the adapter's chat template")
+    base = view.base.template
+    if base and base.is_present and template.training_tags and not base.training_tags:
+        yield _training_only(template)
+    if base and (names := _different(template, base)):
+        yield note(
+            f"the adapter's chat template renders {', '.join(names)} otherwise than the base's",
+            {"conversations": names},
+        )
+
+
+def _renders(template: TemplateFacts, tokenizer: TokenizerFacts, *, is_seeing: bool, name: str) -> Iterator[Outcome]:
+    if template.error:
+        yield fatal(
+            f"{name} fails on a plain conversation: {template.error}",
+            {"error": template.error},
+            "Every request fails.",
+            COPY,
+        )
+        return
+    if not template.is_present:
+        return
+    yield from _turns_are_marked(template, name)
+    if template.lost:
+        yield fatal(
+            f"{name} drops messages: {', '.join(template.lost)}",
+            {"lost": list(template.lost)},
+            "The model never sees what the client said there.",
+            COPY,
+        )
+    if template.split_markers:
+        yield fatal(
+            f"{name} writes {', '.join(template.split_markers[:5])}, which the tokenizer splits into ordinary text",
+            {"markers": list(template.split_markers)},
+            "The model reads letters where training had a control token: turns and pictures are not recognised.",
+            "Restore tokenizer and template from the base as one set: minicpm-service repair.",
+        )
+    if is_seeing:
+        yield from _pictures_are_marked(template, tokenizer, name)
+    if template.rivals:
+        yield note(
+            f"{', '.join(template.rivals)} hold(s) another template than the one that is used",
+            {"files": list(template.rivals)},
+            "Other servers may render other prompts from the same folder.",
+            "Keep one template.",
+        )
+
+
+def _turns_are_marked(template: TemplateFacts, name: str) -> Iterator[Outcome]:
+    if template.split_markers:
+        return  # the marks are there, and are not tokens
+    if template.turn_end is None:
+        severity = warning if template.control_tokens else fatal
+        yield severity(
+            f"{name} closes an answer with no token",
+            {"control_tokens": sorted(template.control_tokens)},
+            "The model cannot tell where a turn ends: it was trained on other prompts, or never learned to stop.",
+            COPY,
+        )
+    elif not template.is_prompting:
+        yield fatal(
+            f"{name} does not open the assistant's turn",
+            {"turn_end": template.turn_end},
+            "The model is left to begin a turn of its own choice, often the user's.",
+            COPY,
+        )
+
+
+def _pictures_are_marked(template: TemplateFacts, tokenizer: TokenizerFacts, name: str) -> Iterator[Outcome]:
+    placeholder = tokenizer.texts.get("image_token")
+    if placeholder is None:
+        return  # special_ids says so
+    for conversation, count in NUM_PICTURES.items():
+        found = template.placeholders.get(conversation)
+        if found != count:
+            shown = "refuses it" if found is None else f"writes {placeholder} {found} time(s)"
+            yield fatal(
+                f"for a message with {count} picture(s) {name} {shown}",
+                {"pictures": count, "placeholders": found, "placeholder": placeholder},
+                "The processor finds no place for the picture, or too many: requests with pictures fail or ignore it.",
+                COPY,
+            )
+            return
+
+
+def _renders_the_same(template: TemplateFacts, origin: TemplateFacts) -> Iterator[Outcome]:
+    if template.training_tags and not origin.training_tags:
+        yield _training_only(template)
+    if names := _different(template, origin):
+        yield warning(
+            f"the chat template renders {', '.join(names)} otherwise than the origin's",
+            {
+                "conversations": {
+                    name: {
+                        "found": list(template.conversations.get(name) or ())[:60],
+                        "expected": list(origin.conversations.get(name) or ())[:60],
+                    }
+                    for name in names[:3]
+                }
+            },
+            "If training used the origin's template, every prompt differs from what the model learned.",
+            "Serve the template that training used; if that was the origin's, copy its chat_template.jinja.",
+        )
+
+
+def _different(template: TemplateFacts, other: TemplateFacts) -> list[str]:
+    return [name for name, ids in other.conversations.items() if template.conversations.get(name) != ids]
+
+
+def _training_only(template: TemplateFacts) -> Outcome:
+    return warning(
+        f"the chat template holds the tag {template.training_tags[0]}, which only trainers use",
+        {"tags": list(template.training_tags)},
+        "It was made for computing a loss: tools, system prompts or reasoning may be missing, and other servers fail.",
+        COPY,
+    )
+
+
+CHECK = Check(
+    "chat_template", "Prompts have the form that training used", base_chat_template, adapter_chat_template, why=WHY
+)

@@ -1,0 +1,87 @@
+"""Check of the stop set: does an answer end where the template says that it does.
+
+Knows no tensor.
+"""
+
+from collections.abc import Iterator
+
+from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
+from service.domain.facts import BaseFacts, TemplateFacts
+
+WHY = """\
+Generation ends at the ids of `eos_token_id` in generation_config.json, or of config.json where that file is missing.
+The chat template closes an answer with a token of its own, `<|im_end|>` in ChatML. If that token is not among the stop
+ids, the model ends its answer and is made to go on: it invents the user's next turn. Merging with a library that writes
+a fresh generation_config.json loses all but one of the ids (MiniCPM-V#373, vllm#4180). The opposite fault, an ordinary
+token among the stop ids, cuts answers off wherever the token occurs."""
+
+
+def base_stop_set(view: BaseView) -> Iterator[Outcome]:
+    """Compare the stop ids with the token that the template writes behind an answer."""
+    base = view.base
+    if base.tokenizer is None:
+        return  # special_ids says that nothing can be compared
+    if not base.stop_ids:
+        yield fatal(
+            "neither generation_config.json nor config.json names an eos_token_id",
+            {"turn_end": base.template.turn_end if base.template else None},
+            "Answers never end before max_new_tokens.",
+            "Copy the base model's generation_config.json.",
+        )
+        return
+    yield from _turn_end_stops(base.template, base.stop_ids, "the chat template")
+    yield from _stops_are_no_text(base)
+    lost = sorted(set(view.origin.base.stop_ids) - set(base.stop_ids)) if view.origin else []
+    if lost:
+        yield warning(
+            f"the origin also stops at {', '.join(map(str, lost))}, this folder stops at {list(base.stop_ids)} only",
+            {"lost": lost, "stop_ids": list(base.stop_ids)},
+            "Answers that end with the lost token go on.",
+            f"Write {sorted({*base.stop_ids, *lost})} as eos_token_id into generation_config.json.",
+        )
+
+
+def adapter_stop_set(view: AdapterView) -> Iterator[Outcome]:
+    """Compare the base's stop ids with the adapter's own template."""
+    template, known = view.adapter.template, view.base.tokenizer
+    if template and known and template.turn_end and known.vocabulary.get(template.turn_end) != template.turn_end_id:
+        return  # its id moved, which special_ids says
+    yield from _turn_end_stops(template, view.base.stop_ids, "the adapter's chat template")
+
+
+def _turn_end_stops(template: TemplateFacts | None, stops: tuple[int, ...], name: str) -> Iterator[Outcome]:
+    if template and stops and template.turn_end_id is not None and template.turn_end_id not in stops:
+        yield fatal(
+            f"{name} ends an answer with {template.turn_end} (id {template.turn_end_id}), "
+            f"which is not among the stop ids {list(stops)}",
+            {"turn_end": template.turn_end, "id": template.turn_end_id, "stop_ids": list(stops)},
+            "The model ends its answer and is made to go on: it invents the user's next turn.",
+            f"Add {template.turn_end_id} to eos_token_id in generation_config.json.",
+        )
+
+
+def _stops_are_no_text(base: BaseFacts) -> Iterator[Outcome]:
+    """Look for stop ids that ordinary text contains. A token with a name, such as SentencePiece's `</s>`, is none."""
+    tokenizer = base.tokenizer
+    if tokenizer is None:
+        return
+    known = {one.token_id for one in tokenizer.added.values()} | set(tokenizer.named.values())
+    texts = {token_id: text for text, token_id in tokenizer.vocabulary.items() if token_id in base.stop_ids}
+    ordinary = {one: text for one, text in texts.items() if one not in known and not text.startswith("<")}
+    if ordinary:
+        token_id, text = next(iter(ordinary.items()))
+        yield fatal(
+            f"stop id {token_id} is {text!r}, a piece of ordinary text",
+            {"tokens": {text: one for one, text in ordinary.items()}, "stop_ids": list(base.stop_ids)},
+            "Every answer is cut off at the first place where the piece occurs.",
+            f"Take {token_id} out of eos_token_id in generation_config.json.",
+        )
+
+
+CHECK = Check(
+    "stop_set",
+    "Answers end with the token that the template closes them with",
+    base_stop_set,
+    adapter_stop_set,
+    why=WHY,
+)

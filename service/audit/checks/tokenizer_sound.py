@@ -1,0 +1,64 @@
+"""Check of a tokenizer by itself: does text survive it.
+
+Knows no other tokenizer to compare with.
+"""
+
+from collections.abc import Iterator
+
+from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal
+from service.domain.facts import TokenizerFacts
+
+MAX_UNREACHABLE = 0.2
+"""Share of ordinary byte-level tokens that do not come back as themselves: real vocabularies stay below 0.05."""
+WHY = """\
+A tokenizer is a pipeline: normalizer, pre-tokenizer, merges, decoder. Converting, editing or re-saving tokenizer.json
+can lose a part of it, and nothing fails: prompts arrive in other pieces than in training, or answers come out with `Ġ`
+and `Ċ` in them. Two properties hold for every byte-level tokenizer that works, and need no other file to compare with:
+plain text comes back when it is encoded and decoded, and nearly every token of the vocabulary, decoded alone, is
+encoded as itself ("Fishing for Magikarp" calls the others unreachable)."""
+
+
+def base_tokenizer_sound(view: BaseView) -> Iterator[Outcome]:
+    """Look at the base's tokenizer."""
+    if view.base.tokenizer:
+        yield from _sound(view.base.tokenizer)
+
+
+def adapter_tokenizer_sound(view: AdapterView) -> Iterator[Outcome]:
+    """Look at an adapter's own tokenizer."""
+    if view.adapter.tokenizer:
+        yield from _sound(view.adapter.tokenizer)
+
+
+def _sound(tokenizer: TokenizerFacts) -> Iterator[Outcome]:
+    if tokenizer.lossy:
+        text, back = next(iter(tokenizer.lossy.items()))
+        yield fatal(
+            f"{len(tokenizer.lossy)} of the fixed strings do not survive encoding and decoding: "
+            f"{text[:40]!r} comes back as {back[:40]!r}",
+            {"strings": {text: back[:200] for text, back in list(tokenizer.lossy.items())[:10]}},
+            "Prompts lose characters on their way in, or answers are written with the wrong ones.",
+            "Restore normalizer, pre_tokenizer and decoder in tokenizer.json from the base: minicpm-service repair.",
+        )
+    elif not is_reachable(tokenizer):
+        share = 100 * tokenizer.num_unreachable / tokenizer.num_sampled
+        yield fatal(
+            f"{share:.0f} % of {tokenizer.num_sampled} sampled tokens cannot be reached: the text of "
+            f"{tokenizer.unreachable[0]!r} is encoded as other tokens",
+            {
+                "sampled": tokenizer.num_sampled,
+                "unreachable": tokenizer.num_unreachable,
+                "examples": list(tokenizer.unreachable),
+                "limit": MAX_UNREACHABLE,
+            },
+            "Merges or the splitting were lost: every prompt reaches the model in pieces that it was not trained on.",
+            "Restore tokenizer.json from the base model and add new tokens again: minicpm-service repair.",
+        )
+
+
+def is_reachable(tokenizer: TokenizerFacts) -> bool:
+    """Say whether nearly every sampled token comes back as itself."""
+    return tokenizer.num_unreachable <= MAX_UNREACHABLE * tokenizer.num_sampled
+
+
+CHECK = Check("tokenizer_sound", "Text survives the tokenizer", base_tokenizer_sound, adapter_tokenizer_sound, why=WHY)
