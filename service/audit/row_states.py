@@ -123,21 +123,21 @@ def is_lone_fresh(row: RowFacts, matrix: MatrixFacts, base: BaseFacts) -> bool:
 
 
 def is_fresh_matrix(matrix: MatrixFacts | None, other: MatrixFacts | None, base: BaseFacts) -> bool:
-    """Say whether 98 of 100 rows of a matrix are as long as fresh random ones, and those of the other are not."""
+    """Say whether 98 of 100 rows of a matrix are as long as fresh random ones, and many of the other's are not."""
     if matrix is None or other is None or matrix.norms is None or other.norms is None:
         return False
     expected, tolerance = _fresh_length(matrix.hidden_size, base)
     low, high = expected - tolerance, expected + tolerance
     is_fresh = low <= matrix.norms.low and matrix.norms.high <= high
-    return is_fresh and not low - tolerance <= other.norms.high <= high + tolerance
+    return is_fresh and not low - tolerance <= other.norms.upper <= high + tolerance
 
 
 def _is_trained(base: BaseFacts) -> bool:
-    """Say whether some of the base's input rows are longer than fresh random ones."""
+    """Say whether a tenth of the base's input rows are longer than fresh random ones."""
     if base.embedding is None or base.embedding.norms is None:
         return False
     expected, tolerance = _fresh_length(base.embedding.hidden_size, base)
-    return abs(base.embedding.norms.high - expected) > 2 * tolerance
+    return abs(base.embedding.norms.upper - expected) > 2 * tolerance
 
 
 def _fresh_length(hidden_size: int, base: BaseFacts) -> tuple[float, float]:

@@ -28,6 +28,8 @@ MAX_SAMPLE = 2048
 NUM_BINS = 48
 MAX_TWINS = 3
 MAX_CANDIDATES = 16
+MAX_LENGTH = 1e30
+"""A direction that is longer is no measure."""
 SAME_NORM = 1e-6
 """Rows that are equal have lengths that differ by less, however their products were rounded."""
 
@@ -104,7 +106,7 @@ def measure_matrix(weights: WeightFiles, name: str, wanted: Wanted) -> MatrixFac
 
 def _measure(weights: WeightFiles, name: str, wanted: Wanted) -> tuple[MatrixFacts, _Scan]:
     num_rows, hidden = weights.tensors[name].shape
-    reference = _reference(weights, name, wanted.unused)
+    reference = _reference(weights, name, wanted)
     scan = _scan(weights, name, reference.direction)
     ids = sorted({one for one in wanted.ids if 0 <= one < num_rows})
     facts = MatrixFacts(
@@ -207,13 +209,20 @@ def _find(weights: WeightFiles, suffixes: tuple[str, ...]) -> str | None:
     return max(found, key=lambda name: weights.tensors[name].shape[0], default=None)
 
 
-def _reference(weights: WeightFiles, name: str, unused: Mapping[str, Collection[int]]) -> _Reference:
-    """Average the unused rows; where there are too few, a sample of all rows."""
+def _reference(weights: WeightFiles, name: str, wanted: Wanted) -> _Reference:
+    """Average the unused rows; where there are too few, a sample of all rows.
+
+    Some tools pad a matrix with copies of a row in use: those do not count, and other copies count once.
+    """
     num_rows = weights.tensors[name].shape[0]
+    needed = set(wanted.ids).difference(*wanted.unused.values())
+    used = {row.tobytes() for row in weights.rows(name, sorted(one for one in needed if 0 <= one < num_rows))}
     kinds, means = {}, {}
     every: list[FloatArray] = []
-    for kind, ids in unused.items():
+    for kind, ids in wanted.unused.items():
         chosen = [one for one in sorted(ids) if 0 <= one < num_rows][:MAX_UNUSED]
+        distinct = {row.tobytes(): one for one, row in zip(chosen, weights.rows(name, chosen), strict=True)}
+        chosen = sorted(one for values, one in distinct.items() if values not in used)
         rows = weights.rows(name, chosen)
         if not np.isfinite(rows).all():
             continue
@@ -233,8 +242,8 @@ def _scan(weights: WeightFiles, name: str, direction: FloatArray) -> _Scan:
     products: list[NDArray[Any]] = []
     total = np.zeros(weights.tensors[name].shape[1], dtype=np.float64)
     num_nonfinite = 0
-    length = float(np.linalg.norm(direction))
-    unit = direction / length if length > 0 and math.isfinite(length) else np.zeros_like(direction)
+    length = _length(direction)
+    unit = direction / np.float32(length) if 0 < length < MAX_LENGTH else np.zeros_like(direction)
     ones = np.ones(weights.rows_per_chunk(name), dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         for chunk in weights.hashed_row_chunks(name):
@@ -285,9 +294,9 @@ def _norm_facts(scan: _Scan, num_known: int | None) -> NormFacts | None:
     norms = known[np.isfinite(known) & (known > 0)]
     if not len(norms):
         return None
-    low, median, high = (float(one) for one in np.percentile(norms, [1, 50, 99]))
+    low, median, upper, high = (float(one) for one in np.percentile(norms, [1, 50, 90, 99]))
     longest_id = int(np.argmax(np.where(np.isfinite(known), known, 0)))
-    return NormFacts(low, median, high, float(known[longest_id]), longest_id)
+    return NormFacts(low, median, upper, high, float(known[longest_id]), longest_id)
 
 
 def _histogram(scan: _Scan, reference: str) -> RowHistogram | None:

@@ -5,6 +5,7 @@ Knows no row that was never trained; `rows.py` does.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
 from service.audit.row_states import broken_length, initial_state, is_clear, odd_length
@@ -18,6 +19,9 @@ RESCALED = 8.0
 """Times as long or as short as the row before."""
 CERTAIN_LEAD = 0.3
 """By how much another place of a matrix must fit better for certainty."""
+MAX_SINGLE = 3
+"""More rows that differ are one finding about the matrix."""
+SHOWN = 5
 REPAIR = "Copy the matrix again from where it was trained, or from the base model if it was frozen there."
 CONSEQUENCE = {
     "input": "The model reads the token as another one, or as noise.",
@@ -131,22 +135,32 @@ def _lengths(matrix: MatrixFacts, uses: Mapping[int, Use], side: str) -> Iterato
 
 
 def _compared(side: _Side, uses: Mapping[int, Use], whose: str) -> Iterator[Outcome]:
+    """Compare rows in use with those before; where many differ, the whole matrix is meant."""
     owners = {row.digest: one for one, row in side.before.rows.items() if row.norm > 0}
+    found: list[tuple[Use, str, dict[str, Any]]] = []
     for token_id, use in sorted(uses.items()):
         after, before = side.after.get(token_id), side.before.rows.get(token_id)
         if after is None or before is None or after.digest == before.digest or REPLACED in use.roles:
             continue
         if not (after.is_finite and before.is_finite) or initial_state(after, side.before) or before.norm == 0:
             continue
-        found = _difference(after, before, side, token_id, owners)
-        if found is None:
-            continue
-        why, numbers = found
-        yield (fatal if _matters(use, side.name) else warning)(
-            f"the {side.name} row of {use.text} (id {token_id}) {why.format(whose=whose)}",
-            {"token": use.text, "id": token_id, "norm": after.norm, "norm_before": before.norm, **numbers},
-            CONSEQUENCE[side.name],
+        if different := _difference(after, before, side, token_id, owners):
+            why, more = different
+            numbers = {"token": use.text, "id": token_id, "norm": after.norm, "norm_before": before.norm, **more}
+            found.append((use, why.format(whose=whose), numbers))
+    if len(found) > MAX_SINGLE:
+        names = ", ".join(f"{use.text} (id {use.token_id})" for use, _, _ in found[:SHOWN])
+        yield fatal(
+            f"the {side.name} rows of {len(found)} tokens in use are not {whose}, first {names}; that of "
+            f"{found[0][0].text} {found[0][1]}",
+            {"rows": [numbers for _, _, numbers in found[:50]], "count": len(found)},
+            "The matrix was moved, mixed up or taken from another model: tokens are read or written as others.",
             REPAIR,
+        )
+        return
+    for use, why, numbers in found:
+        yield (fatal if _matters(use, side.name) else warning)(
+            f"the {side.name} row of {use.text} (id {use.token_id}) {why}", numbers, CONSEQUENCE[side.name], REPAIR
         )
 
 

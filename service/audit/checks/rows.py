@@ -61,14 +61,16 @@ def base_trained_rows(view: BaseView) -> Iterator[Outcome]:
         return
     if base.embedding.values.is_all_zero:
         return  # finite_weights says so
-    yield from _fresh_matrices(base)
+    made_up = list(_fresh_matrices(base))
+    yield from made_up
+    is_moved = bool(made_up) or (base.head is not None and base.head.shift is not None)  # what looks odd follows
     states = base_states(base)
     before = base_states(view.origin.base) if view.origin else {}
     needed = {one: state for one, state in sorted(states.items()) if state.use.is_constant or state.use.is_rare}
     for token_id, state in needed.items():
         old = before.get(token_id)
         was_so = old is not None and old.use.text == state.use.text and old.input_state == state.input_state
-        if state.input_state in BAD and state.input_reason:
+        if state.input_state in BAD and state.input_reason and not (is_moved and state.input_state == SUSPICIOUS):
             yield _bad_row(state, "input", base.embedding, was_so=was_so)
     yield from _idle(base, set(needed))
     if view.origin:
@@ -79,8 +81,8 @@ def base_trained_rows(view: BaseView) -> Iterator[Outcome]:
     turn_end = next((state for state in states.values() if state.use.is_turn_end), None)
     if turn_end is None or is_tied(base) or base.head is None or base.head.values.is_all_zero:
         return
-    if turn_end.output_state == SUSPICIOUS and turn_end.use.token_id not in base.stop_ids:
-        return  # it ends no answer, which special_ids says
+    if turn_end.output_state == SUSPICIOUS and (is_moved or turn_end.use.token_id not in base.stop_ids):
+        return  # or it ends no answer, which special_ids says
     if turn_end.output_state in BAD and turn_end.output_reason:
         old = before.get(turn_end.use.token_id)
         was_so = old is not None and old.output_state == turn_end.output_state

@@ -95,6 +95,7 @@ class NormFacts:
     Attributes:
         low: The 1st percentile.
         median: The 50th.
+        upper: The 90th.
         high: The 99th.
         longest: The longest row.
         longest_id: Its id.
@@ -102,6 +103,7 @@ class NormFacts:
 
     low: float
     median: float
+    upper: float
     high: float
     longest: float
     longest_id: int

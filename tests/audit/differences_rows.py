@@ -1,0 +1,180 @@
+"""Harmless differences in vocabulary rows, each a function that edits copies of the demo's folders.
+
+Does not judge; `test_harmless.py` does.
+"""
+
+import shutil
+
+import torch
+from differences import harmless
+from safetensors.torch import load_file
+
+from service.demo import demo_root
+from tests.builders import (
+    EMBEDDING,
+    HEAD,
+    PREFIX,
+    TOKENIZER_FILES,
+    Folders,
+    Tensors,
+    add_token,
+    edited_json,
+    edited_tensors,
+    token_id,
+)
+
+NUM_ROWS = 832
+
+
+def pad(folders: Folders, spare: torch.Tensor) -> None:
+    """Append the same rows to both matrices."""
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            tensors[name] = torch.cat([tensors[name], spare.to(tensors[name])])
+    with edited_json(folders.base / "config.json") as config:
+        config["text_config"]["vocab_size"] = NUM_ROWS + len(spare)
+
+
+def matrices(folders: Folders) -> Tensors:
+    return load_file(folders.base_weights)
+
+
+@harmless()
+def padded_with_the_mean_row(folders: Folders) -> None:
+    pad(folders, matrices(folders)[EMBEDDING].float().mean(0).repeat(192, 1))
+
+
+@harmless()
+def padded_with_copies_of_the_last_token_s_row(folders: Folders) -> None:
+    last = matrices(folders)[EMBEDDING][token_id(folders.base, "</think>")]
+    pad(folders, last.repeat(192, 1))
+
+
+@harmless()
+def padded_with_random_rows(folders: Folders) -> None:
+    torch.manual_seed(3)
+    pad(folders, 0.02 * torch.randn(192, matrices(folders)[EMBEDDING].shape[1]))
+
+
+@harmless()
+def padded_with_nothing_by_more_than_there_was(folders: Folders) -> None:
+    pad(folders, torch.zeros(1600, matrices(folders)[EMBEDDING].shape[1]))
+
+
+@harmless()
+def matrices_saved_in_float32(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            tensors[name] = tensors[name].float()
+
+
+@harmless()
+def matrices_saved_in_float16(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            tensors[name] = tensors[name].half()
+
+
+@harmless()
+def every_row_trained_a_little_further(folders: Folders) -> None:
+    torch.manual_seed(4)
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            tensors[name] = tensors[name] + 0.005 * torch.randn(tensors[name].shape).to(tensors[name])
+
+
+@harmless()
+def a_matrix_in_another_unit(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[EMBEDDING] *= 100
+
+
+@harmless()
+def rows_of_placeholders_never_trained(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[EMBEDDING][token_id(folders.base, "<|image_pad|>")] = 0
+        tensors[EMBEDDING][token_id(folders.base, "<|video_pad|>")] *= 1000
+        tensors[HEAD][token_id(folders.base, "<|image_pad|>")] = tensors[HEAD][800]
+
+
+@harmless()
+def output_rows_of_tokens_that_are_only_read_never_trained(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for token in ("<|im_start|>", "<image>", "</image>", "<image_id>"):
+            tensors[HEAD][token_id(folders.base, token)] = tensors[HEAD][800]
+
+
+@harmless()
+def reserved_tokens_with_equal_rows_of_zeros_means_and_copies(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        rows = tensors[EMBEDDING]
+        rows[761], rows[762], rows[763] = 0, rows.float().mean(0).to(rows), rows[300]
+    for number in range(3):
+        add_token(folders.base, f"<|reserved_special_token_{number}|>")
+
+
+@harmless()
+def tokens_of_the_family_that_no_training_reached(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            tensors[name][761:764] = tensors[name].float().mean(0).to(tensors[name])
+    for token in ("<|audio_start|>", "<|spk_bos|>", "<|tts_eos|>"):
+        add_token(folders.base, token)
+
+
+@harmless("tokens", loaded="adapter")
+def new_rows_in_float32(folders: Folders) -> None:
+    with edited_tensors(folders.adapter_weights) as tensors:
+        for name in tensors:
+            tensors[name] = tensors[name].float()
+
+
+@harmless("tokens")
+def new_rows_trained_three_times_as_far(folders: Folders) -> None:
+    base = matrices(folders)
+    with edited_tensors(folders.adapter_weights) as tensors:
+        for name in [one for one in tensors if "trainable_tokens_delta" in one]:
+            old = base[HEAD if "lm_head" in name else EMBEDDING][761:767].to(tensors[name])
+            tensors[name] = old + 3 * (tensors[name] - old)
+
+
+@harmless("tokens")
+def new_rows_trained_hardly(folders: Folders) -> None:
+    base = matrices(folders)
+    with edited_tensors(folders.adapter_weights) as tensors:
+        for name in [one for one in tensors if "trainable_tokens_delta" in one]:
+            old = base[HEAD if "lm_head" in name else EMBEDDING][761:767].to(tensors[name])
+            tensors[name] = old + 0.1 * (tensors[name] - old)
+
+
+@harmless("official", loaded="adapter")
+def a_saved_matrix_of_another_type(folders: Folders) -> None:
+    with edited_tensors(folders.adapter_weights) as tensors:
+        tensors[PREFIX + EMBEDDING] = tensors[PREFIX + EMBEDDING].half()
+
+
+@harmless("official")
+def a_saved_matrix_as_the_base_has_it(folders: Folders) -> None:
+    with edited_tensors(folders.adapter_weights) as tensors:
+        tensors[PREFIX + EMBEDDING] = matrices(folders)[EMBEDDING].to(tensors[PREFIX + EMBEDDING])
+
+
+@harmless("official")
+def a_saved_matrix_trained_twice_as_far(folders: Folders) -> None:
+    base = matrices(folders)[EMBEDDING]
+    with edited_tensors(folders.adapter_weights) as tensors:
+        new = tensors[PREFIX + EMBEDDING]
+        tensors[PREFIX + EMBEDDING] = 2 * new - base.to(new)
+
+
+@harmless()
+def a_new_token_merged_with_trained_rows_beside_reserved_ones(folders: Folders) -> None:
+    rows = load_file(demo_root() / "adapters" / "tokens" / "adapter_model.safetensors")
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(demo_root() / "adapters" / "tokens" / name, folders.base / name)
+    with edited_tensors(folders.base_weights) as tensors:
+        for matrix, module in ((EMBEDDING, "embed_tokens"), (HEAD, "lm_head")):
+            new = next(one for key, one in rows.items() if f"{module}.token_adapter" in key)
+            tensors[matrix][761:767] = new.to(tensors[matrix])
+    for number in range(4):
+        add_token(folders.base, f"<|reserved_{number}|>")
