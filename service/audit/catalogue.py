@@ -5,12 +5,16 @@ Knows no facts; to add a check, write its rule in `checks/` and name it here.
 
 from service.audit.check import Check
 from service.audit.checks import (
+    adapter_config,
+    adapter_keys,
+    adapter_lineage,
     adapters,
     behaviour,
     chat_template,
     merge,
     model_config,
     origin,
+    other_servers,
     picture_settings,
     row_health,
     rows,
@@ -56,6 +60,9 @@ CHECKS: tuple[Check, ...] = (
     chat_template.CHECK,
     origin.CHECK,
     merge.CHECK,
+    adapter_keys.CHECK,
+    adapter_config.CHECK,
+    adapter_lineage.CHECK,
     Check("adapter_applied", "Every tensor fits and is applied", of_adapter=adapters.adapter_applied),
     Check("extra_tensors", "Full tensors are exactly modules_to_save", of_adapter=adapters.adapter_extra_tensors),
     Check(
@@ -73,4 +80,5 @@ CHECKS: tuple[Check, ...] = (
     ),
     row_health.CHECK,
     Check("adapter_effect", "The adapter changes the answer", of_adapter=behaviour.adapter_effect, needs_loaded=True),
+    other_servers.CHECK,
 )
