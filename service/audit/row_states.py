@@ -22,6 +22,8 @@ MIN_COMMON_COSINE = 0.5
 """Unused rows that are less alike, as random ones are, have no direction that a row could share."""
 MIN_TURN = 1e-5
 """Training turns a row by more; rounding to 16 bits and weight decay by less."""
+UNRELATED = 0.7
+"""1 minus the cosine of rows that have little to do with each other."""
 BROKEN_LENGTH, ODD_LENGTH, ODD_BEYOND_HIGH = 50.0, 10.0, 4.0
 """How many medians, and 99th percentiles, long a row must be."""
 SHORT_LENGTH = 0.1

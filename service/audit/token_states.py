@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from service.audit.check import AdapterView, BaseView
 from service.audit.degree import exposure, read_degree, written_degree
+from service.audit.new_tokens import NewToken, adapter_new_tokens, origin_new_tokens
 from service.audit.row_states import (
     MIN_TURN,
     initial_state,
@@ -14,31 +15,23 @@ from service.audit.row_states import (
     is_lone_fresh,
     look_fresh,
     looks_unused,
-    same_rows,
 )
 from service.audit.usage import (
-    ADAPTER,
     FAMILY,
     READ,
     REPLACED,
-    RESERVED,
     WRITTEN,
     Use,
     adapter_uses,
     base_uses,
-    is_tied,
     late_tokens,
     replaced_tokens,
-    tokens_lacking,
-    used_new_tokens,
 )
-from service.domain.facts import AdapterFacts, BaseFacts, CorpusFacts, MatrixFacts, OriginFacts, RowFacts, RowUpdate
+from service.domain.facts import BaseFacts, CorpusFacts, MatrixFacts, OriginFacts, RowFacts, RowUpdate
 from service.domain.judgement import Degree, UsedToken
 
 TRAINED, UNTRAINED, SUSPICIOUS, UNKNOWN, EXEMPT = "trained", "untrained", "suspicious", "unknown", "exempt"
 BAD = (UNTRAINED, SUSPICIOUS)
-UNRELATED = 0.7
-"""1 minus the cosine of rows that have little to do with each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,135 +178,6 @@ def doubtful_tokens(base: BaseFacts) -> dict[int, str]:
     heads = [base.head.rows.get(one) for one in own if one not in found] if base.head else rest
     is_fresh = look_fresh(rest, embedding.hidden_size, base) and look_fresh(heads, embedding.hidden_size, base)
     return found | ({one: "are as long as fresh random ones" for one in own if one not in found} if is_fresh else {})
-
-
-@dataclass(frozen=True, slots=True)
-class NewToken:
-    """A token that training added, with the state of its rows.
-
-    Attributes:
-        use: The token.
-        is_input_trained: Training moved its input row away from where it began.
-        is_output_trained: The same for the output row.
-        input_reason: What is wrong with the input row.
-        norm_percentile: Of the row that it had before training.
-    """
-
-    use: Use
-    is_input_trained: bool
-    is_output_trained: bool
-    input_reason: str
-    norm_percentile: float | None
-
-    def evidence(self) -> dict[str, object]:
-        """Return the facts as JSON."""
-        return {
-            "token": self.use.text,
-            "id": self.use.token_id,
-            "input_row_trained": self.is_input_trained,
-            "output_row_trained": self.is_output_trained,
-            "base_row_norm_percentile": self.norm_percentile,
-        }
-
-
-def adapter_new_tokens(base: BaseFacts, adapter: AdapterFacts) -> list[NewToken]:
-    """Describe the tokens that the adapter's tokenizer adds, but for those that nobody reads.
-
-    A row of a token that the base's tokenizer lacks was never trained by the base. The adapter trained it only if
-    it ships the row, and the row differs from the base's and from every initial state. On a tied base PEFT applies
-    trained tokens to both matrices, but `modules_to_save` and LoRA factors only to the one that they name.
-    """
-    head_update = adapter.head_update
-    if head_update is None and is_tied(base) and adapter.embedding_update:
-        head_update = adapter.embedding_update if adapter.embedding_update.kind == "trainable_tokens" else None
-    head = base.head or base.embedding
-    replaced = replaced_tokens(base.claims)
-    new = {text: one for text, one in used_new_tokens(adapter).items() if one not in replaced}
-    shared = [one for text, one in new.items() if not RESERVED.search(text)]
-    known = base.tokenizer.max_id if base.tokenizer else -1
-    input_reason = _common_reason(shared, adapter.embedding_update)
-    output_reason = _common_reason(shared, head_update)
-    found = []
-    for text, token_id in sorted(new.items(), key=lambda item: item[1]):
-        reason = _update_reason(token_id, adapter.embedding_update, base.embedding, known) or input_reason
-        of_output = _update_reason(token_id, head_update, head, known, is_output=True) or output_reason
-        row = base.embedding.rows.get(token_id) if base.embedding else None
-        percentile = round(row.norm_percentile, 1) if row else None
-        use = Use(token_id, text, frozenset({ADAPTER}), frozenset({READ, WRITTEN}))
-        found.append(NewToken(use, not reason, not of_output, reason, percentile))
-    return found
-
-
-def _update_reason(
-    token_id: int, update: RowUpdate | None, matrix: MatrixFacts | None, known: int, *, is_output: bool = False
-) -> str:
-    """Say why a row that an adapter was to train is untrained; empty if it is trained."""
-    if update is None:
-        return "is not in the adapter"
-    if update.turns.get(token_id, 0.0) <= MIN_TURN:
-        return "is as it was before training"
-    row = update.rows.get(token_id)
-    if row is None:
-        return ""
-    if copied := [one for one in row.twins if one <= known and one != token_id]:
-        return f"is a copy of that of id {copied[0]}"
-    state = initial_state(row, matrix)
-    if state and is_output and "mean" in state:
-        return ""  # output rows of sound models share a direction
-    return state or ""
-
-
-def fresh_new_tokens(base: BaseFacts, adapter: AdapterFacts) -> list[int]:
-    """Find new tokens whose rows are fresh random ones: as long as those, and unrelated to the base's fresh ones."""
-    update = adapter.embedding_update
-    if update is None or base.embedding is None:
-        return []
-    ids = sorted(one for text, one in used_new_tokens(adapter).items() if not RESERVED.search(text))
-    before = [base.embedding.rows.get(one) for one in ids]
-    is_unrelated = all(UNRELATED < update.turns.get(one, 0.0) < 2 - UNRELATED for one in ids)
-    size = base.embedding.hidden_size
-    is_fresh = look_fresh([update.rows.get(one) for one in ids], size, base) and look_fresh(before, size, base)
-    return ids if is_unrelated and is_fresh else []
-
-
-def _common_reason(ids: list[int], update: RowUpdate | None) -> str:
-    """Say that all new rows are one and the same."""
-    rows = [update.rows[one] for one in ids if one in update.rows] if update else []
-    if len(rows) < len(ids) or not rows:
-        return ""
-    return "is the same for every new token" if same_rows(rows) else ""
-
-
-def origin_new_tokens(base: BaseFacts, origin: OriginFacts) -> list[NewToken]:
-    """Describe the tokens of a tuned folder that its origin's tokenizer lacks: were their rows trained in between?"""
-    if origin.base.tokenizer is None or base.embedding is None:
-        return []
-    lacking = tokens_lacking(base, origin.base.tokenizer.vocabulary)
-    replaced = replaced_tokens(base.claims)
-    head = base.head or base.embedding
-    head_turns = origin.embedding_turns if is_tied(base) else origin.head_turns
-    found = []
-    for text, token_id in sorted(lacking.items(), key=lambda item: item[1]):
-        if token_id in replaced or token_id >= base.embedding.num_rows:
-            continue
-        input_reason = _moved_reason(token_id, base.embedding, origin.embedding_turns)
-        output_reason = _moved_reason(token_id, head, head_turns, is_output=True)
-        row = origin.base.embedding.rows.get(token_id) if origin.base.embedding else None
-        use = Use(token_id, text, frozenset({"vocabulary"}), frozenset({READ, WRITTEN}))
-        percentile = round(row.norm_percentile, 1) if row else None
-        found.append(NewToken(use, not input_reason, not output_reason, input_reason, percentile))
-    return found
-
-
-def _moved_reason(token_id: int, matrix: MatrixFacts, turns: object, *, is_output: bool = False) -> str:
-    row = matrix.rows.get(token_id)
-    if row is None or not row.is_finite:
-        return ""
-    state = initial_state(row, matrix)
-    if state and not (is_output and "mean" in state):
-        return state
-    turn = turns.get(token_id) if isinstance(turns, dict) else None
-    return "is still the one that the origin has there" if turn is not None and turn <= MIN_TURN else ""
 
 
 def used_tokens(view: BaseView | AdapterView) -> tuple[UsedToken, ...]:

@@ -1,17 +1,16 @@
 """Rows of a tuned folder are judged relative to the folder that it was tuned from."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from service.audit.judging import audit
-from service.domain.facts import BaseFacts, CheckpointFacts, OriginFacts
+from service.checkpoint.locating import locate
+from service.checkpoint.reading import read_checkpoint
 from service.domain.judgement import BASE, Finding, Severity
 from tests.broken import merged_tokens_untrained
-from tests.builders import EMBEDDING, HEAD, Folders, Tensors, add_token, copy_demo, edited_tensors, token_id
+from tests.builders import EMBEDDING, HEAD, Folders, add_token, copy_demo, edited_tensors, token_id
 
 LOUD = (Severity.FATAL, Severity.WARNING, Severity.SKIPPED)
 ROWS = ("trained_rows", "row_health")
@@ -28,20 +27,9 @@ def tuned(tmp_path: Path) -> Folders:
 
 
 def judged(tuned: Folders, origin: Folders) -> list[Finding]:
-    """Judge a folder with its origin; turns are computed here from the tensors, by their definition."""
-    mine, other = tuned.facts(with_adapter=False).base, origin.facts(with_adapter=False).base
-    new, old = load_file(tuned.base_weights), load_file(origin.base_weights)
-    turns = {name: turns_of(new, old, name, mine) for name in (EMBEDDING, HEAD)}
-    compared = OriginFacts(other, 0, {}, (), (), {}, turns[EMBEDDING], turns[HEAD])
-    report = audit(replace(CheckpointFacts(mine), origin=compared))
+    """Judge a folder with its origin, and keep what is about rows."""
+    report = audit(read_checkpoint(locate(str(tuned.base)), {}, origin=locate(str(origin.base))))
     return [one for one in report.subjects[BASE].findings if one.check in ROWS]
-
-
-def turns_of(new: Tensors, old: Tensors, name: str, base: BaseFacts) -> dict[int, float]:
-    ids = base.embedding.rows if base.embedding else ()
-    left, right = old[name].double(), new[name].double()
-    turns = {one: 1 - float(torch.cosine_similarity(left[one], right[one], dim=0)) for one in ids if one < len(left)}
-    return {one: 0.0 if torch.equal(left[one], right[one]) else turn for one, turn in turns.items()}
 
 
 def loud(found: list[Finding]) -> list[tuple[str, str]]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
-from service.audit.row_states import broken_length, initial_state, is_clear, odd_length
-from service.audit.token_states import UNRELATED
+from service.audit.row_states import UNRELATED, broken_length, initial_state, is_clear, odd_length
 from service.audit.usage import REPLACED, Use, adapter_uses, base_uses, is_tied, used_new_tokens
 from service.domain.facts import MatrixFacts, RowFacts
 

@@ -16,20 +16,17 @@ from service.audit.degree import (
     worst,
     written_degree,
 )
+from service.audit.new_tokens import NewToken, adapter_new_tokens, fresh_new_tokens, origin_new_tokens
 from service.audit.row_states import is_fresh_matrix
 from service.audit.token_states import (
     BAD,
     SUSPICIOUS,
     UNTRAINED,
-    NewToken,
     TokenState,
-    adapter_new_tokens,
     adapter_states,
     base_states,
     doubtful_tokens,
-    fresh_new_tokens,
     idle_tokens,
-    origin_new_tokens,
     raw_late_tokens,
 )
 from service.audit.usage import is_tied, used_new_tokens
