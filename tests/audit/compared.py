@@ -165,8 +165,11 @@ def a_system_prompt_of_the_trainer(folders: Folders) -> None:
 
 @broken("chat_template", "generation", severity="warning")
 def tags_of_the_trainer(folders: Folders) -> None:
-    edit_template(folders, "render_content(message.content) ~ '<|im_end|>\\n' -}}",
-                  "render_content(message.content) -}}{% generation %}{{- '<|im_end|>\\n' -}}{% endgeneration %}")  # fmt: skip
+    edit_template(
+        folders,
+        "render_content(message.content) ~ '<|im_end|>\\n' -}}",
+        "render_content(message.content) -}}{% generation %}{{- '<|im_end|>\\n' -}}{% endgeneration %}",
+    )
 
 
 @broken("trained_rows", "<stamp>")
