@@ -32,6 +32,8 @@ FRESH_DEVIATIONS = 3.5
 MIN_FRESH_ROWS = 2
 LONE_FACTOR = 1.5
 DEFAULT_INITIALIZER_RANGE = 0.02
+NEAR_MEAN_COSINE, NEAR_MEAN_LENGTH = 0.95, 0.5
+"""A row that is shorter than half the 1st percentile may be the mean of some of the rows only."""
 
 
 def initial_state(row: RowFacts, matrix: MatrixFacts | None = None) -> str | None:
@@ -43,7 +45,9 @@ def initial_state(row: RowFacts, matrix: MatrixFacts | None = None) -> str | Non
     norms = matrix.norms if matrix else None
     if norms and row.norm < NEAR_ZERO * norms.median:
         return f"is as good as zero (length {row.norm:.2g}, the median of all rows is {norms.median:.2g})"
-    return "is the mean of all rows, as resizing leaves it" if row.cosine_to_mean > RESIZE_COSINE else None
+    is_short = norms is not None and row.norm < NEAR_MEAN_LENGTH * norms.low
+    limit = NEAR_MEAN_COSINE if is_short else RESIZE_COSINE
+    return "is the mean of all rows, as resizing leaves it" if row.cosine_to_mean > limit else None
 
 
 def looks_unused(

@@ -49,6 +49,8 @@ def measure_merge(
         tensors: The adapter's tensors.
         origin: What differs between folder and origin.
     """
+    if adapter.peft_type not in COMPUTED_TYPES:
+        return MergeFacts(adapter, {}, (), {"every module": f"{adapter.peft_type} is not computed here"}, {})
     config = adapter.documents.get("adapter_config.json", {})
     plan = _plan(tensors)
     names = {before: name for name, before in match_names(weights, old).items()}
@@ -62,7 +64,7 @@ def measure_merge(
             continue
         touched.add(names[before])
         expected = _expected(module, plan, tensors, config, adapter)
-        if expected is None or adapter.peft_type not in COMPUTED_TYPES or not old.is_matrix(before):
+        if expected is None or not old.is_matrix(before):
             if module in plan.saved and old.is_float(before):
                 targets[names[before]] = _vector_merge(weights, names[before], old, before, tensors, plan.saved[module])
             else:

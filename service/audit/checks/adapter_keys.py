@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from service.audit.check import AdapterView, Check, Outcome, fatal
 
 SHOWN = 3
+NAMED_TYPES = frozenset({"", "LORA", "ADALORA", "TRAINABLE_TOKENS"})
 WHY = """\
 PEFT finds the place of a tensor by its name. A name that fits no module is dropped: PEFT warns in a line of the log,
 vLLM compares the last part of the name only, and the answers are the base's, or half the adapter's. Names go wrong when
@@ -18,6 +19,8 @@ wrapper in them (`module.`, `_orig_mod.`)."""
 
 def adapter_keys(view: AdapterView) -> Iterator[Outcome]:
     """Look for keys that PEFT does not load, and for modules that the base does not have."""
+    if view.adapter.peft_type not in NAMED_TYPES:
+        return  # other types name their tensors otherwise; loading says what was applied
     place = view.adapter.attachment
     total = len(view.adapter.lora) + len(view.adapter.full)
     if place.bare:

@@ -6,7 +6,7 @@ Knows numbers only; they are computed where the folders are read.
 from collections.abc import Iterator
 from statistics import median
 
-from service.audit.check import BaseView, Check, Outcome, fatal, note, skipped, warning
+from service.audit.check import BaseView, Check, Outcome, fatal, note, warning
 from service.domain.facts import MergeFacts, TensorMerge
 
 MARGIN = 0.02
@@ -31,6 +31,13 @@ def base_merge(view: BaseView) -> Iterator[Outcome]:
     if merge is None:
         return
     yield from _everything_was_compared(merge)
+    if view.origin and merge.uncomputed and not merge.targets and not view.origin.changed:
+        yield fatal(
+            f"all {view.origin.num_equal} tensors are the origin's, though the adapter changes some",
+            {"equal": view.origin.num_equal},
+            "Nothing was merged: every answer is the origin's.",
+            AGAIN,
+        )
     real = {name: one for name, one in merge.targets.items() if one.expected > 0}
     bad = {name: one for name, one in merge.targets.items() if one.residual > ROUNDING_FACTOR * one.rounding + MARGIN}
     if bad:
@@ -74,12 +81,11 @@ def _everything_was_compared(merge: MergeFacts) -> Iterator[Outcome]:
         )
     if merge.uncomputed:
         module, reason = next(iter(merge.uncomputed.items()))
-        build = note if merge.targets else None
-        message = f"{len(merge.uncomputed)} module(s) were not compared, first {module}: {reason}"
-        yield (
-            build(message, {"modules": merge.uncomputed})
-            if build
-            else skipped(message, "Prove the merge by logits instead: minicpm-service merge does so.")
+        yield note(
+            f"{len(merge.uncomputed)} module(s) were not compared, first {module}: {reason}",
+            {"modules": dict(merge.uncomputed)},
+            "A wrong merge of these would not be seen here.",
+            "Prove the merge by logits instead: minicpm-service merge does so.",
         )
 
 

@@ -95,6 +95,7 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
             "the loader.",
             'Write "tie_word_embeddings": false in config.json, top level and text_config, and keep both tensors.',
         )
+    yield from _levels_agree(base)
     is_comparable = base.is_tied is not None and base.head is None and not view.is_vocabulary_replaced
     if view.loaded and is_comparable and view.loaded.is_tied != base.is_tied:
         yield fatal(
@@ -102,6 +103,21 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
             {"declared": base.is_tied, "loaded": view.loaded.is_tied},
             "The output matrix in memory is not the trained one.",
             "Write the tie of the training into config.json, top level and text_config alike.",
+        )
+
+
+def _levels_agree(base: BaseFacts) -> Iterator[Outcome]:
+    """Compare both places: transformers goes by the top level, other loaders by the language part."""
+    config = base.documents.get("config.json", {})
+    text = config.get("text_config")
+    inner = text.get("tie_word_embeddings") if isinstance(text, dict) else None
+    outer = config.get("tie_word_embeddings")
+    if inner is True and outer is False and base.head and not is_tied(base):
+        yield fatal(
+            "text_config says that input and output matrix are one, the top of config.json that they are two",
+            {"tie_word_embeddings": outer, "text_config.tie_word_embeddings": inner},
+            "Loaders that believe text_config drop the trained output matrix: answers are noise there.",
+            'Write "tie_word_embeddings": false in text_config too.',
         )
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, warning
-from service.domain.facts import ValueFacts
+from service.domain.facts import BaseFacts, ValueFacts
 
 SHOWN = 5
 LORA_OUTPUT = re.compile(r"\.lora_(B|embedding_A)\b")
@@ -39,6 +39,7 @@ def base_files(view: BaseView) -> Iterator[Outcome]:
             consequence,
             repair,
         )
+    yield from _code_is_there(view.base)
     if view.loaded and view.loaded.missing_tensors:
         missing = view.loaded.missing_tensors
         yield fatal(
@@ -54,6 +55,28 @@ def base_files(view: BaseView) -> Iterator[Outcome]:
             {"tensors": list(extra)[:50], "count": len(extra)},
             "If they were trained, their training is lost.",
         )
+
+
+def _code_is_there(base: BaseFacts) -> Iterator[Outcome]:
+    """Look for the Python files that `auto_map` names; a model that transformers knows needs none."""
+    if base.is_native:
+        return
+    maps = [document.get("auto_map") for document in base.documents.values()]
+    named = {part for one in maps if isinstance(one, dict) for value in one.values() for part in _files(value)}
+    lost = sorted(file for file in named if file not in base.files)
+    if lost:
+        yield fatal(
+            f"auto_map names {', '.join(lost[:SHOWN])}, which the folder does not hold",
+            {"files": lost},
+            "The model's class cannot be found: loading fails.",
+            "Copy every Python file of the base model: minicpm-service repair --base.",
+        )
+
+
+def _files(value: object) -> list[str]:
+    """Return the files behind an entry such as `modeling.Class`; `owner/name--modeling.Class` lies elsewhere."""
+    values = value if isinstance(value, list) else [value]
+    return [f"{one.partition('.')[0]}.py" for one in values if isinstance(one, str) and "--" not in one]
 
 
 def base_finite_weights(view: BaseView) -> Iterator[Outcome]:
