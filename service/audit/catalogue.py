@@ -5,9 +5,17 @@ Knows no facts; to add a check, write its rule in `checks/` and name it here.
 
 from service.audit.check import Check
 from service.audit.checks import (
+    adapter_config,
+    adapter_keys,
+    adapter_lineage,
     adapters,
     behaviour,
     chat_template,
+    merge,
+    model_config,
+    origin,
+    other_servers,
+    picture_settings,
     row_health,
     rows,
     stop_set,
@@ -17,10 +25,14 @@ from service.audit.checks import (
     tokens,
     vocabulary,
     weights,
+    weights_complete,
 )
 
 CHECKS: tuple[Check, ...] = (
     Check("files", "Every file is there, whole and safe to read", of_base=weights.base_files),
+    model_config.CHECK,
+    weights_complete.CHECK,
+    picture_settings.CHECK,
     Check(
         "rows_cover_ids",
         "Every id has a row in the input and the output matrix",
@@ -46,6 +58,11 @@ CHECKS: tuple[Check, ...] = (
     tokenizer_unchanged.CHECK,
     token_flags.CHECK,
     chat_template.CHECK,
+    origin.CHECK,
+    merge.CHECK,
+    adapter_keys.CHECK,
+    adapter_config.CHECK,
+    adapter_lineage.CHECK,
     Check("adapter_applied", "Every tensor fits and is applied", of_adapter=adapters.adapter_applied),
     Check("extra_tensors", "Full tensors are exactly modules_to_save", of_adapter=adapters.adapter_extra_tensors),
     Check(
@@ -63,4 +80,5 @@ CHECKS: tuple[Check, ...] = (
     ),
     row_health.CHECK,
     Check("adapter_effect", "The adapter changes the answer", of_adapter=behaviour.adapter_effect, needs_loaded=True),
+    other_servers.CHECK,
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.checkpoint.adapter_config import CONFIG, read_config
+from service.checkpoint.attachment import attach
 from service.checkpoint.documents import Documents
 from service.checkpoint.fingerprint import fingerprint
 from service.checkpoint.locating import Location
@@ -76,6 +77,7 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         problems=(*documents.problems, *_missing_files(documents), *weights.problems, *reading.problems),
         documents=documents.kept(),
         files=documents.files(),
+        attachment=attach(weights.tensors, base.facts),
     )
 
 

@@ -103,6 +103,7 @@ def _from_transformers(config: Mapping[str, Any], tensors: Mapping[str, TensorFa
         classes=tuple(dict.fromkeys(one.__name__ for one in classes)),
         config=kept,
         is_tied=_is_tied(model),
+        parameters={name: tuple(one.shape) for name, one in model.named_parameters(remove_duplicate=False)},
         missing=tuple(sorted(info["missing_keys"])),
         unused=tuple(sorted(info["unexpected_keys"])),
         misshapen={name: (tuple(stored), tuple(needed)) for name, stored, needed in sorted(info["mismatched_keys"])},

@@ -52,6 +52,7 @@ def minicpmv_blueprint(config: Mapping[str, Any], tensors: Mapping[str, TensorFa
         classes=CLASSES,
         config=settings,
         is_tied=settings["tie_word_embeddings"] is True,
+        parameters=needed,
         missing=tuple(sorted(needed.keys() - tensors.keys())),
         unused=tuple(sorted(tensors.keys() - needed.keys())),
         misshapen={

@@ -155,12 +155,16 @@ class WeightFiles:
     def value_facts(self, name: str) -> ValueFacts:
         """Scan one tensor for NaN, infinity and zero."""
         stored = self._stored(name)
-        num_nonfinite, is_all_zero = 0, True
-        for start in range(0, max(stored.size, 1), CHUNK_VALUES):
-            chunk = _to_float32(stored[start : start + CHUNK_VALUES], self.tensors[name].dtype)
-            num_nonfinite += int(chunk.size - np.count_nonzero(np.isfinite(chunk)))
-            is_all_zero = is_all_zero and not chunk.any()
-        return ValueFacts(int(stored.size), num_nonfinite, is_all_zero and stored.size > 0)
+        num_nonfinite, largest = 0, 0.0
+        for start in range(0, stored.size, CHUNK_VALUES):
+            chunk = np.abs(_to_float32(stored[start : start + CHUNK_VALUES], self.tensors[name].dtype))
+            is_finite = np.isfinite(chunk)
+            num_broken = int(chunk.size - np.count_nonzero(is_finite))
+            num_nonfinite += num_broken
+            largest = max(largest, float(chunk.max() if not num_broken else chunk[is_finite].max(initial=0)))
+        return ValueFacts(
+            int(stored.size), num_nonfinite, not largest and not num_nonfinite and stored.size > 0, largest
+        )
 
     def _stored(self, name: str) -> NDArray[Any]:
         path, offset = self._places[name]

@@ -147,7 +147,7 @@ def a_list_of_special_tokens_where_no_processor_needs_names(folders: Folders) ->
     with edited_json(folders.base / "tokenizer_config.json") as config:
         config["extra_special_tokens"] = sorted(config["extra_special_tokens"].values())
     with edited_json(folders.base / "config.json") as config:
-        config["model_type"] = "qwen2_vl"
+        config |= {"model_type": "custom_vl", "auto_map": {}}
 
 
 @harmless("official")

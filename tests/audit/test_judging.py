@@ -43,6 +43,9 @@ def warned(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFacts:
 def test_the_checks_are_these_and_in_this_order() -> None:
     assert [check.check_id for check in CHECKS] == [
         "files",
+        "model_config",
+        "weights_complete",
+        "picture_settings",
         "rows_cover_ids",
         "config_rows",
         "tied_embeddings",
@@ -53,11 +56,18 @@ def test_the_checks_are_these_and_in_this_order() -> None:
         "tokenizer_unchanged",
         "token_flags",
         "chat_template",
+        "origin",
+        "merge",
+        "adapter_keys",
+        "adapter_config",
+        "adapter_lineage",
         "adapter_applied",
         "extra_tensors",
         "finite_weights",
         "trained_rows",
+        "row_health",
         "adapter_effect",
+        "other_servers",
     ]
     assert all(check.title and (check.of_base or check.of_adapter) for check in CHECKS)
 

@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edited_tensors
 
-EXPECTED = Expected("adapter_applied", "layers.0", "adapter", stage="loaded")
+EXPECTED = Expected("adapter_config", "targets", "adapter")
 
 
 def make(folders: Folders) -> None:

@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edited_json
 
-EXPECTED = Expected("adapter_effect", "logits", "adapter", stage="loaded")
+EXPECTED = Expected("adapter_config", "lora_alpha", "adapter")
 
 
 def make(folders: Folders) -> None:

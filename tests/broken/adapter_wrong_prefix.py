@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders, rename_tensors
 
-EXPECTED = Expected("adapter_applied", "llm", "adapter", stage="loaded")
+EXPECTED = Expected("adapter_keys", "llm", "adapter")
 
 
 def make(folders: Folders) -> None:

@@ -10,4 +10,4 @@ def make(folders: Folders) -> None:
     with edited_json(folders.base / "tokenizer_config.json") as config:
         config["extra_special_tokens"].pop("video_token")
     with edited_json(folders.base / "config.json") as config:
-        config["video_token_id"], config["model_type"] = -1, "qwen2_vl"
+        config |= {"video_token_id": -1, "model_type": "custom_vl", "auto_map": {}}

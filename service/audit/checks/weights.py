@@ -5,13 +5,16 @@ Knows no shapes and no names beyond what evidence needs.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, warning
+from service.domain.facts import ValueFacts
 
 SHOWN = 5
 LORA_OUTPUT = re.compile(r"\.lora_(B|embedding_A)\b")
 """The factor that PEFT starts at zero: B of linear layers, A of embeddings."""
+LORA_INPUT = re.compile(r"\.lora_(A|embedding_B)\b")
+"""The other one, which starts at random."""
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 RESTORE = "Copy the file again from the source; convert pickle weights to safetensors where they were made."
 NAN_SPREADS = "NaN spreads through the whole answer."
@@ -95,6 +98,15 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
             NAN_SPREADS,
             EARLIER_CHECKPOINT,
         )
+    others = [name for name in values if LORA_INPUT.search(name)]
+    if others and all(values[name].is_all_zero for name in others):
+        yield fatal(
+            f"all {len(others)} LoRA factors that start at random are zero, such as {others[0]}",
+            {"tensors": others[:50], "count": len(others)},
+            "The LoRA part of the adapter changes nothing: its tensors were lost when it was saved.",
+            "Copy the adapter again from where it was trained; sharded training must gather the weights before saving.",
+        )
+    yield from _embedding_is_trained(values)
     factors = [name for name in values if LORA_OUTPUT.search(name)]
     idle = [name for name in factors if values[name].is_all_zero]
     if factors and len(idle) == len(factors):
@@ -113,6 +125,19 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
             {},
             "Every answer is the same token repeated, or fails.",
             "Serve an earlier checkpoint of the adapter, or retrain in bfloat16.",
+        )
+
+
+def _embedding_is_trained(values: Mapping[str, ValueFacts]) -> Iterator[Outcome]:
+    """Factors on embeddings are asked for by name: zero ones were meant to be trained, and were not."""
+    idle = [name for name, one in values.items() if ".lora_embedding_" in name and one.is_all_zero]
+    trained = [name for name, one in values.items() if ".lora_B" in name and not one.is_all_zero]
+    if idle and trained:
+        yield warning(
+            f"{idle[0]} is zero though the other layers were trained",
+            {"tensors": idle},
+            "The embeddings were to be trained and were not: new tokens mean nothing.",
+            "Some trainers read the embedding past the adapter (unsloth#9326): upgrade and train again.",
         )
 
 

@@ -8,7 +8,7 @@ from service.domain.facts.blueprint import BlueprintFacts
 from service.domain.facts.comparison import MergeFacts, OriginFacts, TensorChange, TensorMerge
 from service.domain.facts.corpus import CorpusFacts, TokenExposure
 from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
-from service.domain.facts.folders import AdapterFacts, BaseFacts, CheckpointFacts
+from service.domain.facts.folders import AdapterFacts, Attachment, BaseFacts, CheckpointFacts
 from service.domain.facts.loaded import LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts, LoadWarning
 from service.domain.facts.lock import Drift, LockFacts
 from service.domain.facts.rows import (
@@ -33,6 +33,7 @@ from service.domain.facts.tokenizer import (
 __all__ = [
     "AdapterFacts",
     "AddedToken",
+    "Attachment",
     "BaseFacts",
     "BlueprintFacts",
     "CheckpointFacts",

@@ -18,6 +18,7 @@ class BlueprintFacts:
         config: The settings as the class understands them, defaults filled in, older spellings made new; settings that
             the class does not know are left out.
         is_tied: What the class makes of the tie, if it could be built; None if not.
+        parameters: Shapes of all parameters, by the names that modules have in memory.
         missing: Parameters that no file holds.
         unused: Tensors of the files that no parameter takes.
         misshapen: Tensors that a parameter of another shape would take: the file's shape, and the needed one.
@@ -28,6 +29,7 @@ class BlueprintFacts:
     classes: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     is_tied: bool | None = None
+    parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
     missing: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     misshapen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)

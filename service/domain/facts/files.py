@@ -18,11 +18,19 @@ class TensorFacts:
 
 @dataclass(frozen=True, slots=True)
 class ValueFacts:
-    """What the values of one tensor look like as a whole."""
+    """What the values of one tensor look like as a whole.
+
+    Attributes:
+        num_values: All of them.
+        num_nonfinite: NaN and infinity.
+        is_all_zero: Nothing but zero.
+        largest: Largest absolute value among the finite ones.
+    """
 
     num_values: int
     num_nonfinite: int
     is_all_zero: bool
+    largest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,23 @@ class BaseFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """Where an adapter's tensors belong in the base.
+
+    Attributes:
+        bare: Keys without the `base_model.model.` that PEFT writes in front; it loads none of them.
+        unknown: Modules that tensors belong to and the base does not have.
+        meant: For these the base's modules that they must mean, if there is exactly one way to rename them all.
+        num_modules: Modules that tensors belong to.
+    """
+
+    bare: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    meant: Mapping[str, str] = field(default_factory=dict)
+    num_modules: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterFacts:
     """One adapter folder, read without building a model.
 
@@ -79,6 +96,7 @@ class AdapterFacts:
         head_update: What it does to output rows; None for nothing.
         documents: As for `BaseFacts`, `adapter_config.json` among them.
         files: As for `BaseFacts`.
+        attachment: Where its tensors belong.
         corpus: As for `BaseFacts`, rendered with the adapter's own tokenizer files laid over the base's.
         lock: As for `BaseFacts`.
     """
@@ -104,6 +122,7 @@ class AdapterFacts:
     problems: tuple[FileProblem, ...]
     documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     files: Mapping[str, int] = field(default_factory=dict, repr=False)
+    attachment: Attachment = field(default_factory=Attachment)
     corpus: CorpusFacts | None = None
     lock: LockFacts | None = None
 

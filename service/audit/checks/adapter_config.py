@@ -1,0 +1,147 @@
+"""Check of adapter_config.json against the tensors beside it: will PEFT build what the file holds.
+
+Knows no value of a tensor. Which modules PEFT targets is told by `targeting`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
+from service.audit.targeting import is_targeted, matches_any
+from service.domain.facts import AdapterFacts, BaseFacts
+
+CONFIG = "adapter_config.json"
+LORA_LIKE = frozenset({"LORA", "ADALORA", "XLORA"})
+PROMPTS = frozenset({"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "ADAPTION_PROMPT"})
+NEEDED = ("r", "lora_alpha", "target_modules")
+SPLITTING = frozenset({"pissa", "olora", "corda", "loftq", "lora_ga", "milora"})
+FACTOR = re.compile(r"^(?P<module>.+)\.lora_(A|B|embedding_A|embedding_B)\b")
+SHOWN = 3
+COPY = "Copy adapter_config.json again from where the adapter was trained."
+WHY = """\
+PEFT builds the adapter from its config and then fills it from the file. What the config does not ask for is dropped
+without a word; what it asks for and the file lacks stays untrained. So `target_modules` that a converter shortened lose
+half of the training, `use_dora` that got lost turns DoRA into a LoRA of another size, a missing `lora_alpha` becomes 8,
+and another `peft_type` reads the same file as something else. Which modules a config targets is computed by PEFT's own
+rules and compared with those in the file."""
+
+
+def adapter_config(view: AdapterView) -> Iterator[Outcome]:
+    """Compare the config with the names of the tensors."""
+    adapter = view.adapter
+    config = adapter.documents.get(CONFIG, {})
+    if not config or not adapter.peft_type or any(one.file == CONFIG for one in adapter.problems):
+        return  # adapter_applied says so
+    kinds = {part for key in adapter.lora for part in ("lora_A", "lora_embedding_A") if f".{part}" in key}
+    if adapter.peft_type in PROMPTS:
+        yield fatal(
+            f"peft_type is {adapter.peft_type}, which adds virtual tokens to the prompt",
+            {"peft_type": adapter.peft_type},
+            "This service applies adapters to weights only, so it cannot be served.",
+            "Train LoRA instead, or serve it with PEFT.",
+        )
+    elif kinds and adapter.peft_type not in LORA_LIKE:
+        yield fatal(
+            f"peft_type is {adapter.peft_type}, but the file holds LoRA factors",
+            {"peft_type": adapter.peft_type},
+            "PEFT builds another kind of adapter and drops the factors: answers are the base's.",
+            'Write "peft_type": "LORA".',
+        )
+    elif adapter.peft_type == "LORA":
+        yield from _fields_are_there(config)
+        yield from _variants_agree(config, adapter)
+        if not adapter.attachment.unknown and not adapter.attachment.bare:
+            yield from _targets_agree(config, adapter, view.base)
+
+
+def _fields_are_there(config: Mapping[str, Any]) -> Iterator[Outcome]:
+    missing = [name for name in NEEDED if config.get(name) is None]
+    if config.get("target_parameters") and "target_modules" in missing:
+        missing.remove("target_modules")
+    if missing:
+        yield fatal(
+            f"{CONFIG} lacks {', '.join(missing)}",
+            {"missing": missing},
+            "PEFT takes its own defaults (r 8, lora_alpha 8) or guesses: the update is scaled wrongly or not applied.",
+            COPY,
+        )
+        return
+    rank, alpha = config["r"], config["lora_alpha"]
+    if isinstance(rank, int) and rank <= 0:
+        yield fatal(f"r is {rank}", {"r": rank}, "PEFT refuses to build the adapter.", COPY)
+    if isinstance(alpha, int | float) and alpha <= 0:
+        yield fatal(
+            f"lora_alpha is {alpha}",
+            {"lora_alpha": alpha},
+            "The update is multiplied by nothing, or by its opposite: what was trained is lost.",
+            COPY,
+        )
+
+
+def _variants_agree(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterator[Outcome]:
+    """DoRA and trained biases of LoRA have tensors of their own."""
+    for name, part, what in (
+        ("use_dora", ".lora_magnitude_vector", "DoRA's magnitudes"),
+        ("lora_bias", ".lora_B.bias", "biases of LoRA factors"),
+    ):
+        keys = [key for key in adapter.lora if part in key or part.replace(".bias", ".default.bias") in key]
+        if bool(config.get(name)) and not keys and adapter.lora:
+            yield fatal(
+                f"{name} is set, but the file holds no {what}",
+                {name: True},
+                "They stay untrained: the update is another one than was learned.",
+                "Copy the adapter again; if it was trained without, write " + f'"{name}": false.',
+            )
+        elif keys and not config.get(name):
+            yield fatal(
+                f"the file holds {len(keys)} {what}, but {name} is not set",
+                {"tensors": keys[:20], "count": len(keys)},
+                "PEFT drops them: the update is another one than was learned.",
+                f'Write "{name}": true.',
+            )
+    init = config.get("init_lora_weights")
+    if isinstance(init, str) and init.lower().partition("_niter")[0] in SPLITTING:
+        yield warning(
+            f"init_lora_weights is {init}: the base's weights are taken apart anew at every load",
+            {"init_lora_weights": init},
+            "The result depends on the decomposition coming out as in training; other servers refuse the adapter or "
+            "apply it to the whole weights.",
+            "Convert it with PEFT's path_initial_model_for_weight_conversion, or merge it: minicpm-service merge.",
+        )
+
+
+def _targets_agree(config: Mapping[str, Any], adapter: AdapterFacts, base: BaseFacts) -> Iterator[Outcome]:
+    modules = {match["module"] for key in adapter.lora if (match := FACTOR.match(key))}
+    if not modules or config.get("target_parameters") or config.get("target_modules") == "all-linear":
+        return
+    shapes = base.blueprint.parameters if base.blueprint and base.blueprint.parameters else {}
+    dropped = sorted(one for one in modules if not is_targeted(config, one))
+    if dropped:
+        yield fatal(
+            f"{len(dropped)} of {len(modules)} modules in the file are not targeted by the config, first {dropped[0]}",
+            {"modules": dropped[:50], "count": len(dropped), "in_file": len(modules)},
+            "PEFT drops their factors: that part of the training is lost.",
+            f"Write the modules of the file into target_modules of {CONFIG}: minicpm-service repair.",
+        )
+        return
+    saved = adapter.modules_to_save
+    asked = [
+        name.removesuffix(".weight") for name, shape in shapes.items() if name.endswith(".weight") and len(shape) == 2
+    ]
+    absent = sorted(
+        one for one in asked if one not in modules and is_targeted(config, one) and not matches_any(one, saved)
+    )
+    if absent:
+        yield fatal(
+            f"the config targets {len(absent)} module(s) that the file has no factors for, first {absent[0]}",
+            {"modules": absent[:50], "count": len(absent), "in_file": len(modules)},
+            "They stay untrained: a part of the training was not saved, or the config is another adapter's.",
+            "Copy the folder again; if they were never trained, restore target_modules and exclude_modules.",
+        )
+    patterns = [*(config.get("rank_pattern") or {}), *(config.get("alpha_pattern") or {})]
+    if idle := [one for one in patterns if not any(re.match(rf"(.*\.)?({one})$", name) for name in modules)]:
+        yield note(f"rank_pattern or alpha_pattern {idle[0]!r} fits no module of the file", {"patterns": idle[:20]})
+
+
+CHECK = Check("adapter_config", "The config asks for exactly what the file holds", of_adapter=adapter_config, why=WHY)

@@ -1,0 +1,50 @@
+"""Check of an adapter's tensor names: does each belong to a module of the base.
+
+Knows no shape beyond what finding a module needs; `adapter_applied` does.
+"""
+
+from collections.abc import Iterator
+
+from service.audit.check import AdapterView, Check, Outcome, fatal
+
+SHOWN = 3
+WHY = """\
+PEFT finds the place of a tensor by its name. A name that fits no module is dropped: PEFT warns in a line of the log,
+vLLM compares the last part of the name only, and the answers are the base's, or half the adapter's. Names go wrong when
+the adapter was trained on another class of the same model (`llm.model.layers` of MiniCPM-V 4.5 and older,
+`model.language_model.layers` of 4.6, `language_model.model.layers` of transformers 4), or when a trainer left its own
+wrapper in them (`module.`, `_orig_mod.`)."""
+
+
+def adapter_keys(view: AdapterView) -> Iterator[Outcome]:
+    """Look for keys that PEFT does not load, and for modules that the base does not have."""
+    place = view.adapter.attachment
+    total = len(view.adapter.lora) + len(view.adapter.full)
+    if place.bare:
+        yield fatal(
+            f"{len(place.bare)} of {total} tensors have names without base_model.model. in front, first "
+            f"{place.bare[0]}",
+            {"tensors": list(place.bare)[:50], "count": len(place.bare), "in_file": total},
+            "PEFT loads none of them: answers are the base's.",
+            "Put base_model.model. in front of the names: minicpm-service repair.",
+        )
+        return
+    if not place.unknown:
+        return
+    meant = dict(list(place.meant.items())[:SHOWN])
+    yield fatal(
+        f"{len(place.unknown)} of {place.num_modules} modules that the adapter changes are not in the base, first "
+        f"{place.unknown[0]}" + (f"; it must mean {meant[place.unknown[0]]}" if place.unknown[0] in meant else ""),
+        {
+            "modules": list(place.unknown)[:50],
+            "count": len(place.unknown),
+            "meant": dict(list(place.meant.items())[:50]),
+        },
+        "They are dropped while loading: answers are the base's, or between base and adapter.",
+        "Rename the keys: minicpm-service repair."
+        if place.meant
+        else "Serve the adapter on the base that it was trained on; these names fit no module of this one.",
+    )
+
+
+CHECK = Check("adapter_keys", "Every tensor names a module of the base", of_adapter=adapter_keys, why=WHY)

@@ -1,0 +1,133 @@
+"""Check of where an adapter comes from: another base, another precision, training that did not reach the file.
+
+Knows what folders and trainers write about themselves; compares no tensor.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
+from service.domain.facts import AdapterFacts, BaseFacts
+
+CONFIG = "adapter_config.json"
+QUANTISED = re.compile(r"(?<![a-z])(int4|int8|4bit|8bit|gptq|awq|bnb|gguf|nf4)(?![a-z])", re.IGNORECASE)
+MODEL = re.compile(r"minicpm-?(?P<kind>v|o)[-_]?(?P<version>\d[._]\d)", re.IGNORECASE)
+VERSION_OF_TYPE = {"minicpmv4_6": "4.6", "minicpmv4_7": "4.7"}
+LOOSE_WEIGHTS = re.compile(r"(vpm|resampler|embed|merger|vision|projector).*\.(pt|pth|bin)$", re.IGNORECASE)
+SMALLEST = 1e-7
+"""An update below this is lost in float32 beside weights of usual size."""
+LARGEST = 100.0
+"""No trained update of a single weight is as large."""
+WHY = """\
+An adapter fits one base: the revision, precision and family that it was trained on. Shapes often agree where weights do
+not (MiniCPM5-1B, its SFT and its Base have the same), so the folder's own words count: the base's name, arguments that
+trainers leave beside the file, weights in other files. OpenBMB's script trains embeddings and resampler with every
+adapter; a folder of it without them was stripped so that another server would load it. A base path of another machine
+is normal and says nothing."""
+
+
+def adapter_lineage(view: AdapterView) -> Iterator[Outcome]:
+    """Compare what the folder says about itself with the base and with the file."""
+    adapter, config = view.adapter, view.adapter.documents.get(CONFIG, {})
+    if not config:
+        return
+    yield from _base_fits(config, view.base)
+    yield from _nothing_was_stripped(adapter, config)
+    yield from _size_is_plausible(adapter, config)
+
+
+def _base_fits(config: Mapping[str, Any], base: BaseFacts) -> Iterator[Outcome]:
+    name = config.get("base_model_name_or_path")
+    if not isinstance(name, str):
+        return
+    last = name.rstrip("/").rpartition("/")[2] or name
+    if QUANTISED.search(last) and "quantization_config" not in base.documents.get("config.json", {}):
+        yield warning(
+            f"the adapter was trained on {last}, a quantised base; this one is not quantised",
+            {"base_model_name_or_path": last},
+            "It learned to correct the rounding of that base too: answers drift from those of training.",
+            "Serve it on the base that it was trained on, or on that base dequantised.",
+        )
+    found = MODEL.search(last)
+    version = str(base.documents.get("config.json", {}).get("version") or VERSION_OF_TYPE.get(base.model_type, ""))
+    if found and version and found["version"].replace("_", ".") != version:
+        yield warning(
+            f"the adapter names {last} as its base, this one is version {version}",
+            {"base_model_name_or_path": last, "version": version},
+            "Shapes may fit by chance; what it learned belongs to other weights.",
+            "Serve it on the base that it names.",
+        )
+
+
+def _nothing_was_stripped(adapter: AdapterFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
+    loose = sorted(name for name in adapter.files if LOOSE_WEIGHTS.search(name))
+    if loose and not adapter.full:
+        yield fatal(
+            f"{loose[0]} lies beside the adapter and holds trained weights, but it is a pickle and is never opened",
+            {"files": loose},
+            "What it holds is not served: embeddings, resampler or vision tower stay the base's.",
+            "Convert it where it was made: add its tensors to adapter_model.safetensors under their module names, and "
+            "name the modules in modules_to_save.",
+        )
+    wanted = _saved_by_arguments(adapter.documents.get("args.json", {}))
+    if wanted and not adapter.modules_to_save and not adapter.full:
+        yield fatal(
+            f"args.json says that training saved {', '.join(wanted)} whole, but config and file have none of it",
+            {"args.json": wanted},
+            "What these modules were trained for is lost: answers are worse than in training, often than the base's.",
+            "Copy the folder again from the training machine, and serve it unchanged: this service loads such modules.",
+        )
+    mapping = config.get("auto_mapping")
+    mapping = mapping if isinstance(mapping, dict) else {}
+    library = str(mapping.get("parent_library") or "")
+    is_official = library.startswith("transformers_modules") and isinstance(config.get("target_modules"), str)
+    if is_official and adapter.lora and not adapter.full and not adapter.modules_to_save and not wanted:
+        yield warning(
+            "the config is of OpenBMB's fine-tuning script, which saves embed_tokens and resampler whole, but the file "
+            "holds LoRA factors only",
+            {"auto_mapping": {key: str(value) for key, value in mapping.items()}, "tensors": len(adapter.lora)},
+            "If they were deleted so that another server would load it, the trained embeddings and resampler are gone.",
+            "Take the folder as training wrote it: this service loads it whole.",
+        )
+
+
+def _saved_by_arguments(arguments: Mapping[str, Any]) -> list[str]:
+    """Read what ms-swift and others write down about a run."""
+    found = arguments.get("modules_to_save")
+    return [str(one) for one in found] if isinstance(found, list) else []
+
+
+def _size_is_plausible(adapter: AdapterFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
+    """Bound the update of a single weight by the largest values of both factors."""
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if adapter.peft_type != "LORA" or not isinstance(rank, int) or not isinstance(alpha, int | float) or rank <= 0:
+        return
+    scale = abs(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
+    bounds = {}
+    for key, one in adapter.values.items():
+        other = adapter.values.get(key.replace(".lora_A", ".lora_B").replace(".lora_embedding_A", ".lora_embedding_B"))
+        if (".lora_A" in key or ".lora_embedding_A" in key) and other is not None and other is not one:
+            bounds[key] = one.largest * other.largest * scale
+    if not bounds or not any(bounds.values()):
+        return  # finite_weights says that all are zero
+    key, largest = max(bounds.items(), key=lambda item: item[1])
+    if largest * rank < SMALLEST:
+        yield fatal(
+            f"no weight is changed by more than {largest * rank:.1g}: the factors are next to zero",
+            {"largest_update": largest * rank, "limit": SMALLEST, "tensor": key},
+            "The adapter changes nothing: every answer is the base's.",
+            "It was trained with a learning rate next to zero: retrain with a sane one, or take a later checkpoint.",
+        )
+    elif largest > LARGEST:
+        yield warning(
+            f"{key.partition('.lora_')[0]} has factors whose product reaches {largest:.3g} for a single weight",
+            {"largest_product": largest, "limit": LARGEST, "tensor": key},
+            "Such an update drowns the weight: training diverged, or alpha is wrong by orders of magnitude.",
+            "Take an earlier checkpoint, and compare r and lora_alpha with the training's arguments.",
+        )
+    elif largest * rank < SMALLEST * 100:
+        yield note(f"no weight is changed by more than {largest * rank:.1g}", {"largest_update": largest * rank})
+
+
+CHECK = Check("adapter_lineage", "The adapter is whole, and of this base", of_adapter=adapter_lineage, why=WHY)

@@ -1,0 +1,238 @@
+"""Tuned folders beside what they were made from: ways of failing that only the comparison shows, and sound edits.
+
+Each function edits a copy of the demo's merged folder; its origin and the adapter stay as they are shipped.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from service.demo import demo_root
+from tests.builders import EMBEDDING, HEAD, Folders, add_token, edited_json, edited_tensors, shard
+
+Make = Callable[[Folders], None]
+ORIGIN = demo_root() / "base"
+ADAPTER = demo_root() / "adapters" / "json"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What must be found, and against what the folder is compared: `origin` or `merge`."""
+
+    make: Make
+    check: str
+    named: str
+    against: str = "origin"
+    severity: str = "fatal"
+
+
+BROKEN: dict[str, Case] = {}
+SOUND: dict[str, tuple[str, Make]] = {}
+
+
+def broken(check: str, named: str, against: str = "origin", severity: str = "fatal") -> Callable[[Make], Make]:
+    def register(make: Make) -> Make:
+        BROKEN[make.__name__] = Case(make, check, named, against, severity)
+        return make
+
+    return register
+
+
+def sound(against: str = "origin") -> Callable[[Make], Make]:
+    def register(make: Make) -> Make:
+        SOUND[make.__name__] = (against, make)
+        return make
+
+    return register
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def scale_update(folders: Folders, factor: float) -> None:
+    """Merge the update as often as the factor says."""
+    before = weights_of(ORIGIN)
+    with edited_tensors(folders.base_weights) as tensors:
+        for name, one in tensors.items():
+            old = before[name].float()
+            tensors[name] = (old + factor * (one.float() - old)).to(one.dtype)
+
+
+def edit_template(folders: Folders, old: str, new: str) -> None:
+    path = folders.base / "chat_template.jinja"
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+
+
+@broken("merge", "nothing was merged", "merge")
+def only_the_base_was_saved(folders: Folders) -> None:
+    scale_update(folders, 0)
+
+
+@broken("merge", "multiplied by 2.00", "merge")
+def merged_twice(folders: Folders) -> None:
+    scale_update(folders, 2)
+
+
+@broken("merge", "multiplied by 0.50", "merge")
+def scaled_wrongly(folders: Folders) -> None:
+    scale_update(folders, 0.5)
+
+
+@broken("merge", "missing from", "merge")
+def half_of_the_layers_merged(folders: Folders) -> None:
+    before = weights_of(ORIGIN)
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors |= {name: one for name, one in before.items() if "mlp" in name}
+
+
+@broken("merge", "does not touch", "merge")
+def something_else_merged_too(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        name = next(one for one in tensors if one.endswith("vision_tower.encoder.layers.0.mlp.fc1.weight"))
+        tensors[name] *= 1.5
+
+
+@broken("origin", "nothing was tuned", severity="warning")
+def nothing_was_tuned(folders: Folders) -> None:
+    scale_update(folders, 0)
+
+
+@broken("origin", "point elsewhere")
+def head_replaced_by_noise(folders: Folders) -> None:
+    torch.manual_seed(0)
+    with edited_tensors(folders.base_weights) as tensors:
+        name = next(one for one in tensors if one.endswith("layers.1.mlp.down_proj.weight"))
+        tensors[name] = torch.randn_like(tensors[name].float()).to(tensors[name].dtype)
+
+
+@broken("origin", "rope_theta")
+def rotary_base_changed(folders: Folders) -> None:
+    with edited_json(folders.base / "config.json") as config:
+        config["text_config"]["rope_parameters"]["rope_theta"] = 1_000_000.0
+
+
+@broken("origin", "rms_norm_eps")
+def norm_epsilon_changed(folders: Folders) -> None:
+    with edited_json(folders.base / "config.json") as config:
+        config["text_config"]["rms_norm_eps"] = 1e-2
+
+
+@broken("picture_settings", "image_mean")
+def pictures_normalised_otherwise(folders: Folders) -> None:
+    with edited_json(folders.base / "processor_config.json") as document:
+        document["image_processor"] |= {"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}
+
+
+@broken("picture_settings", "scale_resolution", severity="warning")
+def pictures_made_smaller(folders: Folders) -> None:
+    with edited_json(folders.base / "processor_config.json") as document:
+        document["image_processor"]["scale_resolution"] = 56
+
+
+@broken("tokenizer_unchanged", "merges differ")
+def two_merges_exchanged(folders: Folders) -> None:
+    with edited_json(folders.base / "tokenizer.json") as document:
+        merges = document["model"]["merges"]
+        merges[-1], merges[-9] = merges[-9], merges[-1]
+
+
+@broken("tokenizer_unchanged", "in front of a text", severity="warning")
+def a_start_token_added(folders: Folders) -> None:
+    with edited_json(folders.base / "tokenizer.json") as document:
+        token = document["added_tokens"][0]
+        processor = document["post_processor"]
+        processor["single"].insert(0, {"SpecialToken": {"id": token["content"], "type_id": 0}})
+        entry = {"id": token["content"], "ids": [token["id"]], "tokens": [token["content"]]}
+        processor["special_tokens"] = {token["content"]: entry}
+
+
+@broken("token_flags", "<|im_end|>")
+def flag_lost(folders: Folders) -> None:
+    with edited_json(folders.base / "tokenizer.json") as document:
+        next(one for one in document["added_tokens"] if one["content"] == "<|im_end|>")["special"] = False
+
+
+@broken("chat_template", "renders", severity="warning")
+def a_system_prompt_of_the_trainer(folders: Folders) -> None:
+    path = folders.base / "chat_template.jinja"
+    system = "{{- '<|im_start|>system\\nYou are helpful. 你很有用。<|im_end|>\\n' -}}"
+    path.write_text(system + path.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+@broken("chat_template", "generation", severity="warning")
+def tags_of_the_trainer(folders: Folders) -> None:
+    edit_template(
+        folders,
+        "render_content(message.content) ~ '<|im_end|>\\n' -}}",
+        "render_content(message.content) -}}{% generation %}{{- '<|im_end|>\\n' -}}{% endgeneration %}",
+    )
+
+
+@broken("trained_rows", "<stamp>")
+def a_new_token_without_training(folders: Folders) -> None:
+    add_token(folders.base, "<stamp>")
+
+
+@sound()
+def as_shipped(folders: Folders) -> None:
+    assert folders.base.is_dir()
+
+
+@sound("merge")
+def merged_as_shipped(folders: Folders) -> None:
+    assert folders.base.is_dir()
+
+
+@sound("merge")
+def in_float32(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors |= {name: one.float() for name, one in tensors.items()}
+    with edited_json(folders.base / "config.json") as config:
+        config["dtype"] = "float32"
+
+
+@sound()
+def in_float16(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors |= {name: one.half() for name, one in tensors.items()}
+    with edited_json(folders.base / "config.json") as config:
+        config["dtype"] = "float16"
+
+
+@sound("merge")
+def in_shards(folders: Folders) -> None:
+    shard(folders.base, 3)
+
+
+@sound()
+def padded_to_a_multiple(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            tensors[name] = torch.cat([tensors[name], tensors[name].new_zeros(64, tensors[name].shape[1])])
+    with edited_json(folders.base / "config.json") as config:
+        config["text_config"]["vocab_size"] += 64
+
+
+@sound()
+def older_spelling_of_positions(folders: Folders) -> None:
+    with edited_json(folders.base / "config.json") as config:
+        text = config["text_config"]
+        rope = text.pop("rope_parameters")
+        text |= {name: rope.pop(name) for name in ("rope_theta", "partial_rotary_factor")}
+        text["rope_scaling"] = rope
+
+
+@sound()
+def sampling_of_its_own(folders: Folders) -> None:
+    with edited_json(folders.base / "generation_config.json") as config:
+        config |= {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "repetition_penalty": 1.05}
+
+
+@sound()
+def an_older_class_name_of_the_tokenizer(folders: Folders) -> None:
+    with edited_json(folders.base / "tokenizer_config.json") as config:
+        config |= {"tokenizer_class": "Qwen2TokenizerFast", "padding_side": "left", "add_bos_token": True}

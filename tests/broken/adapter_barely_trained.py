@@ -1,0 +1,12 @@
+"""The learning rate was next to zero."""
+
+from tests.broken.expectation import Expected
+from tests.builders import Folders, edited_tensors
+
+EXPECTED = Expected("adapter_lineage", "next to zero", "adapter")
+
+
+def make(folders: Folders) -> None:
+    with edited_tensors(folders.adapter_weights) as tensors:
+        for name in [one for one in tensors if "lora_B" in one]:
+            tensors[name] = tensors[name].float() * 1e-9
