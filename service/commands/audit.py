@@ -27,6 +27,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         metavar=("BASE", "ADAPTER"),
         help="what MODEL is said to be the merge of; computes the merge and compares",
     )
+    audit.add_argument(
+        "--corpus", metavar="FILE", help="conversations (JSON lines) that say how often tokens occur in your traffic"
+    )
     audit.add_argument("--format", choices=("text", "json"), default="text")
     audit.add_argument("--policy", choices=("strict", "default", "permissive"), default="default")
     audit.set_defaults(run=_audit)
@@ -35,11 +38,13 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def _audit(known: argparse.Namespace, _: list[str]) -> int:
     import json
     import shutil
+    from pathlib import Path
 
     from service.audit.judging import audit
     from service.audit.rendering import report_json, report_text
     from service.checkpoint.locating import locate
     from service.checkpoint.reading import read_checkpoint
+    from service.commands.haste import in_haste
     from service.domain.judgement import Policy, Verdict
     from service.errors import CheckpointError
 
@@ -48,12 +53,14 @@ def _audit(known: argparse.Namespace, _: list[str]) -> int:
         print(f"--adapter takes NAME=DIR, not {bad[0]!r}", file=sys.stderr)
         return COULD_NOT_RUN
     try:
-        facts = read_checkpoint(
-            locate(known.model),
-            {name: locate(place) for name, _, place in pairs},
-            origin=locate(known.base) if known.base else None,
-            merged_from=(locate(known.merged_from[0]), locate(known.merged_from[1])) if known.merged_from else None,
-        )
+        with in_haste():
+            facts = read_checkpoint(
+                locate(known.model),
+                {name: locate(place) for name, _, place in pairs},
+                origin=locate(known.base) if known.base else None,
+                merged_from=(locate(known.merged_from[0]), locate(known.merged_from[1])) if known.merged_from else None,
+                corpus=Path(known.corpus) if known.corpus else None,
+            )
     except CheckpointError as error:
         print(error.detail, file=sys.stderr)
         return COULD_NOT_RUN

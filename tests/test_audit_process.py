@@ -1,0 +1,41 @@
+"""`audit` as a process of its own: its status and its whole output reach whoever started it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.broken import turn_start_row_zero
+from tests.builders import Folders, copy_demo
+
+
+def audit(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "service", "audit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    return copy_demo(tmp_path)
+
+
+def test_the_whole_report_is_written_before_the_process_ends(folders: Folders) -> None:
+    turn_start_row_zero.make(folders)
+    done = audit(folders.base, "--format", "json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["verdict"] == "inconsistent"
+
+
+def test_a_corpus_without_conversations_could_not_run(folders: Folders, tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text("{")
+    done = audit(folders.base, "--corpus", tmp_path / "prompts.jsonl")
+    assert done.returncode == 2
+    assert "prompts.jsonl" in done.stderr
+    assert "line 1" in done.stderr
+
+
+def test_a_corpus_is_counted(folders: Folders, tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "你好", "answer": "Hello"}\n')
+    assert audit(folders.base, "--corpus", tmp_path / "prompts.jsonl").returncode == 0
