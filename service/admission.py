@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from service.audit.rendering import finding_json
+from service.audit.reports.document import finding_json
 from service.domain.generation import Event, Failure, Generation, Job
 from service.domain.judgement import BASE, Report, Severity, Verdict, adapter_subject
 from service.domain.phase import Phase

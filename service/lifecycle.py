@@ -212,7 +212,7 @@ class Lifecycle:
 
     def _is_refused(self, stage: str, facts: CheckpointFacts, loaded: LoadedFacts | None) -> bool:
         """Audit, publish the report, and end the start if the base (or what is merged into it) is refused."""
-        from service.audit.judging import audit, unmatched_waivers
+        from service.audit.judging import audit
 
         started = time.monotonic()
         report = audit(facts, loaded, self._plan.policy, self._plan.waivers)
@@ -222,7 +222,7 @@ class Lifecycle:
         for finding in report.findings():
             _log_finding(finding)
         if loaded is not None:
-            for waiver in unmatched_waivers(report, self._plan.waivers):
+            for waiver in report.unmatched:
                 log(logging.WARNING, "waiver without a finding", check=waiver.check, subject=waiver.subject)
         decisive = [BASE, adapter_subject(MERGED)] if self._plan.merged_adapter else [BASE]
         refused = [one for one in decisive if report.verdict(one) is Verdict.INCONSISTENT]

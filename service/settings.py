@@ -6,6 +6,7 @@ Knows no room: `app.py` and `cli.py` build it and pass plain values on.
 import difflib
 import os
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -32,17 +33,18 @@ AdapterId = Annotated[
 
 
 class WaiverSetting(BaseModel):
-    """A finding that the operator accepts: which check, about whom, and why."""
+    """A finding that the operator accepts: which check, about whom, why, and until when."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     check: str
     subject: str
     reason: Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+    expires: date | None = None
 
     def to_waiver(self) -> Waiver:
         """Return the domain's noun."""
-        return Waiver(self.check, self.subject, self.reason)
+        return Waiver(self.check, self.subject, self.reason, self.expires)
 
 
 class Settings(BaseSettings):
@@ -97,7 +99,8 @@ class Settings(BaseSettings):
 
     audit_policy: Policy = Field(Policy.DEFAULT, description="strict, default or permissive.")
     audit_waivers: tuple[WaiverSetting, ...] = Field(
-        (), description='Accepted findings, as JSON: [{"check": ..., "subject": ..., "reason": ...}].'
+        (),
+        description='Accepted findings, as JSON: [{"check": ..., "subject": ..., "reason": ..., "expires": "2027-01-31"}]; the last may be left out.',
     )
     on_rejected: Literal["stay", "exit"] = Field(
         "stay", description="What to do with a refused base: stay up and say why, or exit with status 1."

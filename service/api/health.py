@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from service.api.ports import Service
-from service.audit.rendering import report_json, subject_json
+from service.audit.reports.document import report_json, subject_json
 from service.domain.judgement import BASE, Verdict, adapter_subject
 from service.domain.phase import Phase
 from service.errors import AdapterUnknown

@@ -3,11 +3,13 @@
 Knows no single check.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, date, datetime
 
 from service.audit.catalogue import CHECKS
 from service.audit.check import AdapterView, BaseView
+from service.audit.summary import summary
 from service.audit.token_states import BAD, idle_tokens, used_tokens
 from service.audit.usage import ADAPTER
 from service.domain.facts import CheckpointFacts, LoadedFacts
@@ -36,6 +38,7 @@ def audit(
     loaded: LoadedFacts | None = None,
     policy: Policy = Policy.DEFAULT,
     waivers: Sequence[Waiver] = (),
+    today: date | None = None,
 ) -> Report:
     """Judge a checkpoint.
 
@@ -43,8 +46,10 @@ def audit(
         facts: What the files say.
         loaded: What the model in memory says; None before it is loaded.
         policy: Which severities refuse.
-        waivers: Findings that the operator accepts. They stay in the report and do not refuse.
+        waivers: Findings that the operator accepts. They stay in the report and do not refuse until they expire.
+        today: By which waivers expire; the day in UTC if left out.
     """
+    day = today or datetime.now(UTC).date()
     merged = facts.adapters.get(MERGED)
     is_replaced = merged is not None and bool(merged.embedding_update or merged.head_update)
     views: list[BaseView | AdapterView] = [
@@ -52,19 +57,19 @@ def audit(
     ]
     for adapter_id, adapter in facts.adapters.items():
         views.append(AdapterView(facts.base, adapter, loaded.adapters.get(adapter_id) if loaded else None))
-    subjects = [_judge(view, policy, waivers) for view in views]
-    return Report(policy, {one.subject: one for one in subjects}, is_complete=loaded is not None)
+    subjects = [_judge(view, policy, waivers, day) for view in views]
+    used = {waiver for one in subjects for it in one.findings for waiver in (it.waiver, it.expired_waiver)}
+    return Report(
+        policy,
+        {one.subject: one for one in subjects},
+        is_complete=loaded is not None,
+        unmatched=tuple(one for one in waivers if one not in used),
+    )
 
 
-def unmatched_waivers(report: Report, waivers: Iterable[Waiver]) -> list[Waiver]:
-    """Return the waivers that no finding needed: a typing error, or a repaired checkpoint."""
-    used = {finding.waiver for finding in report.findings()}
-    return [one for one in waivers if one not in used]
-
-
-def _judge(view: BaseView | AdapterView, policy: Policy, waivers: Sequence[Waiver]) -> SubjectReport:
+def _judge(view: BaseView | AdapterView, policy: Policy, waivers: Sequence[Waiver], today: date) -> SubjectReport:
     checks = [check for check in CHECKS if check.concerns(view)]
-    findings = [_waive(finding, waivers) for check in checks for finding in check.run(view)]
+    findings = [_waive(finding, waivers, today) for check in checks for finding in check.run(view)]
     is_refused = any(one.severity in REFUSING[policy] and one.waiver is None for one in findings)
     facts = view.base if isinstance(view, BaseView) else view.adapter
     used = used_tokens(view)
@@ -77,12 +82,14 @@ def _judge(view: BaseView | AdapterView, policy: Policy, waivers: Sequence[Waive
         undertrained=_undertrained(view, used),
         load_warnings=tuple(f"{one.source}: {one.message}" for one in view.loaded.warnings) if view.loaded else (),
         used_tokens=used,
+        facts=summary(view),
     )
 
 
-def _waive(finding: Finding, waivers: Sequence[Waiver]) -> Finding:
-    match = next((one for one in waivers if (one.check, one.subject) == (finding.check, finding.subject)), None)
-    return replace(finding, waiver=match) if match else finding
+def _waive(finding: Finding, waivers: Sequence[Waiver], today: date) -> Finding:
+    fitting = [one for one in waivers if (one.check, one.subject) == (finding.check, finding.subject)]
+    valid = next((one for one in fitting if one.expires is None or one.expires >= today), None)
+    return replace(finding, waiver=valid, expired_waiver=None if valid else next(iter(fitting), None))
 
 
 def _undertrained(view: BaseView | AdapterView, used: Sequence[UsedToken]) -> dict[int, str]:

@@ -1,72 +1,193 @@
-"""`audit`: judge folders without loading their weights.
+"""`audit`: judge folders without loading their weights, or with `--probe` the loaded model too.
 
 Knows no check.
 """
 
 import argparse
+import json
+import os
 import sys
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service.commands import CONSISTENT, COULD_NOT_RUN, INCONSISTENT
+
+if TYPE_CHECKING:
+    from service.domain.facts import CheckpointFacts
+    from service.domain.judgement import Report, Waiver
+
+RESERVED = ("base", "merged")
+FORMATS = ("text", "json", "html", "junit", "github")
+
+
+class _CannotRun(Exception):
+    """The arguments cannot be used; the message says why and what would work."""
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the verb and its arguments."""
     audit = verbs.add_parser(
         "audit",
-        help="judge a folder without loading its weights",
+        help="judge folders without loading their weights",
         description="Exit status: 0 consistent, 1 not, 2 could not run.",
     )
     audit.add_argument("model", metavar="MODEL", help="base or merged model: a folder or hub id@commit")
-    audit.add_argument(
-        "--adapter", action="append", default=[], metavar="NAME=DIR", help="an adapter to judge with it; repeatable"
-    )
     audit.add_argument("--base", metavar="BASE", help="the folder that MODEL was tuned from, to compare with")
+    audit.add_argument(
+        "--adapter", action="append", default=[], metavar="[NAME=]DIR", help="an adapter to judge with it; repeatable"
+    )
     audit.add_argument(
         "--merged-from",
         nargs=2,
         metavar=("BASE", "ADAPTER"),
         help="what MODEL is said to be the merge of; computes the merge and compares",
     )
-    audit.add_argument(
-        "--corpus", metavar="FILE", help="conversations (JSON lines) that say how often tokens occur in your traffic"
-    )
-    audit.add_argument("--format", choices=("text", "json"), default="text")
+    audit.add_argument("--format", choices=FORMATS, default="text")
+    audit.add_argument("--output", type=Path, metavar="FILE", help="write the report there instead of printing it")
     audit.add_argument("--policy", choices=("strict", "default", "permissive"), default="default")
+    audit.add_argument("--corpus", type=Path, metavar="FILE", help="conversations of yours, as JSON lines, to count in")
+    audit.add_argument(
+        "--waive",
+        action="append",
+        default=[],
+        metavar="JSON",
+        help='accept a finding: {"check": ..., "subject": ..., "reason": ..., "expires": "2027-01-31"}; repeatable',
+    )
+    audit.add_argument("--probe", action="store_true", help="also load the model and ask it a few questions")
     audit.set_defaults(run=_audit)
 
 
 def _audit(known: argparse.Namespace, _: list[str]) -> int:
-    import json
-    import shutil
-    from pathlib import Path
-
-    from service.audit.judging import audit
-    from service.audit.rendering import report_json, report_text
-    from service.checkpoint.locating import locate
-    from service.checkpoint.reading import read_checkpoint
-    from service.commands.haste import in_haste
-    from service.domain.judgement import Policy, Verdict
     from service.errors import CheckpointError
 
-    pairs = [one.partition("=") for one in known.adapter]
-    if bad := [name for name, separator, _ in pairs if not separator]:
-        print(f"--adapter takes NAME=DIR, not {bad[0]!r}", file=sys.stderr)
-        return COULD_NOT_RUN
     try:
-        with in_haste():
-            facts = read_checkpoint(
-                locate(known.model),
-                {name: locate(place) for name, _, place in pairs},
-                origin=locate(known.base) if known.base else None,
-                merged_from=(locate(known.merged_from[0]), locate(known.merged_from[1])) if known.merged_from else None,
-                corpus=Path(known.corpus) if known.corpus else None,
-            )
+        facts, report = _judge(known)
+        shown = _rendered(known.format, report, facts)
+        _write(known, report, shown)
     except CheckpointError as error:
         print(error.detail, file=sys.stderr)
         return COULD_NOT_RUN
-    report = audit(facts, policy=Policy(known.policy))
-    if known.format == "json":
-        print(json.dumps(report_json(report), ensure_ascii=False, indent=2))
-    else:
-        print(report_text(report, shutil.get_terminal_size((100, 24)).columns))
+    except _CannotRun as error:
+        print(error, file=sys.stderr)
+        return COULD_NOT_RUN
+    except Exception as error:  # whatever a folder provokes must not look like a verdict
+        print(f"the audit itself failed with {type(error).__name__}: {error}; this is a defect", file=sys.stderr)
+        return COULD_NOT_RUN
+    from service.domain.judgement import Verdict
+
     return CONSISTENT if report.overall is Verdict.CONSISTENT else INCONSISTENT
+
+
+def _judge(known: argparse.Namespace) -> "tuple[CheckpointFacts, Report]":
+    from service.audit.judging import audit
+    from service.checkpoint.locating import locate
+    from service.checkpoint.reading import read_checkpoint
+    from service.domain.judgement import Policy
+    from service.engine.load_report import adopt_transformers
+
+    waivers = [_waiver(one) for one in known.waive]
+    model, adapters, origin = known.model, _adapters(known.adapter), known.base
+    if _is_adapter(model):
+        if origin is None:
+            raise _CannotRun(
+                f"{Path(model).name} is an adapter, not a model; judge it on its base: "
+                f"minicpm-service audit BASE --adapter NAME={Path(model).name}"
+            )
+        model, adapters, origin = origin, {**adapters, _name_of(model): model}, None
+    adopt_transformers()
+    places = {name: locate(place) for name, place in adapters.items()}
+    base = locate(model)
+    facts = read_checkpoint(
+        base,
+        places,
+        origin=locate(origin) if origin else None,
+        merged_from=(locate(known.merged_from[0]), locate(known.merged_from[1])) if known.merged_from else None,
+        corpus=known.corpus,
+    )
+    report = audit(facts, policy=Policy(known.policy), waivers=waivers)
+    if known.probe:
+        from service.probe import probe
+
+        loaded = probe(facts, report, base.folder, {name: one.folder for name, one in places.items()})
+        report = audit(facts, loaded, Policy(known.policy), waivers) if loaded else report
+    return facts, report
+
+
+def _is_adapter(model: str) -> bool:
+    folder = Path(model)
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").exists()
+
+
+def _adapters(given: list[str]) -> dict[str, str]:
+    """Read `NAME=DIR`; a folder alone is called by its own name."""
+    adapters: dict[str, str] = {}
+    for one in given:
+        name, separator, place = one.partition("=")
+        if not separator or Path(one).is_dir():
+            if not Path(one).is_dir():
+                raise _CannotRun(f"--adapter takes NAME=DIR, not {one!r}")
+            name, place = _name_of(one), one
+        if not name or name in RESERVED or name in adapters:
+            why = "is taken" if name in adapters else "cannot be used"
+            raise _CannotRun(f"--adapter {one!r}: the name {name!r} {why}; write OTHERNAME=DIR")
+        adapters[name] = place
+    return adapters
+
+
+def _name_of(place: str) -> str:
+    return Path(place).resolve().name
+
+
+def _waiver(text: str) -> "Waiver":
+    from service.domain.judgement import Waiver
+
+    try:
+        given = json.loads(text)
+        expires = date.fromisoformat(given["expires"]) if given.get("expires") else None
+        return Waiver(str(given["check"]), str(given["subject"]), str(given["reason"]), expires)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _CannotRun(
+            f'--waive takes {{"check": ..., "subject": ..., "reason": ...}}, not {text[:80]!r} ({error})'
+        ) from error
+
+
+def _rendered(form: str, report: "Report", facts: "CheckpointFacts") -> str:
+    if form == "json":
+        from service.audit.reports.document import report_json
+
+        return json.dumps(report_json(report), ensure_ascii=False, indent=2, allow_nan=False)
+    if form == "html":
+        from service.audit.reports.page import report_html
+
+        return report_html(report, facts)
+    if form == "junit":
+        from service.audit.reports.junit import report_junit
+
+        return report_junit(report)
+    if form == "github":
+        from service.audit.reports.github import report_github
+
+        return report_github(report)
+    from service.audit.reports.text import report_text
+
+    return report_text(report)
+
+
+def _write(known: argparse.Namespace, report: "Report", text: str) -> None:
+    if known.output is None:
+        if known.format == "text":
+            from service.audit.reports.text import show_report
+
+            show_report(report)
+        elif text:
+            print(text)
+        return
+    temporary = known.output.with_name(f".{known.output.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(known.output)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _CannotRun(f"{known.output} cannot be written: {error.strerror}") from error
+    print(f"{report.overall.value}: wrote {known.output}")

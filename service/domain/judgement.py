@@ -3,6 +3,7 @@
 Does not know how facts are read or what a check compares.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -147,6 +148,7 @@ class SubjectReport:
         undertrained: Token string by id, for tokens in use whose rows nobody trained.
         load_warnings: What transformers and PEFT said while loading.
         used_tokens: Every token in use, with the state of its rows.
+        facts: What was measured, in short; plain JSON values.
     """
 
     subject: str
@@ -157,6 +159,7 @@ class SubjectReport:
     undertrained: Mapping[int, str] = field(default_factory=dict)
     load_warnings: tuple[str, ...] = ()
     used_tokens: tuple[UsedToken, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,14 @@ class Report:
     subjects: Mapping[str, SubjectReport]
     is_complete: bool
     """False while only the files, and not yet the loaded model, have been judged."""
+    unmatched: tuple[Waiver, ...] = ()
+    """Waivers that no finding needed: a typing error, or a repaired checkpoint."""
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over the fingerprints of all subjects."""
+        parts = [f"{name}={one.fingerprint}" for name, one in sorted(self.subjects.items())]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def verdict(self, subject: str) -> Verdict:
         """Return what follows for one subject; an adapter of a refused base is refused with it."""

@@ -12,7 +12,8 @@ import pytest
 from service.audit.catalogue import CHECKS
 from service.audit.check import AdapterView, BaseView, Check, Outcome
 from service.audit.judging import audit, unmatched_waivers
-from service.audit.rendering import report_json, report_text
+from service.audit.reports.document import report_json
+from service.audit.reports.text import report_text
 from service.domain.facts import CheckpointFacts, FileProblem, LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts
 from service.domain.judgement import BASE, Policy, Severity, Verdict, Waiver
 from tests.broken import new_tokens_only_read, stop_set_incomplete

@@ -1,0 +1,39 @@
+"""Loads what the audit let through and measures it once, for the command line; nothing runs on afterwards.
+
+Knows no HTTP and no check.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from service.domain.facts import CheckpointFacts, LoadedFacts
+from service.domain.judgement import BASE, Report, Verdict, adapter_subject
+
+
+def probe(facts: CheckpointFacts, report: Report, base: Path, adapters: Mapping[str, Path]) -> LoadedFacts | None:
+    """Measure base and adapters in memory; None if the files refuse the base.
+
+    Args:
+        facts: What the files say.
+        report: What follows from that; adapters that it refuses are not loaded.
+        base: The base's folder.
+        adapters: Folders by name.
+
+    Raises:
+        CheckpointError: The base cannot be loaded.
+    """
+    if report.verdict(BASE) is Verdict.INCONSISTENT:
+        return None
+    from service.engine.engine import Engine
+    from service.engine.loading import LoadPlan
+    from service.lifecycle import control_tokens
+
+    served = {
+        name: folder for name, folder in adapters.items() if report.verdict(adapter_subject(name)) is Verdict.CONSISTENT
+    }
+    engine = Engine(LoadPlan(base, served, None, control_tokens(facts.base)), max_waiting=1)
+    try:
+        return engine.measure()
+    finally:
+        engine.stop()
+        engine.join(5.0)
