@@ -9,6 +9,7 @@ of seconds and the peak of resident memory. The page cache is warm: every file i
 
 import argparse
 import json
+import math
 import os
 import random
 import statistics
@@ -20,6 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 SIZES = {"152k x 4096": (152_000, 4096, 15.0), "248k x 1024": (248_000, 1024, 5.0)}
@@ -35,6 +37,7 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+HEAD_DIM, INNER = 16, 64
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORD_LETTERS, WORDS_PER_TOKEN = 10, 3
 """A word of ten random letters gives some tokens of its own."""
@@ -82,7 +85,7 @@ def _audit(folder: Path) -> tuple[float, int]:
 
 
 def make_folder(folder: Path, num_rows: int, hidden: int) -> None:
-    """Write a text model's folder with vocabulary matrices of that size and no other weights.
+    """Write a text model's folder with vocabulary matrices of that size and one narrow layer.
 
     Args:
         folder: Where to.
@@ -101,6 +104,11 @@ def make_folder(folder: Path, num_rows: int, hidden: int) -> None:
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "hidden_size": hidden,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+        "head_dim": HEAD_DIM,
+        "intermediate_size": INNER,
         "vocab_size": num_rows,
         "tie_word_embeddings": False,
         "eos_token_id": stop,
@@ -133,11 +141,21 @@ def _tokenizer(num_tokens: int) -> Tokenizer:
 
 def _write_weights(path: Path, num_rows: int, hidden: int, num_tokens: int) -> None:
     """Write both matrices piece by piece: rows of rarer tokens are shorter, and nearer to a direction they share."""
-    size = 2 * num_rows * hidden
-    header = {
-        name: {"dtype": "BF16", "shape": [num_rows, hidden], "data_offsets": [place * size, (place + 1) * size]}
-        for place, name in enumerate(("model.embed_tokens.weight", "lm_head.weight"))
+    layer = "model.layers.0."
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (num_rows, hidden),
+        "lm_head.weight": (num_rows, hidden),
+        **{f"{layer}self_attn.{name}_proj.weight": (HEAD_DIM, hidden) for name in "qkv"},
+        f"{layer}self_attn.o_proj.weight": (hidden, HEAD_DIM),
+        **{f"{layer}mlp.{name}_proj.weight": (INNER, hidden) for name in ("gate", "up")},
+        f"{layer}mlp.down_proj.weight": (hidden, INNER),
+        **{f"{name}.weight": (hidden,) for name in (f"{layer}input_layernorm", f"{layer}post_attention_layernorm")},
+        "model.norm.weight": (hidden,),
     }
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, end]}
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
     chance = np.random.default_rng(0)
@@ -152,7 +170,13 @@ def _write_weights(path: Path, num_rows: int, hidden: int, num_tokens: int) -> N
                 part = rarity[start : start + step]
                 rows = chance.standard_normal((len(part), hidden), dtype=np.float32) * (1.5 - part)
                 rows = 0.02 * (rows + 3 * part * common if is_head else rows)
-                file.write((rows.view(np.uint32) >> 16).astype(np.uint16).tobytes())
+                file.write(_bfloat16(rows))
+        for shape in list(shapes.values())[2:]:
+            file.write(_bfloat16(0.02 * chance.standard_normal(shape, dtype=np.float32)))
+
+
+def _bfloat16(values: NDArray[np.float32]) -> bytes:
+    return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).tobytes()
 
 
 if __name__ == "__main__":
