@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 LOCKS := requirements.lock deploy/build.lock
 
-.PHONY: serve test check format readme lock
+.PHONY: serve test check format readme docs lock
 
 serve: $(VENV)/installed
 	$(RUN)/python -m service serve
@@ -26,6 +26,10 @@ format: $(VENV)/installed
 # Renews the README's tables and the output of its examples.
 readme: $(VENV)/installed
 	$(RUN)/python -m tests.readme.commands
+
+# Writes the audit's pages and its schema from the checks.
+docs: $(VENV)/installed
+	$(RUN)/python -m tests.docs.pages
 
 # Writes versions and hashes, no addresses.
 lock: $(VENV)/installed

@@ -18,7 +18,7 @@ def run() -> NoReturn:
         sys.stderr.flush()
     except BrokenPipeError:  # the reader has left
         status = status or 1
-    if "service.engine" in sys.modules:  # devices and threads want an orderly end
+    if "service.engine.loading" in sys.modules:  # devices and threads want an orderly end
         sys.exit(status)
     os._exit(status)
 

@@ -100,7 +100,8 @@ class Settings(BaseSettings):
     audit_policy: Policy = Field(Policy.DEFAULT, description="strict, default or permissive.")
     audit_waivers: tuple[WaiverSetting, ...] = Field(
         (),
-        description='Accepted findings, as JSON: [{"check": ..., "subject": ..., "reason": ..., "expires": "2027-01-31"}]; the last may be left out.',
+        description='Accepted findings, as JSON: [{"check": ..., "subject": ..., "reason": ..., "expires": ...}]; '
+        "the last, a date, may be left out.",
     )
     on_rejected: Literal["stay", "exit"] = Field(
         "stay", description="What to do with a refused base: stay up and say why, or exit with status 1."

@@ -28,8 +28,52 @@ from service.audit.checks import (
     weights_complete,
 )
 
+WHY = {
+    "files": """\
+A file that is missing, cut off, not JSON, or a pickle fails while loading at best; at worst a library makes up what
+is not there. Every file is opened within bounds (size, depth, headers) before anything is loaded, pickles never.
+A model that transformers does not know also needs the Python files that `auto_map` names.""",
+    "rows_cover_ids": """\
+An id without a row reads past the matrix: an index error on a CPU, a dead process on a GPU. Tokens are added faster
+than matrices are resized; vLLM's own guard compares with the larger of both numbers and does not see it. Rows beyond
+the tokenizer are harmless padding.""",
+    "config_rows": """\
+After resizing, `vocab_size` in config.json must be the number of stored rows, in the language part too. If it is not,
+loading fails with a size mismatch, or the matrix is made up anew (LLaMA-Factory#8823).""",
+    "tied_embeddings": """\
+Tied models store one matrix for input and output, others two. Merging an adapter that trained one of them writes two
+matrices but may leave the flag set: loaders that believe it drop the trained head (unsloth#9326 measured logits 5.9
+off). The opposite, a flag that says two and a file that holds one, fills the head with random numbers.""",
+    "special_ids": """\
+The prompt marks a picture with one id; the model looks for the same one in config.json, the processor in the
+tokenizer's names. Files of two revisions, or a tokenizer of a relative of the base, let them disagree: features land on
+ordinary words, or nothing is found. Where an adapter or a tuned folder brings a tokenizer, its ids are compared with
+those that the weights were trained with.""",
+    "tokenizer_faithful": """\
+The same tokenizer.json is read differently by versions of one library: transformers before 5.23 laid SentencePiece's
+rules over byte-level files that were called `LlamaTokenizer`, and grew the vocabulary by every special token that it
+did not know. Fixed strings in several languages, and every added token, are encoded by the raw file and by
+transformers; both must agree (transformers#45488).""",
+    "adapter_applied": """\
+PEFT loads with `strict=False`: a tensor of the wrong shape fails, one that no module takes is dropped with a warning.
+Shapes are compared with the base's headers before anything is loaded, and afterwards what was not filled and not taken
+is listed: both lists must be empty.""",
+    "extra_tensors": """\
+Deleting `modules_to_save` from adapter_config.json is a popular way to make vLLM load an adapter. PEFT then writes the
+full tensors over the base's own, without a word: `disable_adapter()` no longer gives the base, and every other adapter
+on it changes too. Listing a module whose tensor is missing loses its training.""",
+    "finite_weights": """\
+A single NaN spreads through every answer; `merge_and_unload()` passes it on silently. float16 overflows to infinity in
+models trained in bfloat16. Factors that are zero throughout were saved before training, or by a trainer that never
+reached them (ms-swift#1191, unsloth#9326).""",
+    "adapter_effect": """\
+Logits of a fixed question are compared with the adapter and without it. If nothing moves, the adapter was not applied,
+whatever its files say: this is the last witness, behind all checks of names and shapes.""",
+}
+"""Why a check is there, for its page; checks with a module of their own keep it beside their rule."""
+
 CHECKS: tuple[Check, ...] = (
-    Check("files", "Every file is there, whole and safe to read", of_base=weights.base_files),
+    Check("files", "Every file is there, whole and safe to read", of_base=weights.base_files, why=WHY["files"]),
     model_config.CHECK,
     weights_complete.CHECK,
     picture_settings.CHECK,
@@ -38,20 +82,33 @@ CHECKS: tuple[Check, ...] = (
         "Every id has a row in the input and the output matrix",
         vocabulary.base_rows_cover_ids,
         vocabulary.adapter_rows_cover_ids,
+        why=WHY["rows_cover_ids"],
     ),
-    Check("config_rows", "The declared vocabulary size is the stored one", vocabulary.base_config_rows),
-    Check("tied_embeddings", "The matrices are tied exactly if declared so", vocabulary.base_tied_embeddings),
+    Check(
+        "config_rows",
+        "The declared vocabulary size is the stored one",
+        vocabulary.base_config_rows,
+        why=WHY["config_rows"],
+    ),
+    Check(
+        "tied_embeddings",
+        "The matrices are tied exactly if declared so",
+        vocabulary.base_tied_embeddings,
+        why=WHY["tied_embeddings"],
+    ),
     Check(
         "special_ids",
         "Special and placeholder ids are the same in every file",
         tokens.base_special_ids,
         tokens.adapter_special_ids,
+        why=WHY["special_ids"],
     ),
     Check(
         "tokenizer_faithful",
         "The tokenizer reads as its tokenizer.json says",
         tokens.base_tokenizer_faithful,
         tokens.adapter_tokenizer_faithful,
+        why=WHY["tokenizer_faithful"],
     ),
     stop_set.CHECK,
     tokenizer_sound.CHECK,
@@ -63,13 +120,24 @@ CHECKS: tuple[Check, ...] = (
     adapter_keys.CHECK,
     adapter_config.CHECK,
     adapter_lineage.CHECK,
-    Check("adapter_applied", "Every tensor fits and is applied", of_adapter=adapters.adapter_applied),
-    Check("extra_tensors", "Full tensors are exactly modules_to_save", of_adapter=adapters.adapter_extra_tensors),
+    Check(
+        "adapter_applied",
+        "Every tensor fits and is applied",
+        of_adapter=adapters.adapter_applied,
+        why=WHY["adapter_applied"],
+    ),
+    Check(
+        "extra_tensors",
+        "Full tensors are exactly modules_to_save",
+        of_adapter=adapters.adapter_extra_tensors,
+        why=WHY["extra_tensors"],
+    ),
     Check(
         "finite_weights",
         "No NaN, no infinity, nothing zero throughout",
         weights.base_finite_weights,
         weights.adapter_finite_weights,
+        why=WHY["finite_weights"],
     ),
     Check(
         "trained_rows",
@@ -79,6 +147,12 @@ CHECKS: tuple[Check, ...] = (
         why=rows.WHY,
     ),
     row_health.CHECK,
-    Check("adapter_effect", "The adapter changes the answer", of_adapter=behaviour.adapter_effect, needs_loaded=True),
+    Check(
+        "adapter_effect",
+        "The adapter changes the answer",
+        of_adapter=behaviour.adapter_effect,
+        needs_loaded=True,
+        why=WHY["adapter_effect"],
+    ),
     other_servers.CHECK,
 )

@@ -76,6 +76,8 @@ class Check:
         of_base: The rule for the base, if it has one.
         of_adapter: The rule for an adapter, if it has one.
         needs_loaded: It judges nothing but the model in memory.
+        needs_origin: It judges nothing but the comparison with what a folder was tuned from.
+        needs_merge: It judges nothing but the comparison with what merging must have written.
     """
 
     check_id: str
@@ -83,6 +85,8 @@ class Check:
     of_base: BaseRule | None = None
     of_adapter: AdapterRule | None = None
     needs_loaded: bool = False
+    needs_origin: bool = False
+    needs_merge: bool = False
     why: str = ""
 
     def run(self, view: BaseView | AdapterView) -> list[Finding]:
@@ -116,6 +120,10 @@ class Check:
     def concerns(self, view: BaseView | AdapterView) -> bool:
         """Say whether there is a rule for this kind of subject, and something that it can judge."""
         if self.needs_loaded and view.loaded is None:
+            return False
+        if isinstance(view, BaseView) and (
+            (self.needs_origin and view.origin is None) or (self.needs_merge and view.merge is None)
+        ):
             return False
         return (self.of_base if isinstance(view, BaseView) else self.of_adapter) is not None
 

@@ -19,7 +19,7 @@ def renaming(names: Mapping[str, Shape | None], targets: Mapping[str, Shape | No
         targets: Likewise.
 
     Returns:
-        A target for every name, no target twice; empty if there is no such mapping.
+        A target for every name, no target twice; empty if there is no such mapping, or more than one that fits as well.
     """
     by_ending: dict[str, list[str]] = defaultdict(list)
     for target in targets:
@@ -29,14 +29,17 @@ def renaming(names: Mapping[str, Shape | None], targets: Mapping[str, Shape | No
         for target in by_ending[_ending(name)]:
             if _fits(shape, targets[target]):
                 rules[_rule(name, target)] += 1
-    ordered = [rule for rule, _ in rules.most_common()]
     found: dict[str, str] = {}
     for name, shape in names.items():
-        renamed = (new + name.removeprefix(old) for old, new in ordered if name.startswith(old))
-        fitting = next((one for one in renamed if one in targets and _fits(shape, targets[one])), None)
-        if fitting is None:
+        weights: Counter[str] = Counter()
+        for (old, new), count in rules.items():
+            target = new + name.removeprefix(old)
+            if name.startswith(old) and target in targets and _fits(shape, targets[target]):
+                weights[target] = max(weights[target], count)
+        best = weights.most_common(2)
+        if not best or (len(best) > 1 and best[0][1] == best[1][1]):
             return {}
-        found[name] = fitting
+        found[name] = best[0][0]
     return found if len(set(found.values())) == len(found) else {}
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,8 @@ def _unreadable(what: str, error: BaseException) -> _Unreadable:
 
 def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
     document, config = documents.json("tokenizer.json"), documents.json("tokenizer_config.json")
-    vocabulary: dict[str, int] = raw.get_vocab(with_added_tokens=True)
+    unordered: dict[str, int] = raw.get_vocab(with_added_tokens=True)
+    vocabulary = dict(sorted(unordered.items(), key=itemgetter(1)))  # the library's order differs from run to run
     full: dict[str, int] = loaded.get_vocab()
     listed = [one for one in document.get("added_tokens") or [] if one["content"] in vocabulary]
     added = {

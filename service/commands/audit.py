@@ -83,6 +83,7 @@ def _judge(known: argparse.Namespace) -> "tuple[CheckpointFacts, Report]":
     from service.audit.judging import audit
     from service.checkpoint.locating import locate
     from service.checkpoint.reading import read_checkpoint
+    from service.commands.haste import in_haste
     from service.domain.judgement import Policy
     from service.engine.load_report import adopt_transformers
 
@@ -98,13 +99,14 @@ def _judge(known: argparse.Namespace) -> "tuple[CheckpointFacts, Report]":
     adopt_transformers()
     places = {name: locate(place) for name, place in adapters.items()}
     base = locate(model)
-    facts = read_checkpoint(
-        base,
-        places,
-        origin=locate(origin) if origin else None,
-        merged_from=(locate(known.merged_from[0]), locate(known.merged_from[1])) if known.merged_from else None,
-        corpus=known.corpus,
-    )
+    with in_haste():
+        facts = read_checkpoint(
+            base,
+            places,
+            origin=locate(origin) if origin else None,
+            merged_from=(locate(known.merged_from[0]), locate(known.merged_from[1])) if known.merged_from else None,
+            corpus=known.corpus,
+        )
     report = audit(facts, policy=Policy(known.policy), waivers=waivers)
     if known.probe:
         from service.probe import probe

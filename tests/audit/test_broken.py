@@ -6,13 +6,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from compared import BROKEN as COMPARED
 from measured import measure
 
 import tests.broken
 from service.audit.judging import audit
 from service.domain.facts import CheckpointFacts, LoadedFacts
 from service.domain.judgement import BASE, Severity, Verdict, adapter_subject
+from tests.audit.compared import BROKEN as COMPARED
 from tests.builders import Folders, copy_demo
 
 NAMES = [one.name for one in pkgutil.iter_modules(tests.broken.__path__) if one.name != "expectation"]

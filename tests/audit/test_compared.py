@@ -4,13 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from compared import ADAPTER, BROKEN, ORIGIN, SOUND, Make
 
 from service.audit.judging import audit
 from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_checkpoint
 from service.demo import demo_root
 from service.domain.judgement import BASE, Report, Severity, Verdict
+from tests.audit.compared import ADAPTER, BROKEN, ORIGIN, SOUND, Make
 from tests.builders import Folders
 
 LOUD = (Severity.FATAL, Severity.WARNING, Severity.SKIPPED)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from service.audit.judging import audit
-from service.audit.rendering import report_json, report_text
+from service.audit.reports.document import report_json
+from service.audit.reports.text import report_text
 from service.domain.judgement import Report, Verdict
 from tests.builders import (
     EMBEDDING,

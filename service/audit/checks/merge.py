@@ -121,4 +121,4 @@ def _wrong(bad: dict[str, TensorMerge], real: dict[str, TensorMerge]) -> Outcome
     )
 
 
-CHECK = Check("merge", "The merged weights are what base and adapter add up to", base_merge, why=WHY)
+CHECK = Check("merge", "The merged weights are what base and adapter add up to", base_merge, needs_merge=True, why=WHY)

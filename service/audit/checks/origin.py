@@ -133,4 +133,4 @@ def _differences(
             yield f"{path}{name}", {"found": other, "expected": value}
 
 
-CHECK = Check("origin", "What the folder was tuned from is still in it", base_origin, why=WHY)
+CHECK = Check("origin", "What the folder was tuned from is still in it", base_origin, needs_origin=True, why=WHY)

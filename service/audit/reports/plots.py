@@ -30,7 +30,7 @@ def matrix_plot(matrix: MatrixFacts, used: Sequence[UsedToken], which: str) -> s
 
     counts = [list(column) for column in zip(*histogram.counts, strict=True)]
     mesh = axes.pcolormesh(
-        histogram.norm_edges, histogram.distance_edges, counts, norm=LogNorm(vmin=1), cmap="Greys", rasterized=False
+        histogram.norm_edges, histogram.distance_edges, counts, norm=LogNorm(vmin=1), cmap="Greys", rasterized=True
     )
     figure.colorbar(mesh, ax=axes, label="rows")
     labelled = 0

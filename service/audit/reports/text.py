@@ -48,7 +48,7 @@ def _print(console: Console, report: Report) -> None:
     is_good = report.overall is Verdict.CONSISTENT
     last = Text("consistent" if is_good else "NOT consistent", "green" if is_good else "bold red")
     last.append(f" under the {report.policy.value} policy ({stage})")
-    console.print(last)
+    console.print(last, soft_wrap=True)
 
 
 def _print_finding(console: Console, finding: Finding) -> None:
