@@ -1,6 +1,7 @@
 """Reads the small files of a folder: JSON and text, bounded in size and depth.
 
-Does not know what the keys mean. A file that cannot be read becomes a `FileProblem`, not an exception.
+Does not know what the keys mean. A file that cannot be read becomes a `FileProblem`, not an exception. Links are
+followed wherever they lead, as hub caches are made of them; what they lead to is only ever parsed, never quoted.
 """
 
 import json
@@ -75,7 +76,8 @@ class Documents:
             if (size := path.stat().st_size) > MAX_BYTES:
                 self.note(name, f"is {size:,} bytes, more than the {MAX_BYTES:,} that such a file may have")
                 return None
-            return path.read_text(encoding="utf-8")
+            with path.open("rb") as file:  # some special files have no size and no end
+                return file.read(size).decode("utf-8")
         except UnicodeDecodeError as error:
             self.note(name, f"is not UTF-8: byte {error.start} cannot be decoded")
         except OSError as error:

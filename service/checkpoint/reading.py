@@ -4,8 +4,10 @@ Builds no model, judges nothing; takes seconds where loading takes minutes.
 """
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from service.checkpoint.adapter import BaseReading, missing_adapter, read_adapter, vocabulary_ids
+from service.checkpoint.blueprint import Blueprint, is_native
 from service.checkpoint.claims import collect_claims, declared_tie, stop_ids, text_vocab_size
 from service.checkpoint.documents import Documents
 from service.checkpoint.fingerprint import fingerprint
@@ -13,7 +15,7 @@ from service.checkpoint.locating import Location
 from service.checkpoint.tokenizer import read_tokenizer
 from service.checkpoint.vocabulary import find_embedding, find_head, measure_matrix
 from service.checkpoint.weights import INDEX, WHOLE, WeightFiles, base_weight_files, index_problems, pickle_files
-from service.domain.facts import BaseFacts, CheckpointFacts, FileProblem, MatrixFacts, TokenizerFacts
+from service.domain.facts import BaseFacts, BlueprintFacts, CheckpointFacts, FileProblem, MatrixFacts, TokenizerFacts
 
 PICTURE_FILES = ("processor_config.json", "preprocessor_config.json")
 """A model that sees pictures needs one of these."""
@@ -61,20 +63,24 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
     reading = read_tokenizer(location.folder, is_code_trusted=is_code_trusted)
     tokenizer = reading.tokenizer
     weights = WeightFiles(base_weight_files(location.folder, index))
+    beside = Blueprint(config, weights.tensors)
     claims = collect_claims(documents, tokenizer)
     stops = stop_ids(documents)
     vocab_size = text_vocab_size(documents)
     used = set(brought_ids) | {one for claim in claims for one in claim.token_ids} | set(stops)
     used |= {one.token_id for one in tokenizer.added.values()} if tokenizer else set()
+    embedding = _measure(weights, find_embedding(weights), used, tokenizer)
+    head = _measure(weights, find_head(weights), used, tokenizer)
+    blueprint = beside.wait()
     facts = BaseFacts(
         name=location.name,
         model_type=str(config.get("model_type") or ""),
         fingerprint=fingerprint(location.folder),
         config_vocab_size=vocab_size,
-        is_tied=declared_tie(config),
+        is_tied=_tie(config, blueprint),
         tensors=weights.tensors,
-        embedding=_measure(weights, find_embedding(weights), used, tokenizer),
-        head=_measure(weights, find_head(weights), used, tokenizer),
+        embedding=embedding,
+        head=head,
         tokenizer=tokenizer,
         template=reading.template,
         claims=claims,
@@ -82,8 +88,16 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         problems=(*documents.problems, *reading.problems, *_weight_problems(documents, weights, index)),
         documents=documents.kept(),
         files=documents.files(),
+        is_native=is_native(config),
+        blueprint=blueprint,
     )
     return BaseReading(location.folder, facts, weights)
+
+
+def _tie(config: Mapping[str, Any], blueprint: BlueprintFacts | None) -> bool | None:
+    """Return the tie as the model class reads it: the top level decides, or the class's default."""
+    read = blueprint.config.get("tie_word_embeddings") if blueprint else None
+    return read if isinstance(read, bool) else declared_tie(config)
 
 
 def _weight_problems(documents: Documents, weights: WeightFiles, index: Mapping[str, object]) -> list[FileProblem]:

@@ -25,6 +25,9 @@ STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 CHUNK_VALUES = 16_000_000
 PIECE_VALUES = 2_000_000
 """Pieces that are turned into float64, two at a time."""
+PIECE_BYTES = 8_000_000
+MAX_HEADER_BYTES = 32_000_000
+"""The header of a model of 100,000 tensors is about 12 MB."""
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -44,6 +47,7 @@ class WeightFiles:
         self.tensors: dict[str, TensorFacts] = {}
         self.problems: list[FileProblem] = []
         self._places: dict[str, tuple[Path, int]] = {}
+        self._num_bytes: dict[str, int] = {}
         for path in files:
             self._add(path)
 
@@ -64,6 +68,28 @@ class WeightFiles:
         stored = self._stored(name)
         for start in range(0, stored.size, PIECE_VALUES):
             yield _to_float32(stored[start : start + PIECE_VALUES], self.tensors[name].dtype)
+
+    def pieces(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[NDArray[Any]]:
+        """Read the values from `start` to `stop` as they are stored, in flat pieces of at most PIECE_VALUES.
+
+        Reads into memory of its own: pages of a memory map would count as the process's.
+        """
+        path, offset = self._places[name]
+        stored = np.dtype(STORED[self.tensors[name].dtype])
+        stop = self._count(name) if stop is None else stop
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset + start * stored.itemsize)
+            for at in range(start, stop, PIECE_VALUES):
+                yield np.fromfile(file, dtype=stored, count=min(PIECE_VALUES, stop - at))
+
+    def raw_pieces(self, name: str) -> Iterator[bytes]:
+        """Read the bytes of a tensor of any type, piece by piece."""
+        yield from _bytes_at(*self._places[name], self._num_bytes[name])
+
+    def float_pieces(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[FloatArray]:
+        """Read as `pieces` does, as float32."""
+        for piece in self.pieces(name, start, stop):
+            yield _to_float32(piece, self.tensors[name].dtype)
 
     def rows(self, name: str, ids: list[int]) -> FloatArray:
         """Read some rows of a matrix, as float32 `(len(ids), hidden)`."""
@@ -97,15 +123,22 @@ class WeightFiles:
     def _stored(self, name: str) -> NDArray[Any]:
         path, offset = self._places[name]
         tensor = self.tensors[name]
-        count = int(np.prod(tensor.shape, dtype=np.int64))
+        count = self._count(name)
         if count == 0:
             return np.empty(0, dtype=STORED[tensor.dtype])
         return np.memmap(path, dtype=STORED[tensor.dtype], mode="r", offset=offset, shape=(count,))
+
+    def _count(self, name: str) -> int:
+        return int(np.prod(self.tensors[name].shape, dtype=np.int64))
 
     def _add(self, path: Path) -> None:
         try:
             if not path.is_file():  # opening a pipe would wait for ever
                 self.problems.append(FileProblem(path.name, "is missing, a broken link or not a regular file"))
+                return
+            if (length := _header_length(path)) > MAX_HEADER_BYTES:
+                problem = f"declares a header of {length:,} bytes, more than the {MAX_HEADER_BYTES:,} that one may have"
+                self.problems.append(FileProblem(path.name, problem))
                 return
             with safe_open(path, framework="np") as opened:
                 opened.keys()
@@ -115,10 +148,26 @@ class WeightFiles:
                 FileProblem(path.name, f"is not a valid safetensors file: {without_folders(str(error))}")
             )
             return
+        other: list[str] = []
         for name, entry in json.loads(header).items():
-            if name != "__metadata__":
-                self.tensors[name] = TensorFacts(tuple(entry["shape"]), entry["dtype"], path.name)
-                self._places[name] = (path, start + entry["data_offsets"][0])
+            if name == "__metadata__":
+                continue
+            begin, end = entry["data_offsets"]
+            place, num_bytes = (path, start + begin), end - begin
+            if name in self.tensors and not self._is_copy(name, place, num_bytes):
+                other.append(name)
+            self.tensors[name] = TensorFacts(tuple(entry["shape"]), entry["dtype"], path.name)
+            self._places[name], self._num_bytes[name] = place, num_bytes
+        if other:
+            problem = f"holds {len(other)} tensor(s) with other values than another file does, first {other[0]}"
+            self.problems.append(FileProblem(path.name, problem))
+
+    def _is_copy(self, name: str, place: tuple[Path, int], num_bytes: int) -> bool:
+        """Say whether a tensor that is already known lies at another place too, byte for byte."""
+        if num_bytes != self._num_bytes[name]:
+            return False
+        pairs = zip(_bytes_at(*place, num_bytes), _bytes_at(*self._places[name], num_bytes), strict=True)
+        return all(new == old for new, old in pairs)
 
 
 def base_weight_files(folder: Path, index: Mapping[str, Any]) -> list[Path]:
@@ -148,6 +197,21 @@ def index_problems(weights: WeightFiles, index: Mapping[str, Any]) -> list[FileP
 def pickle_files(folder: Path) -> list[str]:
     """Name the files that only unpickling could read."""
     return sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
+
+
+def _bytes_at(path: Path, offset: int, num_bytes: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(offset)
+        while num_bytes > 0 and (piece := file.read(min(num_bytes, PIECE_BYTES))):
+            num_bytes -= len(piece)
+            yield piece
+
+
+def _header_length(path: Path) -> int:
+    """Return what the first eight bytes say; 0 if there are fewer, which `safe_open` reports."""
+    with path.open("rb") as file:
+        first = file.read(8)
+    return int(struct.unpack("<Q", first)[0]) if len(first) == 8 else 0
 
 
 def _read_header(path: Path) -> tuple[bytes, int]:

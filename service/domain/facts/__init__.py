@@ -4,6 +4,7 @@
 wrong here is judged in `service.audit`.
 """
 
+from service.domain.facts.blueprint import BlueprintFacts
 from service.domain.facts.comparison import MergeFacts, OriginFacts, TensorChange, TensorMerge
 from service.domain.facts.corpus import CorpusFacts, TokenExposure
 from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
@@ -23,6 +24,7 @@ __all__ = [
     "AdapterFacts",
     "AddedToken",
     "BaseFacts",
+    "BlueprintFacts",
     "CheckpointFacts",
     "CorpusFacts",
     "Drift",

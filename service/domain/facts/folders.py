@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.domain.facts.blueprint import BlueprintFacts
 from service.domain.facts.comparison import MergeFacts, OriginFacts
 from service.domain.facts.corpus import CorpusFacts
 from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
@@ -23,7 +24,7 @@ class BaseFacts:
         name: Folder name or hub id; never a path.
         model_type: From `config.json`.
         config_vocab_size: Of the text part.
-        is_tied: As declared; None if the config is silent and the model class decides.
+        is_tied: As the model class will have it, or else as declared; None if neither is known.
         embedding: Input matrix, or None if no tensor looks like it.
         head: Output matrix, or None if the file has none (a tied model).
         documents: Every JSON file that says how to use the weights, parsed, by file name; unreadable ones are empty.
@@ -31,6 +32,7 @@ class BaseFacts:
         is_native: transformers has a class of its own for the model type, so that no code of the folder is needed.
         corpus: The operator's corpus as this folder renders it; None if none was given.
         lock: What was recorded about the folder; None if nothing was.
+        blueprint: What the model's class asks for; None if that is not known with certainty.
     """
 
     name: str
@@ -51,6 +53,7 @@ class BaseFacts:
     is_native: bool = True
     corpus: CorpusFacts | None = None
     lock: LockFacts | None = None
+    blueprint: BlueprintFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,176 @@
+"""Asks a model's own class which parameters it wants, and lays that over the tensors that the files declare.
+
+Loads no weight: the class is built on the `meta` device, and `from_pretrained` is given tensors without memory. So
+transformers itself renames, ties and compares, exactly as it does when the model is served.
+"""
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from service.checkpoint.minicpmv import MODEL_TYPE as MINICPMV
+from service.checkpoint.minicpmv import minicpmv_blueprint
+from service.domain.facts import BlueprintFacts, TensorFacts
+from service.wording import without_folders
+
+MAX_SECONDS = 60.0
+"""Building takes a tenth of a second for most models, after two seconds of imports."""
+COUNTS = re.compile(r"(layers?|experts?|blocks?|depths?|times|stages?)$")
+MAX_COUNT = 2000
+"""Of layers and the like, each of which becomes a Python object."""
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+VALUES_KEPT = (str, int, float, bool, type(None))
+
+
+class Blueprint:
+    """A blueprint that is made beside other work.
+
+    Args:
+        config: `config.json`.
+        tensors: What the files' headers declare.
+    """
+
+    def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> None:
+        self._made: list[BlueprintFacts | None] = []
+        self._thread = threading.Thread(
+            target=lambda: self._made.append(read_blueprint(config, tensors)), name="blueprint", daemon=True
+        )
+        self._thread.start()
+
+    def wait(self) -> BlueprintFacts | None:
+        """Return the facts; None if nothing certain can be said, or not soon."""
+        self._thread.join(MAX_SECONDS)
+        return self._made[0] if self._made else None
+
+
+def read_blueprint(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> BlueprintFacts | None:
+    """Compare what a config asks for with what the files declare.
+
+    Returns:
+        None where names cannot be compared with certainty: quantised weights, models that transformers does not know.
+    """
+    if config.get("model_type") == MINICPMV:
+        return minicpmv_blueprint(config, tensors)
+    text = config.get("text_config")
+    is_quantised = "quantization_config" in config or (isinstance(text, dict) and "quantization_config" in text)
+    if not is_native(config) or is_quantised:
+        return None
+    if count := next(_counts_beyond(config), None):
+        return BlueprintFacts("transformers", problem=f"{count[0]} is {count[1]:,}, more than any model has")
+    try:
+        with _silence():
+            return _from_transformers(config, tensors)
+    except Exception as error:  # a config may make the class raise anything
+        said = without_folders(" ".join(str(error).split()))[:300]
+        return BlueprintFacts("transformers", problem=f"{type(error).__name__}: {said}")
+
+
+def is_native(config: Mapping[str, Any]) -> bool:
+    """Say whether transformers has a class of its own for the model type."""
+    from transformers import CONFIG_MAPPING
+
+    model_type = config.get("model_type")
+    return isinstance(model_type, str) and model_type in CONFIG_MAPPING
+
+
+def _from_transformers(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> BlueprintFacts | None:
+    import torch
+    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    parsed = CONFIG_MAPPING[config["model_type"]].from_dict(_copied(config))
+    mappings = (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING)
+    classes = [one[type(parsed)] for one in mappings if type(parsed) in one]
+    if not classes:
+        return BlueprintFacts("transformers", config=_known_settings(parsed))
+    stored = {
+        name: torch.empty(one.shape, dtype=torch.bfloat16 if one.dtype in FLOATS else torch.int8, device="meta")
+        for name, one in tensors.items()
+    }
+    kept = _known_settings(parsed)  # building changes the config
+    model, info = classes[0].from_pretrained(
+        None,
+        config=parsed,
+        state_dict=stored,
+        device_map="meta",
+        dtype=torch.bfloat16,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    return BlueprintFacts(
+        source="transformers",
+        classes=tuple(dict.fromkeys(one.__name__ for one in classes)),
+        config=kept,
+        is_tied=_is_tied(model),
+        missing=tuple(sorted(info["missing_keys"])),
+        unused=tuple(sorted(info["unexpected_keys"])),
+        misshapen={name: (tuple(stored), tuple(needed)) for name, stored, needed in sorted(info["mismatched_keys"])},
+    )
+
+
+def _is_tied(model: Any) -> bool | None:
+    """Say whether the class makes one matrix of both where the files hold only one."""
+    try:
+        return bool(model.config.tie_word_embeddings and model.get_output_embeddings() is not None)
+    except (AttributeError, NotImplementedError):
+        return None
+
+
+def _known_settings(parsed: Any) -> dict[str, Any]:
+    """Return the fields that a config class declares, as JSON values, in parts as they are nested."""
+    from dataclasses import fields
+
+    from transformers import PreTrainedConfig
+
+    found: dict[str, Any] = {"model_type": parsed.model_type}
+    for one in fields(type(parsed)):
+        value = getattr(parsed, one.name, None)
+        if isinstance(value, PreTrainedConfig):
+            found[one.name] = _known_settings(value)
+        elif (plain := _plain(value)) is not ...:
+            found[one.name] = plain
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Return a JSON value, or `...` for what is none."""
+    if isinstance(value, VALUES_KEPT):
+        return value
+    if isinstance(value, list | tuple):
+        items = [_plain(one) for one in value]
+        return ... if ... in items else items
+    if isinstance(value, dict):
+        return {str(key): one for key, item in value.items() if (one := _plain(item)) is not ...}
+    return ...
+
+
+def _counts_beyond(part: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, int]]:
+    for key, value in part.items():
+        if isinstance(value, dict):
+            yield from _counts_beyond(value, f"{path}{key}.")
+        elif isinstance(value, int) and COUNTS.search(key) and value > MAX_COUNT:
+            yield f"{path}{key}", value
+
+
+def _copied(value: Any) -> Any:
+    """Copy the containers: config classes change what they are given."""
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    return [_copied(one) for one in value] if isinstance(value, list) else value
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep transformers from printing its report: it becomes facts."""
+    from transformers.utils import logging as library
+
+    verbosity, has_bar = library.get_verbosity(), library.is_progress_bar_enabled()
+    library.set_verbosity(library.CRITICAL)
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.set_verbosity(verbosity)
+        if has_bar:
+            library.enable_progress_bar()
