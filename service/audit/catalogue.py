@@ -4,10 +4,25 @@ Knows no facts; to add a check, write its rule in `checks/` and name it here.
 """
 
 from service.audit.check import Check
-from service.audit.checks import adapters, behaviour, rows, tokens, vocabulary, weights
+from service.audit.checks import (
+    adapters,
+    behaviour,
+    merge,
+    model_config,
+    origin,
+    picture_settings,
+    rows,
+    tokens,
+    vocabulary,
+    weights,
+    weights_complete,
+)
 
 CHECKS: tuple[Check, ...] = (
     Check("files", "Every file is there, whole and safe to read", of_base=weights.base_files),
+    weights_complete.CHECK,
+    model_config.CHECK,
+    picture_settings.CHECK,
     Check(
         "rows_cover_ids",
         "Every id has a row in the input and the output matrix",
@@ -42,5 +57,7 @@ CHECKS: tuple[Check, ...] = (
         rows.base_trained_rows,
         rows.adapter_trained_rows,
     ),
+    origin.CHECK,
+    merge.CHECK,
     Check("adapter_effect", "The adapter changes the answer", of_adapter=behaviour.adapter_effect, needs_loaded=True),
 )

@@ -4,14 +4,18 @@ Builds no model, judges nothing; takes seconds where loading takes minutes.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from service.checkpoint.adapter import BaseReading, missing_adapter, read_adapter, vocabulary_ids
 from service.checkpoint.blueprint import Blueprint, is_native
 from service.checkpoint.claims import collect_claims, declared_tie, stop_ids, text_vocab_size
+from service.checkpoint.comparing import Comparison, compare, origin_facts
 from service.checkpoint.documents import Documents
 from service.checkpoint.fingerprint import fingerprint
 from service.checkpoint.locating import Location
+from service.checkpoint.merging import merge_facts
 from service.checkpoint.tokenizer import read_tokenizer
 from service.checkpoint.vocabulary import find_embedding, find_head, measure_matrix
 from service.checkpoint.weights import INDEX, WHOLE, WeightFiles, base_weight_files, index_problems, pickle_files
@@ -28,6 +32,8 @@ def read_checkpoint(
     lost: Mapping[str, str] | None = None,
     *,
     is_code_trusted: bool = False,
+    origin: Location | None = None,
+    merged_from: tuple[Location, Location] | None = None,
 ) -> CheckpointFacts:
     """Read a base folder and the adapters that are to be served on it.
 
@@ -36,12 +42,47 @@ def read_checkpoint(
         adapters: Adapter folders by configured name.
         lost: Adapters that could not be located, with the reason.
         is_code_trusted: Run the Python files that the base's tokenizer names. Those of adapters are never run.
+        origin: The folder that the base was tuned from, if it is known.
+        merged_from: The folder and the adapter that were merged into the base, if it is such a folder. The first counts
+            as the origin if none is given.
     """
     brought = {one for location in adapters.values() for one in vocabulary_ids(location)}
     reading = _read(base, brought, is_code_trusted=is_code_trusted)
     read = {one: read_adapter(one, location, reading) for one, location in adapters.items()}
     missing = {one: missing_adapter(one, reason) for one, reason in (lost or {}).items()}
-    return CheckpointFacts(reading.facts, {**read, **missing})
+    facts = CheckpointFacts(reading.facts, {**read, **missing})
+    return _compared(facts, reading, origin, merged_from, is_code_trusted=is_code_trusted)
+
+
+def _compared(
+    facts: CheckpointFacts,
+    reading: BaseReading,
+    origin: Location | None,
+    merged_from: tuple[Location, Location] | None,
+    *,
+    is_code_trusted: bool,
+) -> CheckpointFacts:
+    """Add what differs from the origin, and how much of the merged adapter is there; each origin is read once."""
+    known: dict[Path, tuple[BaseReading, Comparison]] = {}
+    for location in (origin, merged_from[0] if merged_from else None):
+        if location and location.folder not in known:
+            before = _read(location, _rows_of(facts.base), is_code_trusted=is_code_trusted)
+            known[location.folder] = before, compare(before.weights, reading.weights)
+    first = origin or (merged_from[0] if merged_from else None)
+    if first:
+        before, comparison = known[first.folder]
+        is_beside = bool(facts.adapters) or first.folder.resolve() == reading.folder.resolve()
+        compared = replace(origin_facts(before, reading, comparison), is_tuning_beside=is_beside)
+        facts = replace(facts, origin=compared)
+    if merged_from:
+        before, comparison = known[merged_from[0].folder]
+        facts = replace(facts, merge=merge_facts(merged_from[1], before, reading, comparison))
+    return facts
+
+
+def _rows_of(base: BaseFacts) -> set[int]:
+    """Return the ids of the rows that matter in a folder, so that the same ones of its origin are described."""
+    return {one for matrix in (base.embedding, base.head) if matrix for one in matrix.rows}
 
 
 def read_base(location: Location, brought_ids: Collection[int] = (), *, is_code_trusted: bool = False) -> BaseFacts:

@@ -1,4 +1,4 @@
-"""Checks of values: files that can be read, NaN, infinity, tensors that are zero throughout, weights that no file had.
+"""Checks of files that can be read, and of values: NaN, infinity, tensors that are zero throughout.
 
 Knows no shapes and no names beyond what evidence needs.
 """
@@ -35,21 +35,6 @@ def base_files(view: BaseView) -> Iterator[Outcome]:
             {"file": problem.file},
             consequence,
             repair,
-        )
-    if view.loaded and view.loaded.missing_tensors:
-        missing = view.loaded.missing_tensors
-        yield fatal(
-            f"{len(missing)} weight(s) are in no file and were made up at random: {', '.join(missing[:SHOWN])}",
-            {"tensors": list(missing)[:50], "count": len(missing)},
-            "Parts of the model are untrained: answers are noise.",
-            "Save the model again whole, or copy the missing shards.",
-        )
-    if view.loaded and view.loaded.unexpected_tensors:
-        extra = view.loaded.unexpected_tensors
-        yield note(
-            f"{len(extra)} tensor(s) of the files are not used: {', '.join(extra[:SHOWN])}",
-            {"tensors": list(extra)[:50], "count": len(extra)},
-            "If they were trained, their training is lost.",
         )
 
 
