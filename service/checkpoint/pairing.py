@@ -48,8 +48,10 @@ def _likeliest_rule(
         for end, names in olds.items():
             others = news.get(end, ())
             if len(names) == len(others) == 1 and fits(names[0], others[0]):
-                votes[_rule(names[0], others[0])] += 1
-    return votes.most_common(1)[0][0] if votes else None
+                rule = _rule(names[0], others[0])
+                votes[rule] += not _has_number(rule)
+    rule, count = votes.most_common(1)[0] if votes else (("", ""), 0)
+    return rule if count else None
 
 
 def _by_end(names: Iterable[str], count: int) -> dict[str, list[str]]:
@@ -66,6 +68,15 @@ def _rule(old: str, new: str) -> tuple[str, str]:
         before.pop()
         after.pop()
     return ".".join(before), ".".join(after)
+
+
+def _has_number(rule: tuple[str, str]) -> bool:
+    """Say whether a rule would make one layer into another."""
+    before, after = (one.split(".") for one in rule)
+    while before and after and before[0] == after[0]:
+        before.pop(0)
+        after.pop(0)
+    return any(one.isdigit() for one in (*before, *after))
 
 
 def _renamed(name: str, rule: tuple[str, str]) -> str | None:

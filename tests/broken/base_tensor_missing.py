@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edited_tensors
 
-EXPECTED = Expected("files", "o_proj.weight", stage="loaded")
+EXPECTED = Expected("weights_complete", "o_proj.weight")
 
 
 def make(folders: Folders) -> None:

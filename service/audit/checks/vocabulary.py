@@ -5,7 +5,7 @@ Knows no adapter tensor names; `adapters.py` does.
 
 from collections.abc import Iterator
 
-from service.audit.check import AdapterView, BaseView, Outcome, fatal, skipped, warning
+from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped
 from service.audit.usage import unread_tokens
 from service.domain.facts import AdapterFacts, BaseFacts, MatrixFacts
 
@@ -83,12 +83,10 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
     if base.embedding and base.head is None and _is_head_needed(base):
         yield _head_lost(base.embedding, declared)
     elif base.embedding and base.head is None and len(set(declared.values())) == 2:
-        yield warning(
+        yield note(  # transformers itself writes it so for MiniCPM-OCR
             "config.json says tied=true at its top and tied=false in text_config, and only one matrix is stored",
             {"tie_word_embeddings": declared, "embedding": base.embedding.tensor},
-            "transformers believes the top and shares the matrix; a server that reads text_config finds no output "
-            "matrix.",
-            'Write "tie_word_embeddings": true at both levels of config.json.',
+            "The model class believes the top and shares the matrix.",
         )
     if (base.is_tied or True in declared.values()) and base.embedding and base.head and not _is_one(base):
         where = [name for name, value in declared.items() if value] or ["the model class's default"]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, warning
+from service.domain.facts import BlueprintFacts, FileProblem
 
 SHOWN = 5
 LORA_OUTPUT = re.compile(r"\.lora_(B|embedding_A)\b")
@@ -21,6 +22,8 @@ EARLIER_CHECKPOINT = "Use an earlier checkpoint; train in bfloat16 rather than f
 def base_files(view: BaseView) -> Iterator[Outcome]:
     """Check that every file that the model needs is there, whole and safe."""
     for problem in view.base.problems:
+        if _is_of_config(problem, view.base.blueprint):
+            continue
         if problem.file == "tokenizer.json" and "is missing" in problem.problem:
             severity, consequence = warning, "Ids cannot be compared with rows; a slow tokenizer may still load."
             repair = RESTORE
@@ -36,6 +39,12 @@ def base_files(view: BaseView) -> Iterator[Outcome]:
             consequence,
             repair,
         )
+
+
+def _is_of_config(problem: FileProblem, blueprint: BlueprintFacts | None) -> bool:
+    """Say whether a tokenizer fails because of config.json, which it also reads; `model_config` says that."""
+    reason = problem.problem.partition(": ")[2]
+    return bool(blueprint and blueprint.problem and reason and reason in blueprint.problem)
 
 
 def base_finite_weights(view: BaseView) -> Iterator[Outcome]:
