@@ -152,7 +152,8 @@ class _Sums:
         relative = math.sqrt(self._difference / self._old) if self._old else 1.0
         lengths = math.sqrt(self._old) * math.sqrt(self._new)
         turned = 1.0 - self._product / lengths if lengths else float(bool(self._old or self._new))
-        return TensorChange(relative, max(0.0, turned), self._is_finite, self._old == 0, self._is_rounding)
+        length = math.sqrt(self._new / self._old) if self._old else 1.0
+        return TensorChange(relative, max(0.0, turned), self._is_finite, self._old == 0, self._is_rounding, length)
 
 
 def _is_within(difference: FloatArray, old: FloatArray, step: float, smallest: float) -> bool:

@@ -18,9 +18,9 @@ UNRELATED = 0.9
 """Turn beyond which two matrices have nothing in common; tuning turns them by less than 0.2."""
 FAR = 0.3
 """Median turn beyond which a folder is hardly a tuned version of its origin."""
-SCALED_BY, SCALED_TURN = 0.5, 0.02
-"""A matrix that changed its length by half and hardly its direction was multiplied, not trained."""
-MIN_VALUES = 256
+SCALED_BY, SCALED_TURN = 1.8, 0.2
+"""A matrix that is so many times as long or as short and points where it did was multiplied, not trained."""
+MIN_VALUES = 1024
 """Smaller matrices may turn far by chance."""
 GENERATION = ("do_sample", "temperature", "top_p", "top_k", "repetition_penalty", "num_beams", "max_new_tokens")
 
@@ -91,12 +91,14 @@ def _values(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
             "Tuning changes weights far less: this is probably another base, or another revision of it.",
             "Name the base and revision that were tuned.",
         )
-    scaled = [name for name, one in matrices.items() if one.relative > SCALED_BY and one.turn < SCALED_TURN]
+    factors = {name: one.length for name, one in matrices.items() if one.turn < SCALED_TURN}
+    scaled = {name: one for name, one in factors.items() if not 1 / SCALED_BY < one < SCALED_BY}
     if scaled:
+        first = next(iter(scaled))
         yield fatal(
-            f"{len(scaled)} tensor(s) are the origin's multiplied by a number, first {scaled[0]} (changed by "
-            f"{100 * matrices[scaled[0]].relative:.0f} % of its length, turned by {matrices[scaled[0]].turn:.4f})",
-            {"tensors": scaled[:50], "count": len(scaled)},
+            f"{len(scaled)} tensor(s) are the origin's multiplied by a number, first {first} "
+            f"({scaled[first]:.3g} times as long, turned by {matrices[first].turn:.4f})",
+            {"tensors": {name: round(one, 4) for name, one in list(scaled.items())[:50]}, "count": len(scaled)},
             "No training does this; a scale was applied twice or left out: answers are distorted.",
             "Export again from the training checkpoint.",
         )

@@ -21,6 +21,7 @@ class TensorChange:
         turn: 1 minus the cosine of both, flattened; 1 if exactly one of them is zero throughout.
         is_finite: There is no NaN and no infinity in it.
         is_origin_zero: The original is zero throughout, so that there is nothing to resemble.
+        length: Of the tensor over that of the original.
         is_rounding: No value differs by more than what saving it once in bfloat16 or float16 does.
     """
 
@@ -29,6 +30,7 @@ class TensorChange:
     is_finite: bool = True
     is_origin_zero: bool = False
     is_rounding: bool = False
+    length: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
