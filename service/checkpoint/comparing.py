@@ -1,105 +1,190 @@
-"""Compares a tuned folder with the one that it was made from, tensor by tensor and in bounded memory.
+"""Compares the tensors of a tuned folder with those of the folder that it was made from.
 
-Does not know which differences are right.
+Reads both piece by piece and computes only where bytes differ. Does not know what may have changed.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from service.checkpoint.renaming import renaming
-from service.checkpoint.vocabulary import turn
+from service.checkpoint.adapter import BaseReading
+from service.checkpoint.pairing import pair_names
+from service.checkpoint.vocabulary import EMBEDDING_SUFFIXES, HEAD_SUFFIXES, turn
 from service.checkpoint.weights import FloatArray, WeightFiles
-from service.domain.facts import BaseFacts, MatrixFacts, OriginFacts, TensorChange
+from service.domain.facts import MatrixFacts, OriginFacts, TensorChange
 
-MIN_SHARED = 0.5
-"""Below this share of equal names, the layout was renamed as a whole."""
+WORKERS = 2
+STEPS = {"F64": 2**-24, "F32": 2**-22, "F16": 2**-10, "BF16": 2**-7}
+"""What rounding, or cutting, to a type changes at most, relative to a value: one unit in the last place."""
+SMALLEST = {"F64": 0.0, "F32": 1e-45, "F16": 2**-24, "BF16": 1e-40}
+"""What it changes at most close to zero, where a type's steps no longer shrink."""
+VOCABULARY = (*EMBEDDING_SUFFIXES, *HEAD_SUFFIXES)
 
 
-def compare(tuned: BaseFacts, weights: WeightFiles, origin: BaseFacts, old: WeightFiles) -> OriginFacts:
-    """Describe what tuning changed.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Tensors of two folders, side by side.
 
-    Args:
-        tuned: Facts of the tuned folder.
-        weights: Its tensors.
-        origin: Facts of the folder that it was made from.
-        old: The origin's tensors.
+    Attributes:
+        pairs: The tuned name of each of the origin's tensors that the tuned folder has.
+        changed: Pairs that differ, by the origin's name.
+        num_equal: Pairs that do not.
+        reshaped: Pairs of different shapes, by the origin's name, origin's shape first.
     """
-    names = match_names(weights, old)
-    changed: dict[str, TensorChange] = {}
-    reshaped = {}
-    for name, before in names.items():
-        shapes = old.tensors[before].shape, weights.tensors[name].shape
-        if shapes[0] != shapes[1]:
-            reshaped[name] = shapes
-        if weights.is_float(name) and old.is_float(before) and (change := tensor_change(weights, name, old, before)):
-            changed[name] = change
-    return OriginFacts(
-        base=origin,
-        num_equal=len(names) - len(changed.keys() | reshaped.keys()),
-        changed=changed,
-        missing=tuple(sorted(old.tensors.keys() - set(names.values()))),
-        extra=tuple(sorted(weights.tensors.keys() - names.keys())),
+
+    pairs: Mapping[str, str]
+    changed: Mapping[str, TensorChange]
+    num_equal: int
+    reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+def compare(origin: WeightFiles, tuned: WeightFiles) -> Comparison:
+    """Compare all tensors of two folders."""
+    pairs = pair_names(shapes(origin), shapes(tuned))
+    with ThreadPoolExecutor(WORKERS) as pool:  # numpy computes outside the interpreter's lock
+        changes = dict(
+            zip(pairs, pool.map(lambda one: change(origin, one[0], tuned, one[1]), pairs.items()), strict=True)
+        )
+    reshaped = {
+        old: (origin.tensors[old].shape, tuned.tensors[new].shape)
+        for old, new in pairs.items()
+        if origin.tensors[old].shape != tuned.tensors[new].shape
+    }
+    return Comparison(
+        pairs=pairs,
+        changed={name: one for name, one in changes.items() if one is not None},
+        num_equal=sum(one is None for name, one in changes.items() if name not in reshaped),
         reshaped=reshaped,
-        embedding_turns=_turns(tuned.embedding, weights, origin.embedding, old),
-        head_turns=_turns(tuned.head, weights, origin.head, old),
     )
 
 
-def match_names(weights: WeightFiles, old: WeightFiles) -> dict[str, str]:
-    """Map the tensors of a folder to those of its origin: by name, or by a renaming of the whole layout."""
-    shared = {name: name for name in weights.tensors if name in old.tensors}
-    if len(shared) >= MIN_SHARED * len(weights.tensors):
-        return shared
-    shapes = {name: one.shape for name, one in weights.tensors.items()}
-    return renaming(shapes, {name: one.shape for name, one in old.tensors.items()}) or shared
+def origin_facts(origin: BaseReading, tuned: BaseReading, comparison: Comparison) -> OriginFacts:
+    """Describe what tuning changed, by the tuned folder's names; missing tensors by the origin's."""
+    pairs = comparison.pairs
+    taken = set(pairs.values())
+    return OriginFacts(
+        base=origin.facts,
+        num_equal=comparison.num_equal,
+        changed={pairs[name]: one for name, one in comparison.changed.items()},
+        missing=tuple(sorted(origin.weights.tensors.keys() - pairs.keys())),
+        extra=tuple(sorted(tuned.weights.tensors.keys() - taken)),
+        reshaped={pairs[name]: one for name, one in comparison.reshaped.items()},
+        embedding_turns=_row_turns(origin, tuned, origin.facts.embedding, tuned.facts.embedding),
+        head_turns=_row_turns(
+            origin,
+            tuned,
+            origin.facts.head or origin.facts.embedding,
+            tuned.facts.head or tuned.facts.embedding,
+        ),
+        renamed={old: new for old, new in pairs.items() if old != new},
+    )
 
 
-def tensor_change(weights: WeightFiles, name: str, old: WeightFiles, before: str) -> TensorChange | None:
-    """Compare two tensors as far as both reach; None if they are equal once both have the narrower type."""
-    if weights.is_same(name, old, before):
+def change(origin: WeightFiles, old: str, tuned: WeightFiles, new: str) -> TensorChange | None:
+    """Compare two tensors; None if they are the same up to a cast.
+
+    Of matrices with different numbers of rows the common ones are compared. Values of types that are not read here,
+    such as packed integers, are compared as bytes, and a difference counts as a full turn.
+    """
+    before, after = origin.tensors[old], tuned.tensors[new]
+    if not (origin.is_float(old) and tuned.is_float(new)):
+        pairs = zip(origin.raw_pieces(old), tuned.raw_pieces(new), strict=False)
+        is_same = before == after or (before.shape, before.dtype) == (after.shape, after.dtype)
+        return None if is_same and all(a == b for a, b in pairs) else TensorChange(1.0, 1.0)
+    if before.shape[1:] != after.shape[1:] or len(before.shape) != len(after.shape):
+        return None  # no value corresponds to another; the shapes are told apart
+    count = min(math.prod(before.shape), math.prod(after.shape))
+    stored = zip(origin.pieces(old, 0, count), tuned.pieces(new, 0, count), strict=True)
+    is_cast = before.dtype != after.dtype
+    if not is_cast and all(np.array_equal(a.view(np.uint8), b.view(np.uint8)) for a, b in stored):
         return None
-    kinds = {weights.tensors[name].dtype, old.tensors[before].dtype}
-    product = old_square = new_square = square = 0.0
-    for new_piece, old_piece in zip(weights.chunks(name), old.chunks(before), strict=False):
-        size = min(new_piece.size, old_piece.size)
-        new, former = new_piece[:size], old_piece[:size]
-        for kind in kinds if len(kinds) > 1 else ():
-            new, former = rounded(new, kind), rounded(former, kind)
-        wide, wide_old = new.astype(np.float64), former.astype(np.float64)
-        product += float(wide @ wide_old)
-        old_square += float(wide_old @ wide_old)
-        new_square += float(wide @ wide)
-        square += float((wide - wide_old) @ (wide - wide_old))
-    if square == 0:
-        return None
-    cosine = product / math.sqrt(old_square * new_square) if old_square and new_square else 0.0
-    relative = math.sqrt(square / old_square) if old_square else math.inf
-    return TensorChange(relative if math.isfinite(relative) else 1e9, 1 - cosine if math.isfinite(cosine) else 1.0)
+    sums = _Sums(*_tolerance(before.dtype, after.dtype) if is_cast else (0.0, 0.0))
+    for one, other in zip(origin.float_pieces(old, 0, count), tuned.float_pieces(new, 0, count), strict=True):
+        sums.add(one, other)
+    return sums.change()
 
 
-def rounded(values: FloatArray, dtype: str) -> FloatArray:
-    """Round float32 values to what a stored type can hold; half to even, as torch does."""
-    if dtype == "F16":
-        with np.errstate(over="ignore"):
-            return values.astype(np.float16).astype(np.float32)
-    if dtype == "BF16":
-        bits = np.ascontiguousarray(values).view(np.uint32)
-        up = ((bits >> np.uint32(16)) & np.uint32(1)) + np.uint32(0x7FFF)
-        return ((bits + up) & np.uint32(0xFFFF0000)).view(np.float32)
-    return values
+def shapes(weights: WeightFiles) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor, by name."""
+    return {name: one.shape for name, one in weights.tensors.items()}
 
 
-def _turns(
-    matrix: MatrixFacts | None, weights: WeightFiles, former: MatrixFacts | None, old: WeightFiles
+class _Sums:
+    """Sums over two tensors that are given piece by piece.
+
+    Args:
+        step: Relative difference that counts as none.
+        smallest: Absolute difference that counts as none.
+    """
+
+    def __init__(self, step: float, smallest: float) -> None:
+        self._step, self._smallest = step, smallest
+        self._is_equal, self._is_rounding, self._is_finite = True, True, True
+        self._old = self._new = self._product = self._difference = 0.0
+
+    def add(self, old: FloatArray, new: FloatArray) -> None:
+        """Add a piece of both, flat and of equal length."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            difference = np.subtract(new, old)
+        if not math.isfinite(_dot(difference, difference)):
+            self._is_finite = self._is_finite and bool(np.isfinite(new).all())
+            self._is_equal = self._is_rounding = False
+            is_usable = np.isfinite(old) & np.isfinite(new)
+            old, new = np.where(is_usable, old, np.float32(0)), np.where(is_usable, new, np.float32(0))
+            difference = new - old
+        if self._is_equal:
+            self._is_equal = _is_within(difference, old, self._step, self._smallest)
+        if self._is_rounding:
+            self._is_rounding = _is_within(difference, old, STEPS["BF16"], SMALLEST["F16"])
+        self._old += _dot(old, old)
+        self._new += _dot(new, new)
+        self._product += _dot(old, new)
+        self._difference += _dot(difference, difference)
+
+    def change(self) -> TensorChange | None:
+        """Return what differs, or None for nothing."""
+        if self._is_equal:
+            return None
+        relative = math.sqrt(self._difference / self._old) if self._old else 1.0
+        lengths = math.sqrt(self._old) * math.sqrt(self._new)
+        turned = 1.0 - self._product / lengths if lengths else float(bool(self._old or self._new))
+        length = math.sqrt(self._new / self._old) if self._old else 1.0
+        return TensorChange(relative, max(0.0, turned), self._is_finite, self._old == 0, self._is_rounding, length)
+
+
+def _is_within(difference: FloatArray, old: FloatArray, step: float, smallest: float) -> bool:
+    limit = np.abs(old)
+    limit *= np.float32(step)
+    limit += np.float32(smallest)
+    return bool((np.abs(difference) <= limit).all())
+
+
+def _dot(left: FloatArray, right: FloatArray) -> float:
+    """Multiply in float32, and again in float64 if that overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        quick = float(np.dot(left, right))
+    return quick if math.isfinite(quick) else float(left.astype(np.float64) @ right.astype(np.float64))
+
+
+def _tolerance(old: str, new: str) -> tuple[float, float]:
+    """Return what casting from one type to the other may change; both ways round, as either can be the narrower."""
+    return max(STEPS[old], STEPS[new]), max(SMALLEST[old], SMALLEST[new])
+
+
+def _row_turns(
+    origin: BaseReading, tuned: BaseReading, old: MatrixFacts | None, new: MatrixFacts | None
 ) -> dict[int, float]:
-    if matrix is None or former is None or matrix.hidden_size != former.hidden_size:
+    if old is None or new is None or old.hidden_size != new.hidden_size:
         return {}
-    ids = _common(matrix.rows, former)
-    rows = zip(ids, weights.rows(matrix.tensor, ids), old.rows(former.tensor, ids), strict=True)
-    return {one: turn(before, after) for one, after, before in rows}
+    ids = sorted(one for one in new.rows if one < min(old.num_rows, new.num_rows))
+    return dict(
+        zip(ids, _turns(origin.weights.rows(old.tensor, ids), tuned.weights.rows(new.tensor, ids)), strict=True)
+    )
 
 
-def _common(ids: Collection[int], former: MatrixFacts) -> list[int]:
-    return sorted(one for one in ids if one < former.num_rows)
+def _turns(old: Iterable[NDArray[np.float32]], new: Iterable[NDArray[np.float32]]) -> list[float]:
+    return [turn(before, after) for before, after in zip(old, new, strict=True)]

@@ -1,246 +1,245 @@
-"""Computes what merging an adapter must have written, and compares it with what a folder holds.
+"""Compares a folder that claims to hold a merged adapter with the origin plus that adapter.
 
-Reads in blocks of rows; builds no model. Knows no limit of what is good enough.
+Computes in float32, block by block. Does not know how large a difference is acceptable.
 """
 
 import math
-import re
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from service.checkpoint.comparing import match_names, rounded
+from service.checkpoint.adapter import BaseReading, read_adapter
+from service.checkpoint.adapter_config import CONFIG, read_config
+from service.checkpoint.comparing import Comparison, shapes
+from service.checkpoint.deltas import Update, Updates, read_updates
+from service.checkpoint.documents import Documents
+from service.checkpoint.locating import Location
+from service.checkpoint.pairing import pair_names
+from service.checkpoint.vocabulary import HEAD_SUFFIXES
 from service.checkpoint.weights import FloatArray, WeightFiles
-from service.domain.facts import AdapterFacts, MergeFacts, OriginFacts, TensorMerge
+from service.domain.facts import MergeFacts, TensorMerge
 
-PREFIX = "base_model.model."
-FACTOR = re.compile(
-    r"^(?P<module>.+)\.lora_(?P<part>A|B|embedding_A|embedding_B|magnitude_vector)(\.[^.]+)?(\.weight)?$"
-)
-TOKEN_DELTA = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
-COPY_PART = ".base_layer."
-COMPUTED_TYPES = ("LORA", "TRAINABLE_TOKENS", "")
-
-Expected = Callable[[int, FloatArray], FloatArray]
-"""First row and the origin's rows `(rows, hidden)` -> the rows that merging must write."""
+WEIGHTS = "adapter_model.safetensors"
+BLOCK_VALUES = 1_000_000
+EMPTY = TensorMerge(0.0, 0.0, 0.0, 0.0)
 
 
-@dataclass
-class _Plan:
-    """What is known about one adapter's tensors."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where one updated tensor is: in the origin (None if it has none of the kind), and in the folder."""
 
-    factors: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
-    saved: dict[str, str] = field(default_factory=dict)
-    rows: dict[str, str] = field(default_factory=dict)
+    old: str | None
+    new: str
 
 
-def measure_merge(
-    weights: WeightFiles, old: WeightFiles, adapter: AdapterFacts, tensors: WeightFiles, origin: OriginFacts
-) -> MergeFacts:
-    """Compare a merged folder with origin and adapter.
+def merge_facts(adapter: Location, origin: BaseReading, merged: BaseReading, comparison: Comparison) -> MergeFacts:
+    """Measure how much of an adapter is in a folder.
 
     Args:
-        weights: The merged folder's tensors.
-        old: The origin's.
-        adapter: The adapter's facts.
-        tensors: The adapter's tensors.
-        origin: What differs between folder and origin.
+        adapter: The adapter's folder.
+        origin: What it was merged into.
+        merged: What is said to be the result.
+        comparison: The tensors of both, compared.
     """
-    if adapter.peft_type not in COMPUTED_TYPES:
-        return MergeFacts(adapter, {}, (), {"every module": f"{adapter.peft_type} is not computed here"}, {})
-    config = adapter.documents.get("adapter_config.json", {})
-    plan = _plan(tensors)
-    names = {before: name for name, before in match_names(weights, old).items()}
+    documents = Documents(adapter.folder)
+    weights = WeightFiles([adapter.folder / WEIGHTS] if documents.has(WEIGHTS) else [])
+    updates = read_updates(weights, documents.json(CONFIG), read_config(documents).trainable_tokens)
+    names = _names_in_origin(updates, weights, origin)
     targets: dict[str, TensorMerge] = {}
-    unmatched, uncomputed = [], {}
-    touched: set[str] = set()
-    for module in sorted({*plan.factors, *plan.saved, *plan.rows}):
-        before = next((one for one in (f"{module}.weight", module) if one in old.tensors), None)
-        if before is None or before not in names:
-            unmatched.append(module)
+    missing, reshaped, touched = [], {}, set(_named(updates.uncomputed, origin))
+    for name, update in updates.by_name.items():
+        place = _place(names.get(name), origin, merged, comparison)
+        if place is None:
+            if name in names:
+                missing.append(names[name])
             continue
-        touched.add(names[before])
-        expected = _expected(module, plan, tensors, config, adapter)
-        if expected is None or not old.is_matrix(before):
-            if module in plan.saved and old.is_float(before):
-                targets[names[before]] = _vector_merge(weights, names[before], old, before, tensors, plan.saved[module])
-            else:
-                uncomputed[module] = f"{adapter.peft_type} on a tensor of shape {list(old.tensors[before].shape)}"
-            continue
-        if weights.tensors[names[before]].shape[1:] != old.tensors[before].shape[1:]:
-            uncomputed[module] = "the folder's tensor has another shape"
-            continue
-        targets[names[before]] = _compare(weights, names[before], old, before, expected)
-    is_bias = adapter.is_bias_trained
-    foreign = {
-        name: change.relative
-        for name, change in origin.changed.items()
-        if name not in touched and not (is_bias and name.endswith(".bias"))
-    }
-    return MergeFacts(adapter, targets, tuple(unmatched), uncomputed, foreign)
+        touched.add(place.new)
+        wanted = _shape_of(update, weights, origin.weights, place.old)
+        stored = merged.weights.tensors[place.new].shape
+        if wanted is None or not _is_comparable(wanted, stored):
+            reshaped[place.new] = (wanted or (), stored)
+        elif merged.weights.is_float(place.new):
+            known = targets.get(place.new)
+            targets[place.new] = known or _measure(update, weights, origin.weights, merged.weights, place)
+    return MergeFacts(
+        adapter=read_adapter(adapter.name, adapter, origin),
+        targets={name: one for name, one in targets.items() if one is not EMPTY},
+        unmatched=tuple(sorted(updates.by_name.keys() - names.keys())),
+        uncomputed=updates.uncomputed,
+        foreign=_foreign(comparison, touched),
+        missing=tuple(sorted(missing)),
+        reshaped=reshaped,
+    )
 
 
-def _plan(tensors: WeightFiles) -> _Plan:
-    plan = _Plan()
-    for key in tensors.tensors:
-        short = key.removeprefix(PREFIX)
-        if COPY_PART in short or not tensors.is_float(key):
-            continue
-        if match := FACTOR.match(short):
-            plan.factors[match["module"]][match["part"]] = key
-        elif match := TOKEN_DELTA.match(short):
-            plan.rows[match["module"]] = key
-        elif ".lora_" in short:
-            plan.factors[short.partition(".lora_")[0]]["other"] = key
-        else:
-            plan.saved[short.removesuffix(".weight")] = key
-    return plan
+def _names_in_origin(updates: Updates, weights: WeightFiles, origin: BaseReading) -> dict[str, str]:
+    """Find the origin's name of every updated tensor: its own, or behind another prefix, or its tied twin's."""
+    wanted: dict[str, tuple[int, ...]] = {}
+    for name, update in updates.by_name.items():
+        shape = _shape_of(update, weights, origin.weights, name if name in origin.weights.tensors else None)
+        if shape:
+            wanted[name] = shape
+    pairs = pair_names(wanted, shapes(origin.weights))
+    for name in wanted.keys() - pairs.keys():
+        if name.endswith(HEAD_SUFFIXES) and origin.facts.embedding and origin.facts.head is None:
+            pairs[name] = name  # a tied origin has the module and no tensor
+    for name in updates.by_name.keys() - wanted.keys():
+        if name in origin.weights.tensors:
+            pairs[name] = name
+    return pairs
 
 
-def _expected(
-    module: str, plan: _Plan, tensors: WeightFiles, config: Mapping[str, Any], adapter: AdapterFacts
-) -> Expected | None:
-    if key := plan.saved.get(module):
-        return _replaced(tensors, key) if tensors.is_matrix(key) else None
-    factors = plan.factors.get(module, {})
-    steps: list[Expected] = []
-    if factors:
-        step = _factored(module, factors, tensors, config)
-        if step is None:
-            return None
-        steps.append(step)
-    if key := plan.rows.get(module):
-        ids = next((ids for name, ids in adapter.trainable_tokens.items() if name == "*" or module.endswith(name)), ())
-        ids = ids or next(iter(adapter.trainable_tokens.values()), ())
-        steps.append(_rows_replaced(tensors.values(key), ids))
-
-    def apply(start: int, rows: FloatArray) -> FloatArray:
-        for one in steps:
-            rows = one(start, rows)
-        return rows
-
-    return apply if steps else None
+def _named(uncomputed: Mapping[str, str], origin: BaseReading) -> Iterator[str]:
+    """Name the tensors of modules whose update is not computed, so that they do not count as foreign."""
+    for module in uncomputed:
+        parts = module.split(".")
+        for count in range(len(parts), 0, -1):
+            stem = ".".join(parts[:count])
+            found = [name for name in origin.weights.tensors if name.startswith(f"{stem}.")]
+            if found and count > 1:
+                yield from found
+                break
 
 
-def _replaced(tensors: WeightFiles, key: str) -> Expected:
-    def apply(start: int, rows: FloatArray) -> FloatArray:
-        last = min(start + len(rows), tensors.tensors[key].shape[0])
-        return tensors.rows(key, list(range(start, last)))
-
-    return apply
-
-
-def _rows_replaced(new: FloatArray, ids: tuple[int, ...]) -> Expected:
-    def apply(start: int, rows: FloatArray) -> FloatArray:
-        changed = rows.copy()
-        for token_id, row in zip(ids, new, strict=False):
-            if start <= token_id < start + len(rows):
-                changed[token_id - start] = row
-        return changed
-
-    return apply
-
-
-def _factored(
-    module: str, factors: Mapping[str, str], tensors: WeightFiles, config: Mapping[str, Any]
-) -> Expected | None:
-    if {"embedding_A", "embedding_B"} <= factors.keys():
-        by_row, other = tensors.values(factors["embedding_A"]).T, tensors.values(factors["embedding_B"]).T
-    elif {"A", "B"} <= factors.keys() and all(len(tensors.tensors[factors[one]].shape) == 2 for one in "AB"):
-        by_row, other = tensors.values(factors["B"]), tensors.values(factors["A"])
-        if config.get("fan_in_fan_out"):
-            by_row, other = other.T, by_row.T
-    else:
+def _place(name: str | None, origin: BaseReading, merged: BaseReading, comparison: Comparison) -> _Place | None:
+    if name is None:
         return None
-    scale = _scale(module, other.shape[0], config)
-    magnitude = tensors.values(factors["magnitude_vector"]).reshape(-1) if "magnitude_vector" in factors else None
-    if magnitude is not None and "embedding_A" in factors:
-        return None
-
-    def apply(start: int, rows: FloatArray) -> FloatArray:
-        moved = rows + np.float32(scale) * (by_row[start : start + len(rows)] @ other)
-        if magnitude is None:
-            return moved
-        norms = np.linalg.norm(moved, axis=1)
-        share: FloatArray = magnitude[start : start + len(rows)] / norms
-        return share[:, None] * moved
-
-    return apply
+    if name in comparison.pairs:
+        return _Place(name, comparison.pairs[name])
+    if name.endswith(HEAD_SUFFIXES) and origin.facts.embedding and origin.facts.head is None:
+        twin = merged.facts.head or merged.facts.embedding
+        return _Place(origin.facts.embedding.tensor, twin.tensor) if twin else None
+    if name not in origin.weights.tensors and name in merged.weights.tensors:
+        return _Place(None, name)
+    return None
 
 
-def _scale(module: str, rank: int, config: Mapping[str, Any]) -> float:
-    """Return what PEFT multiplies the product of the factors by; patterns match ends of module names."""
-    alpha = _of_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha"))
-    alpha = alpha if isinstance(alpha, int | float) else 8
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+def _shape_of(update: Update, weights: WeightFiles, origin: WeightFiles, name: str | None) -> tuple[int, ...] | None:
+    """Return the shape of the result."""
+    if update.base:
+        return weights.tensors[update.base].shape
+    if update.replaced and not update.rows:
+        return weights.tensors[update.replaced].shape
+    if name is not None:
+        return origin.tensors[name].shape
+    if update.low_rank:
+        left, right = update.low_rank
+        return (left.shape[0], right.shape[1]) if right.size > 1 else (left.shape[0],)
+    return None
 
 
-def _of_pattern(patterns: Any, module: str, default: Any) -> Any:
-    """Source: peft 0.21.2, `get_pattern_key`."""
-    for pattern, value in (patterns if isinstance(patterns, dict) else {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return default
+def _is_comparable(wanted: tuple[int, ...], stored: tuple[int, ...]) -> bool:
+    """Say whether shapes are equal, or those of matrices of which the rows behind the adapter's were padded."""
+    return wanted == stored or (len(wanted) == len(stored) == 2 and wanted[1] == stored[1] and wanted[0] <= stored[0])
 
 
-@dataclass
-class _Sums:
-    """Squares and products over all blocks of a tensor."""
-
-    old: float = 0.0
-    update: float = 0.0
-    measured: float = 0.0
-    residual: float = 0.0
-    rounding: float = 0.0
-    product: float = 0.0
-
-    def add(self, before: FloatArray, after: FloatArray, expected: FloatArray, dtype: str) -> None:
-        update, measured = expected - before, after - before
-        self.old += _square(before)
-        self.update += _square(update)
-        self.measured += _square(measured)
-        self.residual += _square(after - expected)
-        self.rounding += _square(rounded(expected, dtype) - expected)
-        self.product += float(update.ravel().astype(np.float64) @ measured.ravel().astype(np.float64))
-
-    def facts(self) -> TensorMerge:
-        old, update = math.sqrt(self.old) or 1.0, math.sqrt(self.update)
-        if update == 0:
-            return TensorMerge(0.0, math.sqrt(self.measured) / old, 0.0 if self.measured == 0 else 1.0, 0.0, 1.0)
-        return TensorMerge(
-            expected=update / old,
-            measured=math.sqrt(self.measured) / old,
-            residual=math.sqrt(self.residual) / update,
-            rounding=math.sqrt(self.rounding) / update,
-            ratio=self.product / self.update,
-        )
-
-
-def _compare(weights: WeightFiles, name: str, old: WeightFiles, before: str, expected: Expected) -> TensorMerge:
-    sums, start = _Sums(), 0
-    for after, former in zip(weights.row_chunks(name), old.row_chunks(before), strict=False):
-        count = min(len(after), len(former))
-        wanted = expected(start, former[:count])
-        count = min(count, len(wanted))
-        sums.add(former[:count], after[:count], wanted[:count], weights.tensors[name].dtype)
-        start += len(former)
-    return sums.facts()
-
-
-def _vector_merge(
-    weights: WeightFiles, name: str, old: WeightFiles, before: str, tensors: WeightFiles, key: str
+def _measure(
+    update: Update, weights: WeightFiles, origin: WeightFiles, merged: WeightFiles, place: _Place
 ) -> TensorMerge:
-    sums = _Sums()
-    parts = zip(weights.chunks(name), old.chunks(before), tensors.chunks(key), strict=False)
-    for after, former, wanted in parts:
-        count = min(after.size, former.size, wanted.size)
-        sums.add(former[:count], after[:count], wanted[:count], weights.tensors[name].dtype)
-    return sums.facts()
+    """Sum over blocks of rows: origin, update, change, and what is left."""
+    own = _Reader(weights, update.base) if update.base else _Reader(origin, place.old) if place.old else None
+    result = _Reader(merged, place.new)
+    wanted = _shape_of(update, weights, origin, place.old) or result.shape
+    num_rows = min(wanted[0] if wanted else 1, result.num_rows)
+    dtype = merged.tensors[place.new].dtype
+    total = np.zeros(6)
+    is_finite = True
+    step = max(1, BLOCK_VALUES // max(result.width, 1))
+    for start in range(0, num_rows, step):
+        stop = min(start + step, num_rows)
+        before = own.rows(start, min(stop, own.num_rows)) if own and start < own.num_rows else None
+        old = _padded(before, stop - start, result.width)
+        delta = _target_rows(update, weights, old, start, stop) - old
+        with np.errstate(invalid="ignore", over="ignore"):
+            change = result.rows(start, stop) - old
+        is_finite = is_finite and bool(np.isfinite(change).all())
+        old, delta, change = (np.nan_to_num(one, nan=0.0, posinf=0.0, neginf=0.0) for one in (old, delta, change))
+        rounding = rounded(old + delta, dtype) - (old + delta)
+        squares = [_square(one) for one in (old, delta, change, change - delta, rounding)]
+        total += [*squares, float(np.vdot(change, delta))]
+    return _as_merge(total, is_finite=is_finite)
+
+
+def _as_merge(total: "np.ndarray[tuple[int], np.dtype[np.float64]]", *, is_finite: bool) -> TensorMerge:
+    old, delta, change, rest, rounding, product = (float(one) for one in total)
+    if delta == 0:
+        return EMPTY if change == 0 else replace(EMPTY, measured=math.sqrt(change / old) if old else 1.0)
+    scale = math.sqrt(old) or 1.0
+    return TensorMerge(
+        expected=math.sqrt(delta) / scale,
+        measured=math.sqrt(change) / scale,
+        residual=math.sqrt(rest / delta),
+        rounding=math.sqrt(rounding / delta),
+        share=product / delta,
+        is_finite=is_finite,
+    )
+
+
+def _target_rows(update: Update, weights: WeightFiles, old: FloatArray, start: int, stop: int) -> FloatArray:
+    """Return what rows `start` to `stop` are to become, as a matrix."""
+    if update.rows:
+        new = old.copy()
+        inside = {one: place for one, place in update.rows.items() if start <= one < stop}
+        if inside and update.replaced:
+            new[[one - start for one in inside]] = weights.rows(update.replaced, list(inside.values()))
+        return new
+    if update.replaced:
+        return _Reader(weights, update.replaced).rows(start, stop)
+    if update.low_rank is None:
+        return old
+    left, right = update.low_rank
+    whole: FloatArray = old + left[start:stop] @ right
+    if update.magnitude is not None:
+        lengths = np.sqrt(np.einsum("ij,ij->i", whole, whole))
+        whole *= (update.magnitude[start:stop] / np.where(lengths, lengths, np.float32(1)))[:, None]
+    return whole
+
+
+class _Reader:
+    """Reads a tensor of any shape as a matrix, `(first dimension, all others)`, some rows at a time."""
+
+    def __init__(self, weights: WeightFiles, name: str) -> None:
+        self._weights, self._name = weights, name
+        self.shape = weights.tensors[name].shape
+        self.num_rows = self.shape[0] if self.shape else 1
+        self.width = math.prod(self.shape[1:])
+
+    def rows(self, start: int, stop: int) -> FloatArray:
+        pieces = list(self._weights.float_pieces(self._name, start * self.width, stop * self.width))
+        flat: FloatArray = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.float32)
+        return flat.reshape(stop - start, self.width)
+
+
+def _padded(rows: FloatArray | None, count: int, width: int) -> FloatArray:
+    """Fill rows that the origin does not have with zeros."""
+    if rows is not None and len(rows) == count:
+        return rows
+    whole: FloatArray = np.zeros((count, width), dtype=np.float32)
+    if rows is not None:
+        whole[: len(rows)] = rows
+    return whole
+
+
+def rounded(values: FloatArray, dtype: str) -> FloatArray:
+    """Round to a stored type and back, to the nearest even."""
+    if dtype == "BF16":
+        bits = values.astype(np.float32).view(np.uint32)
+        bits = bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
+        return (bits & np.uint32(0xFFFF0000)).view(np.float32)
+    if dtype == "F16":
+        with np.errstate(over="ignore"):
+            return values.astype(np.float16).astype(np.float32)
+    return values
 
 
 def _square(values: FloatArray) -> float:
-    flat = values.ravel().astype(np.float64)
-    return float(flat @ flat)
+    return float(np.vdot(values, values))
+
+
+def _foreign(comparison: Comparison, touched: set[str]) -> dict[str, float]:
+    return {
+        new: one.relative
+        for old, new in comparison.pairs.items()
+        if (one := comparison.changed.get(old)) and new not in touched and not one.is_rounding
+    }

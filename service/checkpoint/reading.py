@@ -4,29 +4,24 @@ Builds no model, judges nothing; takes seconds where loading takes minutes.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from service.checkpoint.adapter import BaseReading, adapter_weights, missing_adapter, read_adapter, vocabulary_ids
+from service.checkpoint.adapter import BaseReading, missing_adapter, read_adapter, vocabulary_ids
 from service.checkpoint.blueprint import Blueprint, is_native
 from service.checkpoint.claims import collect_claims, declared_tie, stop_ids, text_vocab_size
-from service.checkpoint.comparing import compare
+from service.checkpoint.comparing import Comparison, compare, origin_facts
 from service.checkpoint.corpus import count_corpus
 from service.checkpoint.documents import Documents
 from service.checkpoint.fingerprint import fingerprint
 from service.checkpoint.locating import Location
-from service.checkpoint.merging import measure_merge
+from service.checkpoint.merging import merge_facts
 from service.checkpoint.tokenizer import read_tokenizer
 from service.checkpoint.unused import unused_ids
 from service.checkpoint.vocabulary import Wanted, find_embedding, find_head, measure_matrices
 from service.checkpoint.weights import INDEX, WHOLE, WeightFiles, base_weight_files, index_problems, pickle_files
-from service.domain.facts import (
-    BaseFacts,
-    CheckpointFacts,
-    FileProblem,
-    MergeFacts,
-    OriginFacts,
-    TokenizerFacts,
-)
+from service.domain.facts import BaseFacts, BlueprintFacts, CheckpointFacts, FileProblem, TokenizerFacts
 
 PICTURE_FILES = ("processor_config.json", "preprocessor_config.json")
 """A model that sees pictures needs one of these."""
@@ -50,8 +45,9 @@ def read_checkpoint(
         adapters: Adapter folders by configured name.
         lost: Adapters that could not be located, with the reason.
         is_code_trusted: Run the Python files that the base's tokenizer names. Those of adapters are never run.
-        origin: The folder that the base was tuned from.
-        merged_from: The folder and the adapter that the base is said to be the merge of.
+        origin: The folder that the base was tuned from, if it is known.
+        merged_from: The folder and the adapter that were merged into the base, if it is such a folder. The first counts
+            as the origin if none is given.
         corpus: Conversations in which to count tokens; none if not given.
 
     Raises:
@@ -59,29 +55,42 @@ def read_checkpoint(
     """
     brought = {one for location in adapters.values() for one in vocabulary_ids(location)}
     reading = _read(base, brought, is_code_trusted=is_code_trusted)
-    compared, merge = _compare(reading, origin, merged_from)
     read = {one: read_adapter(one, location, reading) for one, location in adapters.items()}
     missing = {one: missing_adapter(one, reason) for one, reason in (lost or {}).items()}
-    facts = CheckpointFacts(reading.facts, {**read, **missing}, compared, merge)
+    facts = CheckpointFacts(reading.facts, {**read, **missing})
+    facts = _compared(facts, reading, origin, merged_from, is_code_trusted=is_code_trusted)
     return count_corpus(corpus, facts, base, adapters) if corpus else facts
 
 
-def _compare(
-    tuned: BaseReading, origin: Location | None, merged_from: tuple[Location, Location] | None
-) -> tuple[OriginFacts | None, MergeFacts | None]:
-    """Compare a folder with what it was made from, if that is known. No code of the origin is run."""
-    place = merged_from[0] if merged_from else origin
-    if place is None:
-        return None, None
-    ids = tuned.facts.embedding.rows.keys() if tuned.facts.embedding else ()
-    old = _read(place, ids, is_code_trusted=False)
-    compared = compare(tuned.facts, tuned.weights, old.facts, old.weights)
-    if merged_from is None:
-        return compared, None
-    adapter = read_adapter(merged_from[1].name, merged_from[1], old)
-    return compared, measure_merge(
-        tuned.weights, old.weights, adapter, adapter_weights(merged_from[1].folder), compared
-    )
+def _compared(
+    facts: CheckpointFacts,
+    reading: BaseReading,
+    origin: Location | None,
+    merged_from: tuple[Location, Location] | None,
+    *,
+    is_code_trusted: bool,
+) -> CheckpointFacts:
+    """Add what differs from the origin, and how much of the merged adapter is there; each origin is read once."""
+    known: dict[Path, tuple[BaseReading, Comparison]] = {}
+    for location in (origin, merged_from[0] if merged_from else None):
+        if location and location.folder not in known:
+            before = _read(location, _rows_of(facts.base), is_code_trusted=is_code_trusted)
+            known[location.folder] = before, compare(before.weights, reading.weights)
+    first = origin or (merged_from[0] if merged_from else None)
+    if first:
+        before, comparison = known[first.folder]
+        is_beside = bool(facts.adapters) or first.folder.resolve() == reading.folder.resolve()
+        compared = replace(origin_facts(before, reading, comparison), is_tuning_beside=is_beside)
+        facts = replace(facts, origin=compared)
+    if merged_from:
+        before, comparison = known[merged_from[0].folder]
+        facts = replace(facts, merge=merge_facts(merged_from[1], before, reading, comparison))
+    return facts
+
+
+def _rows_of(base: BaseFacts) -> set[int]:
+    """Return the ids of the rows that matter in a folder, so that the same ones of its origin are described."""
+    return {one for matrix in (base.embedding, base.head) if matrix for one in matrix.rows}
 
 
 def read_base(location: Location, brought_ids: Collection[int] = (), *, is_code_trusted: bool = False) -> BaseFacts:
@@ -103,20 +112,21 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
     reading = read_tokenizer(location.folder, is_code_trusted=is_code_trusted)
     tokenizer = reading.tokenizer
     weights = WeightFiles(base_weight_files(location.folder, index))
+    beside = Blueprint(config, weights.tensors)
     claims = collect_claims(documents, tokenizer)
     stops = stop_ids(documents)
     vocab_size = text_vocab_size(documents)
     needed = set(brought_ids) | {one for claim in claims for one in claim.token_ids} | set(stops)
     needed |= set(reading.template.control_tokens.values()) if reading.template else set()
     names = find_embedding(weights), find_head(weights)
-    blueprint = Blueprint(config, weights.tensors)
     embedding, head = measure_matrices(weights, *names, _wanted(weights, names, needed, tokenizer))
+    blueprint = beside.wait()
     facts = BaseFacts(
         name=location.name,
         model_type=str(config.get("model_type") or ""),
         fingerprint=fingerprint(location.folder),
         config_vocab_size=vocab_size,
-        is_tied=declared_tie(config),
+        is_tied=_tie(config, blueprint),
         tensors=weights.tensors,
         embedding=embedding,
         head=head,
@@ -128,9 +138,15 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         documents=documents.kept(),
         files=documents.files(),
         is_native=is_native(config),
-        blueprint=blueprint.wait(),
+        blueprint=blueprint,
     )
     return BaseReading(location.folder, facts, weights)
+
+
+def _tie(config: Mapping[str, Any], blueprint: BlueprintFacts | None) -> bool | None:
+    """Return the tie as the model class reads it: the top level decides, or the class's default."""
+    read = blueprint.config.get("tie_word_embeddings") if blueprint else None
+    return read if isinstance(read, bool) else declared_tie(config)
 
 
 def _weight_problems(documents: Documents, weights: WeightFiles, index: Mapping[str, object]) -> list[FileProblem]:

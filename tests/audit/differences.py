@@ -142,14 +142,6 @@ def names_at_the_top_of_the_tokenizer_config(folders: Folders) -> None:
         config.update(config.pop("extra_special_tokens"))
 
 
-@harmless()
-def a_list_of_special_tokens_where_no_processor_needs_names(folders: Folders) -> None:
-    with edited_json(folders.base / "tokenizer_config.json") as config:
-        config["extra_special_tokens"] = sorted(config["extra_special_tokens"].values())
-    with edited_json(folders.base / "config.json") as config:
-        config |= {"model_type": "custom_vl", "auto_map": {}}
-
-
 @harmless("official")
 def another_name_of_the_tokenizer_class(folders: Folders) -> None:
     for folder, name in ((folders.base, "Qwen2TokenizerFast"), (folders.adapter, "PreTrainedTokenizerFast")):

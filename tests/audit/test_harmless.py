@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import differences_folders  # noqa: F401  registers its own
 import differences_rows  # noqa: F401  registers its own
 import pytest
 from differences import IN_FILES, LOADED

@@ -10,5 +10,4 @@ def make(folders: Folders) -> None:
     with edited_json(folders.base / "tokenizer_config.json") as config:
         config["extra_special_tokens"].pop("video_token")
     with edited_json(folders.base / "config.json") as config:
-        config |= {"model_type": "custom_vl", "auto_map": {}}
         config["video_token_id"] = config["text_config"]["vocab_size"] - 1

@@ -1,4 +1,4 @@
-"""The export froze the vision tower and left it out."""
+"""An export of the language model alone, with the config of the whole."""
 
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edited_tensors

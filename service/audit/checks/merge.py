@@ -1,124 +1,239 @@
-"""Check of a merged folder: did merging write what adapter and origin add up to.
+"""Checks that a folder holds its origin plus one adapter: all of it, once, and nothing else.
 
-Knows numbers only; they are computed where the folders are read.
+Knows no adapter format; how large the update is and how much of it is there are facts.
 """
 
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Mapping
 from statistics import median
+from typing import Any
 
-from service.audit.check import BaseView, Check, Outcome, fatal, note, warning
-from service.domain.facts import MergeFacts, TensorMerge
+from service.audit.check import BaseView, Check, Outcome, fatal, skipped, warning
+from service.domain.facts import MergeFacts, OriginFacts, TensorMerge
 
-MARGIN = 0.02
-ROUNDING_FACTOR = 3.0
-"""Merging in the stored type adds up several roundings; more is another error."""
-MUCH_ROUNDING = 0.5
-"""Share of an update that rounding may blur before answers suffer."""
-MAX_FOREIGN = 1e-3
 SHOWN = 5
-AGAIN = "Merge again in float32: minicpm-service merge BASE ADAPTER --output DIR."
-WHY = """\
-A merge adds `alpha / r * B A` to each weight that the adapter targets and replaces what `modules_to_save` holds.
-Afterwards nothing says what was merged, or whether it was: a wrong key prefix merges nothing, a second run merges
-twice, a tool that ignores `use_rslora` or `alpha_pattern` scales wrongly, and bfloat16 swallows updates that are small
-beside the weight (MiniCPM-V#502). All of it is a computation on files: for every targeted tensor the expected update is
-set against what the folder differs from its origin by."""
+ROUNDINGS = 3.0
+"""A sound merge misses the update by what rounding makes, or a little more if it rounded more than once."""
+MARGIN = 0.05
+MISSING_SHARE = 0.1
+LOST_SHARE, HALF_SHARE = 0.9, 0.5
+"""Shares of the update under which rounding has swallowed some, and most, of it."""
+SWALLOWING = 0.3
+"""Rounding smaller than this, relative to the update, swallows nothing of it."""
+AGAIN = "Merge again in float32 and cast afterwards: `minicpm-service merge BASE ADAPTER`."
 
 
 def base_merge(view: BaseView) -> Iterator[Outcome]:
-    """Compare every targeted tensor with what merging must have written."""
+    """Compare what an adapter should have changed with what is stored."""
     merge = view.merge
     if merge is None:
         return
-    yield from _everything_was_compared(merge)
-    if view.origin and merge.uncomputed and not merge.targets and not view.origin.changed:
+    yield from _adapter_fits(merge)
+    yield from _shapes(merge)
+    states = {name: state_of(one) for name, one in merge.targets.items()}
+    for judge in (_not_finite, _missing, _swallowed, _scaled, _different):
+        yield from judge(merge, [name for name, state in states.items() if state == judge.__name__])
+    yield from _uncomputed(merge, view.origin)
+    if foreign := dict(sorted(merge.foreign.items(), key=lambda one: -one[1])):
         yield fatal(
-            f"all {view.origin.num_equal} tensors are the origin's, though the adapter changes some",
-            {"equal": view.origin.num_equal},
-            "Nothing was merged: every answer is the origin's.",
-            AGAIN,
-        )
-    real = {name: one for name, one in merge.targets.items() if one.expected > 0}
-    bad = {name: one for name, one in merge.targets.items() if one.residual > ROUNDING_FACTOR * one.rounding + MARGIN}
-    if bad:
-        yield _wrong(bad, real)
-    elif real and median(one.rounding for one in real.values()) > MUCH_ROUNDING:
-        yield warning(
-            f"rounding blurs the update by {100 * median(one.rounding for one in real.values()):.0f} % in the middle "
-            f"of {len(real)} tensors",
-            {"tensors": {name: round(one.rounding, 3) for name, one in list(real.items())[:50]}},
-            "The stored type is too coarse for so small an update: the adapter's effect is partly lost.",
-            "Save the merged model in float16 or float32, or serve the adapter unmerged.",
-        )
-    foreign = {name: one for name, one in merge.foreign.items() if one > MAX_FOREIGN}
-    if foreign:
-        name, relative = max(foreign.items(), key=lambda item: item[1])
-        yield fatal(
-            f"{len(foreign)} tensor(s) differ from the origin's though the adapter does not touch them, most {name}: "
-            f"by {100 * relative:.2g} %",
-            {"tensors": dict(list(foreign.items())[:50]), "count": len(foreign)},
-            "Something else was merged as well, or the origin is another one.",
-            AGAIN,
+            f"{len(foreign)} tensor(s) that the adapter does not touch differ from the origin's: {_some(foreign)}",
+            {"tensors": {name: round(one, 6) for name, one in list(foreign.items())[:50]}, "count": len(foreign)},
+            "The folder is another model than base plus adapter: a different base, a second adapter, or a broken copy.",
+            "Name the base that was really merged into, or merge again.",
         )
 
 
-def _everything_was_compared(merge: MergeFacts) -> Iterator[Outcome]:
+def state_of(one: TensorMerge) -> str:
+    """Name the rule that judges a tensor; empty if it is merged soundly."""
+    if not one.is_finite:
+        return "_not_finite"
+    if one.expected == 0:
+        return "_different" if one.measured > 0 else ""
+    if one.residual <= ROUNDINGS * one.rounding + MARGIN and one.share > LOST_SHARE:
+        return ""
+    if one.share < LOST_SHARE and one.rounding > SWALLOWING:
+        return "_swallowed"
+    if abs(one.share) < MISSING_SHARE and one.measured < MISSING_SHARE * one.expected + one.rounding * one.expected:
+        return "_missing"
+    across = math.sqrt(max(0.0, one.residual**2 - (1 - one.share) ** 2))
+    if across <= max(ROUNDINGS * one.rounding, MARGIN) * max(1.0, abs(one.share)):
+        return "_scaled"
+    return "_different"
+
+
+def _adapter_fits(merge: MergeFacts) -> Iterator[Outcome]:
     if merge.adapter.problems:
         first = merge.adapter.problems[0]
         yield fatal(
-            f"the adapter's {first.file} {first.problem}",
+            f"the adapter that was merged cannot be read: {first.file} {first.problem}",
             {"file": first.file},
-            "What merging should have written cannot be computed.",
-            "Copy the adapter again from where it was trained.",
+            "Nothing shows whether the folder holds it.",
+            "Name the adapter's folder as it was trained.",
         )
     if merge.unmatched:
+        total = len(merge.unmatched) + len(merge.targets)
         yield fatal(
-            f"the adapter changes {len(merge.unmatched)} module(s) that the origin does not have, first "
+            f"{len(merge.unmatched)} of the adapter's {total} tensor(s) have no counterpart in the origin, first "
             f"{merge.unmatched[0]}",
-            {"modules": list(merge.unmatched)[:50], "count": len(merge.unmatched)},
-            "Their training cannot be in the folder.",
-            "Check that the adapter was trained on this base; rename its keys with minicpm-service repair.",
-        )
-    if merge.uncomputed:
-        module, reason = next(iter(merge.uncomputed.items()))
-        yield note(
-            f"{len(merge.uncomputed)} module(s) were not compared, first {module}: {reason}",
-            {"modules": dict(merge.uncomputed)},
-            "A wrong merge of these would not be seen here.",
-            "Prove the merge by logits instead: minicpm-service merge does so.",
+            {"tensors": list(merge.unmatched)[:50], "count": len(merge.unmatched)},
+            "The adapter belongs to another base: it cannot have been merged whole.",
+            "Name the base that it was trained on.",
         )
 
 
-def _wrong(bad: dict[str, TensorMerge], real: dict[str, TensorMerge]) -> Outcome:
-    name, worst = max(bad.items(), key=lambda item: item[1].residual)
-    ratios = [one.ratio for one in real.values()]
-    middle = median(ratios) if ratios else 0.0
-    is_uniform = bool(ratios) and max(ratios) - min(ratios) < 0.1 * max(abs(middle), 0.1)
-    if not any(one.measured for one in bad.values()):
-        what = "nothing was merged into" if len(bad) == len(real) else "the update is missing from"
-    elif is_uniform and len(bad) == len(real):
-        what = f"the update was multiplied by {middle:.2f} in"
+def _shapes(merge: MergeFacts) -> Iterator[Outcome]:
+    if merge.missing:
+        yield fatal(
+            f"{len(merge.missing)} tensor(s) that the adapter changes are missing: {', '.join(merge.missing[:SHOWN])}",
+            {"tensors": list(merge.missing)[:50]},
+            "What was trained into them is lost.",
+            AGAIN,
+        )
+    if merge.reshaped:
+        name, (wanted, stored) = next(iter(merge.reshaped.items()))
+        yield fatal(
+            f"{name} has the shape {list(stored)}, the adapter makes it {list(wanted)}",
+            {"tensors": {key: [list(one) for one in both] for key, both in list(merge.reshaped.items())[:50]}},
+            "Rows of new tokens were not taken over, or the matrix of another base was used.",
+            "Resize the base to the adapter's rows before merging, then merge again.",
+        )
+
+
+def _not_finite(merge: MergeFacts, names: list[str]) -> Iterator[Outcome]:
+    if names:
+        yield fatal(
+            f"{len(names)} merged tensor(s) hold NaN or infinity, first {names[0]}",
+            {"tensors": names[:50], "count": len(names)},
+            "NaN spreads through the whole answer.",
+            "Look for NaN in the adapter; merge in float32 with safe_merge=True.",
+        )
+
+
+def _missing(merge: MergeFacts, names: list[str]) -> Iterator[Outcome]:
+    if not names:
+        return
+    total = len(merge.targets)
+    if len(names) == total:
+        said = f"the adapter is not in the folder: all {total} tensor(s) that it changes are the origin's, such as"
     else:
-        what = "the update is not what the adapter says in"
-    return fatal(
-        f"{what} {len(bad)} of {len(real)} targeted tensors, worst {name}: off by {100 * worst.residual:.0f} % of it",
-        {
-            "tensors": {
-                name: {
-                    "expected": one.expected,
-                    "measured": one.measured,
-                    "residual": one.residual,
-                    "rounding": one.rounding,
-                    "ratio": one.ratio,
-                }
-                for name, one in list(bad.items())[:50]
-            },
-            "count": len(bad),
-            "targets": len(real),
-        },
-        "Answers are not those of the adapter: they lie between it and the base, or beyond both.",
-        AGAIN,
+        said = f"the adapter is only partly merged: {len(names)} of {total} tensor(s) are the origin's, first"
+    yield fatal(
+        f"{said} {names[0]}",
+        {"tensors": _numbers(merge, names), "missing": len(names), "targets": total},
+        "Answers are the base's, or between base and adapter.",
+        f"Save the instance that the adapter was merged into (merge_and_unload returns it), or m{AGAIN[1:]}",
     )
 
 
-CHECK = Check("merge", "The merged weights are what base and adapter add up to", base_merge, needs_merge=True, why=WHY)
+def _swallowed(merge: MergeFacts, names: list[str]) -> Iterator[Outcome]:
+    if not names:
+        return
+    share = _share(merge, names)
+    severity = fatal if share < HALF_SHARE else warning
+    yield severity(
+        f"rounding swallowed {100 * (1 - share):.0f} % of the update of {len(names)} of {len(merge.targets)} "
+        f"tensor(s), first {names[0]}",
+        {"tensors": _numbers(merge, names), "share": round(share, 4)},
+        "The update is smaller than the steps of the stored type: answers fall back towards the base's.",
+        "Merge in float32 and save in float32 or float16, whichever the adapter was trained in.",
+    )
+
+
+def _scaled(merge: MergeFacts, names: list[str]) -> Iterator[Outcome]:
+    if not names:
+        return
+    share = _share(merge, names)
+    twice = ": it was merged twice" if abs(share - 2) < MARGIN else ""
+    yield fatal(
+        f"the update of {len(names)} of {len(merge.targets)} tensor(s), first {names[0]}, is there {share:.3g} times "
+        f"instead of once{twice}",
+        {"tensors": _numbers(merge, names), "share": round(share, 4), "config": _scaling(merge.adapter.documents)},
+        "The adapter acts too strongly or too weakly: answers are distorted.",
+        "Merge once, with lora_alpha, r, use_rslora and the patterns of adapter_config.json: " + AGAIN,
+    )
+
+
+def _different(merge: MergeFacts, names: list[str]) -> Iterator[Outcome]:
+    if names:
+        worst = max(names, key=lambda name: merge.targets[name].residual)
+        yield fatal(
+            f"{len(names)} of {len(merge.targets)} merged tensor(s) are not origin plus update, worst {worst}: off by "
+            f"{merge.targets[worst].residual:.2f} of the update's length",
+            {"tensors": _numbers(merge, names), "count": len(names)},
+            "Another adapter, another base or another checkpoint of the adapter was merged.",
+            f"Name what was really merged, or m{AGAIN[1:]}",
+        )
+
+
+def _uncomputed(merge: MergeFacts, origin: OriginFacts | None) -> Iterator[Outcome]:
+    """Where the update is of a kind that is not computed here, say so; that nothing changed can still be seen."""
+    if not merge.uncomputed:
+        return
+    reasons = sorted(set(merge.uncomputed.values()))
+    changed = {_ending(name) for name in origin.changed} if origin else set()
+    if origin and not any(_ending(f"{module}.weight") in changed for module in merge.uncomputed):
+        yield fatal(
+            f"the adapter is not in the folder: none of the {len(merge.uncomputed)} module(s) that it changes differs "
+            f"from the origin, such as {next(iter(merge.uncomputed))}",
+            {"modules": list(merge.uncomputed)[:50]},
+            "Answers are the base's.",
+            AGAIN,
+        )
+        return
+    yield skipped(
+        f"{len(merge.uncomputed)} module(s) are merged in a way that is not computed here: {'; '.join(reasons)}",
+        "Compare answers of the merged folder with those of the mounted adapter.",
+    )
+
+
+def _ending(name: str) -> str:
+    """Return a name's end from the layer's number on, as prefixes may be called otherwise."""
+    match = re.search(r"\.(\d+\..*)$", name)
+    return match[1] if match else ".".join(name.split(".")[-2:])
+
+
+def _share(merge: MergeFacts, names: list[str]) -> float:
+    return median(merge.targets[name].share for name in names)
+
+
+def _some(found: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} (by {100 * one:.2g} %)" for name, one in list(found.items())[:SHOWN])
+
+
+def _numbers(merge: MergeFacts, names: list[str]) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            "expected": round(merge.targets[name].expected, 6),
+            "measured": round(merge.targets[name].measured, 6),
+            "share": round(merge.targets[name].share, 4),
+            "residual": round(merge.targets[name].residual, 4),
+        }
+        for name in names[:20]
+    }
+
+
+def _scaling(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    config = documents.get("adapter_config.json", {})
+    return {key: config.get(key) for key in ("lora_alpha", "r", "use_rslora", "alpha_pattern", "rank_pattern")}
+
+
+CHECK = Check(
+    "merge",
+    "The merged folder is its origin plus the adapter, once",
+    of_base=base_merge,
+    needs_merge=True,
+    why="""\
+A merge goes wrong silently: the instance that was saved is not the one that holds the adapter; a wrong prefix
+merges nothing; alpha or rank are read without `use_rslora` or the patterns; a script runs twice; saved modules or
+trained token rows are left behind; bfloat16 has steps so coarse that a small update disappears in them.
+
+With `--merged-from BASE ADAPTER` the audit computes the update of every tensor in PEFT's own arithmetic (LoRA on
+linear, convolution and embedding layers, DoRA, rsLoRA, rank and alpha patterns, `modules_to_save`, trained rows and
+biases) and compares it with what the folder differs from the base by. `share` is how much of the update is there (0
+nothing, 1 all, 2 twice), `residual` what is left unexplained, relative to the update. A sound merge misses it by
+rounding alone. Adapter types that are not computed are named and not judged, except that something must have
+changed.
+
+Source: peft 0.21.2, `tuners/lora/layer.py`; MiniCPM-V#502, MiniCPM-V#559, LLaMA-Factory#8134, ms-swift#3974.""",
+)

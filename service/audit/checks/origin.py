@@ -1,136 +1,237 @@
-"""Check of a tuned folder against the one that it was made from.
+"""Checks a tuned folder against the one that it was made from: weights, settings, code.
 
-Knows no token; the checks of tokenizer, template and rows compare those.
+Knows no tokens and no templates; they have checks of their own.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from service.audit.check import BaseView, Check, Outcome, fatal, warning
-from service.domain.facts import OriginFacts
+from service.audit.check import BaseView, Check, Outcome, fatal, note, warning
+from service.audit.checks.picture_settings import KINDS
+from service.audit.checks.weights_complete import HEADS, TABLES
+from service.audit.settings_diff import differing_settings, picture_differences
+from service.domain.facts import BaseFacts, OriginFacts, TensorChange
 
-MAX_TURN = 0.5
-"""Tuning turns a weight matrix by far less: full fine-tuning by 0.01, a retrained connector by 0.2."""
 SHOWN = 5
-FREE = (
-    *("_", "transformers_version", "dtype", "torch_dtype", "use_cache", "architectures", "auto_map", "id2label"),
-    *("label2id", "tie_word_embeddings", "vocab_size", "pad_token_id", "quantization_config", "problem_type"),
-    *("output_attentions", "output_hidden_states", "return_dict", "chunk_size_feed_forward", "attn_implementation"),
-)
-"""Fields that change nothing, or that other checks compare."""
-FREE_PARTS = ("dropout", "initializer", "token_id", "_id", "gradient", "pretraining_tp", "max_window_layers")
-MILD = ("max_position_embeddings", "model_max_length")
-WHY = """\
-What a folder was tuned from is the best witness of what it should be. Every tensor, setting and file of the origin must
-be there; tuning moves weights, but by little. A tensor that points elsewhere was replaced by noise or comes from
-another model; a folder in which nothing differs was saved from the instance without the adapter (MiniCPM-V#559,
-LLaMA-Factory#8134); a changed `rope_theta` or `rms_norm_eps` turns the same weights into another model. Settings are
-compared as transformers reads them, so that another spelling of the same value is no difference."""
+UNRELATED = 0.9
+"""Turn beyond which two matrices have nothing in common; tuning turns them by less than 0.2."""
+FAR = 0.3
+"""Median turn beyond which a folder is hardly a tuned version of its origin."""
+SCALED_BY, SCALED_TURN = 1.8, 0.2
+"""A matrix that is so many times as long or as short and points where it did was multiplied, not trained."""
+MIN_VALUES = 1024
+"""Smaller matrices may turn far by chance."""
+GENERATION = ("do_sample", "temperature", "top_p", "top_k", "repetition_penalty", "num_beams", "max_new_tokens")
 
 
 def base_origin(view: BaseView) -> Iterator[Outcome]:
-    """Compare tensors, settings and rows with the origin's."""
-    origin = view.origin
+    """Compare a folder with its origin."""
+    origin, base = view.origin, view.base
     if origin is None:
         return
-    if origin.base.embedding is None and not origin.base.tensors:
+    yield from _lost(origin, base)
+    yield from _values(origin, base)
+    if view.merge is None:
+        yield from _effect(origin, base)
+    yield from _settings(origin, base)
+    yield from _generation(origin, base)
+
+
+def _lost(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
+    """Tensors that the model needs are `weights_complete`'s matter, where that is known."""
+    lost = [name for name in origin.missing if not TABLES.search(name)]
+    if base.is_tied is not False and base.head is None:
+        lost = [name for name in lost if not name.endswith(HEADS)]
+    blueprint = base.blueprint
+    if not lost or any(one.file.endswith((".safetensors", ".index.json")) for one in base.problems):
+        return
+    if blueprint and blueprint.problem is None and blueprint.classes:
+        needed = {*blueprint.missing, *(one for one in blueprint.missing if one.endswith(HEADS))}
+        if idle := [name for name in lost if name not in needed and not needed]:
+            yield note(
+                f"{len(idle)} tensor(s) of the origin that the model does not use were dropped, first {idle[0]}",
+                {"tensors": idle[:50], "count": len(idle)},
+            )
+        return
+    yield fatal(
+        f"{len(lost)} of the origin's {len(origin.base.tensors)} tensor(s) are missing: {', '.join(lost[:SHOWN])}",
+        {"tensors": lost[:50], "count": len(lost)},
+        "A part of the model was dropped when it was exported: it is made up at random, or the model cannot do what it "
+        "was for.",
+        "Copy the missing tensors from the base model's files under the same names and add them to the index.",
+    )
+
+
+def _values(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
+    vocabulary = {one.tensor for one in (base.embedding, base.head) if one}
+    if broken := [name for name, one in origin.changed.items() if not one.is_finite and name not in vocabulary]:
+        yield fatal(
+            f"{len(broken)} tensor(s) hold NaN or infinity, first {broken[0]}",
+            {"tensors": broken[:50], "count": len(broken)},
+            "NaN spreads through the whole answer.",
+            "Use an earlier checkpoint; train in bfloat16 rather than float16.",
+        )
+    matrices = {name: one for name, one in origin.changed.items() if one.is_finite and _is_telling(name, one, base)}
+    if origin.reshaped and not base.problems:
+        yield from _reshaped(origin, vocabulary)
+    total = sum(_is_large(one.shape) for one in origin.base.tensors.values())
+    unrelated = [name for name, one in matrices.items() if one.turn > UNRELATED]
+    if unrelated and 2 * len(unrelated) > total:
+        yield _other_origin(unrelated, total)
+        return
+    if unrelated:
+        yield _made_up(unrelated, matrices)
+    turns = sorted(one.turn for one in matrices.values())
+    far = turns[len(turns) // 2] if 2 * len(turns) > total else 0.0
+    if far > FAR and not unrelated:
         yield warning(
-            "the origin's weights cannot be read, so tensors were not compared",
-            {"problems": [f"{one.file} {one.problem}" for one in origin.base.problems][:SHOWN]},
-            "What tuning changed or lost in the weights would not have been seen.",
-            "Name a complete folder as --base.",
+            f"half of the {total} matrices turned by more than {far:.2f} (1 minus cosine) from the origin's",
+            {"median_turn": round(far, 4), "matrices": total},
+            "Tuning changes weights far less: this is probably another base, or another revision of it.",
+            "Name the base and revision that were tuned.",
         )
-        return
-    is_head_tied = view.base.head is None and view.base.is_tied is not False
-    missing = [one for one in origin.missing if not (is_head_tied and one.endswith("lm_head.weight"))]
-    asked = set(view.base.blueprint.missing) if view.base.blueprint else set()
-    if lost := [one for one in missing if one not in asked]:
+    factors = {name: one.length for name, one in matrices.items() if one.turn < SCALED_TURN}
+    scaled = {name: one for name, one in factors.items() if not 1 / SCALED_BY < one < SCALED_BY}
+    if scaled:
+        first = next(iter(scaled))
         yield fatal(
-            f"{len(lost)} tensor(s) of the origin are missing: {', '.join(lost[:SHOWN])}",
-            {"tensors": lost[:50], "count": len(lost)},
-            "What they were trained for is gone: a part of the model was not exported.",
-            "Copy them from the origin: minicpm-service repair --base.",
+            f"{len(scaled)} tensor(s) are the origin's multiplied by a number, first {first} "
+            f"({scaled[first]:.3g} times as long, turned by {matrices[first].turn:.4f})",
+            {"tensors": {name: round(one, 4) for name, one in list(scaled.items())[:50]}, "count": len(scaled)},
+            "No training does this; a scale was applied twice or left out: answers are distorted.",
+            "Export again from the training checkpoint.",
         )
-    yield from _weights_are_related(view, origin)
-    yield from _rows_point_the_same_way(origin)
-    yield from _settings_are_kept(view, origin)
 
 
-def _weights_are_related(view: BaseView, origin: OriginFacts) -> Iterator[Outcome]:
-    if not origin.changed and not origin.reshaped and not origin.missing and not origin.extra:
-        if view.merge is None:
-            yield warning(
-                f"all {origin.num_equal} tensors are the origin's: nothing was tuned, or its result was not saved",
-                {"equal": origin.num_equal},
-                "Every answer is the origin's.",
-                "Merge again from the instance that holds the adapter: minicpm-service merge BASE ADAPTER.",
-            )
-        return
-    matrices = {name: change for name, change in origin.changed.items() if len(view.base.tensors[name].shape) >= 2}
-    strange = {name: round(change.turn, 3) for name, change in matrices.items() if change.turn > MAX_TURN}
-    if strange:
-        name, turn = next(iter(strange.items()))
+def _is_telling(name: str, one: TensorChange, base: BaseFacts) -> bool:
+    return not one.is_origin_zero and name in base.tensors and _is_large(base.tensors[name].shape)
+
+
+def _is_large(shape: tuple[int, ...]) -> bool:
+    return len(shape) >= 2 and math.prod(shape) >= MIN_VALUES
+
+
+def _reshaped(origin: OriginFacts, vocabulary: set[str]) -> Iterator[Outcome]:
+    inner = {name: one for name, one in origin.reshaped.items() if name not in vocabulary}
+    if inner:
+        name, (old, new) = next(iter(inner.items()))
         yield fatal(
-            f"{len(strange)} of {len(matrices)} changed matrices point elsewhere than the origin's, first {name}: "
-            f"cosine {1 - turn:.2f}",
-            {"tensors": dict(list(strange.items())[:50]), "count": len(strange), "limit": MAX_TURN},
-            "They are noise, or belong to another model: tuning does not move weights that far.",
-            "Compare with the folder that training started from; if it is this one, save the model again.",
+            f"{len(inner)} tensor(s) have other shapes than the origin's, first {name}: {list(old)} became {list(new)}",
+            {"tensors": {key: [list(one) for one in both] for key, both in list(inner.items())[:50]}},
+            "Tuning changes no shape but those of vocabulary matrices: this is a model of another size.",
+            "Name the base that was tuned.",
         )
 
 
-def _rows_point_the_same_way(origin: OriginFacts) -> Iterator[Outcome]:
-    for which, turns in (("input", origin.embedding_turns), ("output", origin.head_turns)):
-        matrix = origin.base.embedding if which == "input" else origin.base.head
-        is_bulk_strange = (
-            matrix is not None and matrix.tensor in origin.changed and (origin.changed[matrix.tensor].turn > MAX_TURN)
-        )
-        flipped = {one: round(turn, 2) for one, turn in turns.items() if turn > 1}
-        if flipped and not is_bulk_strange:
-            names = (
-                {one.token_id: text for text, one in origin.base.tokenizer.added.items()}
-                if origin.base.tokenizer
-                else {}
-            )
-            token_id = next(iter(flipped))
-            yield fatal(
-                f"{len(flipped)} {which} row(s) of tokens in use point away from the origin's, first "
-                f"{names.get(token_id, 'id')} (id {token_id}): cosine {1 - flipped[token_id]:.2f}",
-                {"rows": {str(one): turn for one, turn in list(flipped.items())[:50]}, "matrix": which},
-                "The model reads or writes the token as its opposite.",
-                "Restore the rows from the origin, or retrain them.",
-            )
+def _other_origin(unrelated: list[str], total: int) -> Outcome:
+    return fatal(
+        f"{len(unrelated)} of {total} matrices have nothing in common with the origin's, first {unrelated[0]}",
+        {"tensors": unrelated[:50], "count": len(unrelated), "matrices": total},
+        "The folder was not tuned from this base: an adapter of the one does not fit the other.",
+        "Name the base that was tuned (its id and revision are in adapter_config.json or the trainer's args).",
+    )
 
 
-def _settings_are_kept(view: BaseView, origin: OriginFacts) -> Iterator[Outcome]:
-    new, old = view.base.blueprint, origin.base.blueprint
-    if new is None or old is None or new.problem or old.problem:
+def _made_up(unrelated: list[str], matrices: Mapping[str, TensorChange]) -> Outcome:
+    zero = [name for name in unrelated if matrices[name].turn == 1.0 and abs(matrices[name].relative - 1) < 1e-6]
+    how = "are zero" if len(zero) == len(unrelated) else "have nothing in common with the origin's"
+    return fatal(
+        f"{len(unrelated)} tensor(s) {how}, while the others resemble it: {', '.join(unrelated[:SHOWN])}",
+        {"tensors": {name: round(matrices[name].turn, 4) for name in unrelated[:50]}, "count": len(unrelated)},
+        "They were made up at random when the model was loaded for training or export, or tensors were swapped: the "
+        "model works without what they knew.",
+        "Copy these tensors from the base model's files, or from the training checkpoint if they were trained.",
+    )
+
+
+def _effect(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
+    extra = [name for name in origin.extra if not name.endswith(HEADS)]
+    if origin.changed or origin.reshaped or extra or not origin.num_equal or any(base.problems):
         return
-    changed = dict(_differences(new.config, old.config))
-    hard = {name: values for name, values in changed.items() if name.rpartition(".")[2] not in MILD}
-    for found, severity in ((hard, fatal), ({name: one for name, one in changed.items() if name not in hard}, warning)):
+    if origin.is_tuning_beside:
+        yield note(f"all {origin.num_equal} tensors are the origin's", {"equal": origin.num_equal})
+        return
+    yield warning(
+        f"all {origin.num_equal} tensors are the origin's: tuning changed nothing",
+        {"equal": origin.num_equal},
+        "Answers are the base's: probably the base was saved instead of the tuned model.",
+        "Save the instance that was trained, or merge the adapter before saving.",
+    )
+
+
+def _settings(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
+    """Settings that decide what the weights mean must be the origin's."""
+    if base.model_type != origin.base.model_type:
+        yield fatal(
+            f"model_type is {base.model_type!r}, the origin's {origin.base.model_type!r}",
+            {"model_type": base.model_type, "origin": origin.base.model_type},
+            "The weights are read as those of another model.",
+            "Copy config.json from the base model, and change only what training changed.",
+        )
+        return
+    differing = differing_settings(origin.base, base)
+    for weight, rule in (("decides", fatal), ("matters", warning)):
+        found = {path: one.values for path, one in differing.items() if one.weight == weight}
         if found:
-            name, values = next(iter(found.items()))
-            yield severity(
-                f"{len(found)} setting(s) of config.json differ from the origin's, first {name}: {values['found']} "
-                f"instead of {values['expected']}",
-                {"settings": dict(list(found.items())[:50])},
-                "The same weights make another model: answers are garbage or quietly worse.",
-                "Restore them from the origin's config.json: minicpm-service repair --base.",
+            yield rule(
+                "config.json differs from the origin's: " + _spelled(found),
+                {"settings": {path: [_shown(old), _shown(new)] for path, (old, new) in found.items()}},
+                "The weights were trained with the origin's settings: the model computes something else.",
+                "Restore these settings from the base model's config.json, unless training changed them on purpose.",
             )
+    kind = KINDS.get(base.model_type)
+    if kind and (pictures := picture_differences(origin.base, base)):
+        yield warning(
+            "pictures are cut otherwise than for the origin: " + _spelled(pictures),
+            {"settings": {key: [_shown(old), _shown(new)] for key, (old, new) in pictures.items()}},
+            "If training used the origin's settings, small print and details are lost.",
+            "Restore the values of training in the processor's files.",
+        )
+    if soft := {path: one.values for path, one in differing.items() if one.weight == "note"}:
+        yield note(
+            "config.json differs from the origin's without effect on answers: " + _spelled(soft),
+            {"settings": {path: [_shown(old), _shown(new)] for path, (old, new) in soft.items()}},
+        )
 
 
-def _differences(
-    new: Mapping[str, Any], old: Mapping[str, Any], path: str = ""
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, value in old.items():
-        if name.startswith(FREE) or any(part in name for part in FREE_PARTS):
-            continue
-        other = new.get(name)
-        if isinstance(value, dict) and isinstance(other, dict):
-            yield from _differences(other, value, f"{path}{name}.")
-        elif other != value:
-            yield f"{path}{name}", {"found": other, "expected": value}
+def _generation(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
+    name = "generation_config.json"
+    old, new = origin.base.documents.get(name, {}), base.documents.get(name, {})
+    if not old or not new:
+        return
+    if found := {key: (old.get(key), new.get(key)) for key in GENERATION if old.get(key) != new.get(key)}:
+        yield note(
+            f"{name} differs from the origin's: " + _spelled(found),
+            {"settings": {key: [_shown(one) for one in both] for key, both in found.items()}},
+            "This service samples as a request says; servers that take defaults from the file answer differently.",
+        )
 
 
-CHECK = Check("origin", "What the folder was tuned from is still in it", base_origin, needs_origin=True, why=WHY)
+def _spelled(found: Mapping[str, tuple[Any, Any]]) -> str:
+    shown = [f"{path} {_shown(old)} became {_shown(new)}" for path, (old, new) in list(found.items())[:SHOWN]]
+    return ", ".join(shown) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(value)[:60]
+
+
+CHECK = Check(
+    "origin",
+    "A tuned folder is its origin, changed by tuning and by nothing else",
+    of_base=base_origin,
+    needs_origin=True,
+    why="""\
+Tuning turns weights by a few per cent and leaves names, shapes and settings alone. With `--base BASE` the audit
+compares every tensor: parts that export dropped, tensors that a failed load made up anew and that were saved so,
+tensors that were swapped or multiplied, a base that is not the one that was tuned, and a folder in which nothing
+changed because the base was saved instead of the tuned model. Names are matched exactly, or behind a prefix that
+re-saving renamed as a whole; casts between float32, bfloat16 and float16 count as equal.
+
+Settings of `config.json` are compared as the model's class reads them, defaults filled in, so that another spelling
+or a default that is written out is no difference. Those that decide what weights mean (heads, rotary speed,
+activation, scales, layers of the tower) must be the origin's; no shape betrays them.
+
+Source: LLaMA-Factory#6973, MiniCPM-V#1004, MiniCPM-V#559; transformers 5.23 initialises what it does not find.""",
+)

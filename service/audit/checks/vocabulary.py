@@ -5,11 +5,12 @@ Knows no adapter tensor names; `adapters.py` does.
 
 from collections.abc import Iterator
 
-from service.audit.check import AdapterView, BaseView, Outcome, fatal, skipped
-from service.audit.usage import is_tied, unread_tokens
+from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped
+from service.audit.usage import unread_tokens
 from service.domain.facts import AdapterFacts, BaseFacts, MatrixFacts
 
 OUT_OF_RANGE = "Looking the id up reads past the matrix: an index error on a CPU, a dead process on a GPU."
+HEADS = ("lm_head.weight", "embed_out.weight", "output_projection.weight")
 NEVER_WRITTEN = "The model can never write the token; a stop token without a row means answers never end."
 
 
@@ -78,24 +79,29 @@ def base_config_rows(view: BaseView) -> Iterator[Outcome]:
 def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
     """Compare the declared tie of input and output matrix with what is stored, and with memory once loaded."""
     base = view.base
-    if base.is_tied is False and base.embedding and base.head is None:
-        yield fatal(
-            "config.json says that input and output matrix are separate, but no file holds an output matrix",
-            {"tie_word_embeddings": False, "embedding": base.embedding.tensor},
-            "The output matrix is filled with random numbers: answers are noise.",
-            'Write "tie_word_embeddings": true in config.json if the model was trained tied; '
-            "otherwise save the model again with lm_head.weight.",
+    declared = _declared_ties(base)
+    if base.embedding and base.head is None and _is_head_needed(base):
+        yield _head_lost(base.embedding, declared)
+    elif base.embedding and base.head is None and len(set(declared.values())) == 2:
+        yield note(  # transformers itself writes it so for MiniCPM-OCR
+            "config.json says tied=true at its top and tied=false in text_config, and only one matrix is stored",
+            {"tie_word_embeddings": declared, "embedding": base.embedding.tensor},
+            "The model class believes the top and shares the matrix.",
         )
-    if base.is_tied and base.embedding and base.head and not is_tied(base):
+    if (base.is_tied or True in declared.values()) and base.embedding and base.head and not _is_one(base):
+        where = [name for name, value in declared.items() if value] or ["the model class's default"]
         yield fatal(
-            f"config.json says that {base.embedding.tensor} and {base.head.tensor} are one matrix, "
-            "but two different ones are stored",
-            {"embedding_digest": base.embedding.digest, "head_digest": base.head.digest},
+            f"config.json says that {base.embedding.tensor} and {base.head.tensor} are one matrix "
+            f"({' and '.join(where)}), but two different ones are stored",
+            {
+                "embedding_digest": base.embedding.digest,
+                "head_digest": base.head.digest,
+                "tie_word_embeddings": declared,
+            },
             "Loaders that believe config.json drop the trained output matrix; others keep it: answers depend on "
             "the loader.",
             'Write "tie_word_embeddings": false in config.json, top level and text_config, and keep both tensors.',
         )
-    yield from _levels_agree(base)
     is_comparable = base.is_tied is not None and base.head is None and not view.is_vocabulary_replaced
     if view.loaded and is_comparable and view.loaded.is_tied != base.is_tied:
         yield fatal(
@@ -106,19 +112,40 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
         )
 
 
-def _levels_agree(base: BaseFacts) -> Iterator[Outcome]:
-    """Compare both places: transformers goes by the top level, other loaders by the language part."""
+def _declared_ties(base: BaseFacts) -> dict[str, bool]:
+    """Return what config.json says about the tie, by where it says so."""
     config = base.documents.get("config.json", {})
     text = config.get("text_config")
-    inner = text.get("tie_word_embeddings") if isinstance(text, dict) else None
-    outer = config.get("tie_word_embeddings")
-    if inner is True and outer is False and base.head and not is_tied(base):
-        yield fatal(
-            "text_config says that input and output matrix are one, the top of config.json that they are two",
-            {"tie_word_embeddings": outer, "text_config.tie_word_embeddings": inner},
-            "Loaders that believe text_config drop the trained output matrix: answers are noise there.",
-            'Write "tie_word_embeddings": false in text_config too.',
-        )
+    parts = {"top level": config, "text_config": text if isinstance(text, dict) else {}}
+    said = {name: part.get("tie_word_embeddings") for name, part in parts.items()}
+    return {name: value for name, value in said.items() if isinstance(value, bool)}
+
+
+def _is_head_needed(base: BaseFacts) -> bool:
+    """Say whether the model needs an output matrix of its own: its class says so, or else config.json."""
+    if base.blueprint and base.blueprint.problem is None and base.blueprint.classes:
+        return any(name.endswith(HEADS) for name in base.blueprint.missing)
+    return base.is_tied is False
+
+
+def _is_one(base: BaseFacts) -> bool:
+    return base.head is None or bool(base.embedding and base.head.digest == base.embedding.digest)
+
+
+def _head_lost(embedding: MatrixFacts, declared: dict[str, bool]) -> Outcome:
+    if declared.get("text_config") and not declared.get("top level"):
+        said = "config.json declares the tie in text_config only, where the model class does not look"
+    elif "top level" in declared:
+        said = "config.json says that input and output matrix are separate"
+    else:
+        said = "config.json does not say that input and output matrix are one, and the model class takes them as two"
+    return fatal(
+        f"{said}, but no file holds an output matrix",
+        {"tie_word_embeddings": declared, "embedding": embedding.tensor},
+        "The output matrix is filled with random numbers: answers are noise.",
+        'Write "tie_word_embeddings": true at the top of config.json if the model was trained tied; '
+        "otherwise save the model again with lm_head.weight.",
+    )
 
 
 def _tokenizer_fits(owner: BaseFacts | AdapterFacts, rows: int, head_rows: int) -> Iterator[Outcome]:

@@ -1,4 +1,4 @@
-"""Checks of values: files that can be read, NaN, infinity, tensors that are zero throughout, weights that no file had.
+"""Checks of files that can be read, and of values: NaN, infinity, tensors that are zero throughout.
 
 Knows no shapes and no names beyond what evidence needs.
 """
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, warning
-from service.domain.facts import BaseFacts, ValueFacts
+from service.domain.facts import BlueprintFacts, FileProblem, ValueFacts
 
 SHOWN = 5
 LORA_OUTPUT = re.compile(r"\.lora_(B|embedding_A)\b")
@@ -24,6 +24,8 @@ EARLIER_CHECKPOINT = "Use an earlier checkpoint; train in bfloat16 rather than f
 def base_files(view: BaseView) -> Iterator[Outcome]:
     """Check that every file that the model needs is there, whole and safe."""
     for problem in view.base.problems:
+        if _is_of_config(problem, view.base.blueprint):
+            continue
         if problem.file == "tokenizer.json" and "is missing" in problem.problem:
             severity, consequence = warning, "Ids cannot be compared with rows; a slow tokenizer may still load."
             repair = RESTORE
@@ -39,44 +41,12 @@ def base_files(view: BaseView) -> Iterator[Outcome]:
             consequence,
             repair,
         )
-    yield from _code_is_there(view.base)
-    if view.loaded and view.loaded.missing_tensors:
-        missing = view.loaded.missing_tensors
-        yield fatal(
-            f"{len(missing)} weight(s) are in no file and were made up at random: {', '.join(missing[:SHOWN])}",
-            {"tensors": list(missing)[:50], "count": len(missing)},
-            "Parts of the model are untrained: answers are noise.",
-            "Save the model again whole, or copy the missing shards.",
-        )
-    if view.loaded and view.loaded.unexpected_tensors:
-        extra = view.loaded.unexpected_tensors
-        yield note(
-            f"{len(extra)} tensor(s) of the files are not used: {', '.join(extra[:SHOWN])}",
-            {"tensors": list(extra)[:50], "count": len(extra)},
-            "If they were trained, their training is lost.",
-        )
 
 
-def _code_is_there(base: BaseFacts) -> Iterator[Outcome]:
-    """Look for the Python files that `auto_map` names; a model that transformers knows needs none."""
-    if base.is_native:
-        return
-    maps = [document.get("auto_map") for document in base.documents.values()]
-    named = {part for one in maps if isinstance(one, dict) for value in one.values() for part in _files(value)}
-    lost = sorted(file for file in named if file not in base.files)
-    if lost:
-        yield fatal(
-            f"auto_map names {', '.join(lost[:SHOWN])}, which the folder does not hold",
-            {"files": lost},
-            "The model's class cannot be found: loading fails.",
-            "Copy every Python file of the base model: minicpm-service repair --base.",
-        )
-
-
-def _files(value: object) -> list[str]:
-    """Return the files behind an entry such as `modeling.Class`; `owner/name--modeling.Class` lies elsewhere."""
-    values = value if isinstance(value, list) else [value]
-    return [f"{one.partition('.')[0]}.py" for one in values if isinstance(one, str) and "--" not in one]
+def _is_of_config(problem: FileProblem, blueprint: BlueprintFacts | None) -> bool:
+    """Say whether a tokenizer fails because of config.json, which it also reads; `model_config` says that."""
+    reason = problem.problem.partition(": ")[2]
+    return bool(blueprint and blueprint.problem and reason and reason in blueprint.problem)
 
 
 def base_finite_weights(view: BaseView) -> Iterator[Outcome]:

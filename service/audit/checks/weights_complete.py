@@ -1,69 +1,167 @@
-"""Check of tensors against the model's class: is every parameter in the files, in its shape.
+"""Checks that the files hold what the model's class asks for: every parameter, in its shape, nothing trained beside.
 
-Knows no value; `finite_weights` does.
+Knows no value; the class's wishes are facts.
 """
 
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note
-from service.domain.facts import BaseFacts
+from service.domain.facts import BaseFacts, BlueprintFacts
 
 SHOWN = 5
-WHY = """\
-Loading fills what the files lack with random numbers and says so in a line of the log. Exporting with another class,
-freezing parts, or copying all shards but one loses tensors: LLaMA-Factory drops the voice of MiniCPM-o, ms-swift the
-vision tower when it is not frozen (ms-swift#9187), a merge the head. Which parameters config.json asks for, and how
-their names are spelled in files, transformers itself says: its class is built without memory and compared with the
-files' headers."""
+HEADS = ("lm_head.weight", "embed_out.weight", "output_projection.weight")
+"""Whether an output matrix must be stored is `tied_embeddings`' matter."""
+TABLES = re.compile(r"(inv_freq|position_ids|masked_bias|\.attn\.bias|num_batches_tracked|rotary_emb\.\w+)$")
+"""Tables that older libraries saved and that are computed anew."""
+LEFT_BEHIND = re.compile(
+    r"\.(lora_|base_layer\.|modules_to_save\.|original_module\.|trainable_tokens_)|base_model\.model\."
+)
+NUMBERED = re.compile(r"^(?P<stem>.*?\b(?:layers|blocks|h|experts))\.(?P<number>\d+)\.")
+NOISE = "Whatever is missing is filled with random numbers: answers are noise, or pictures are not seen."
 
 
 def base_weights_complete(view: BaseView) -> Iterator[Outcome]:
-    """Compare the parameters of the model's class with the files' headers."""
-    base = view.base
-    plan = base.blueprint
-    damaged = {one.file for one in base.problems}
-    if plan is None or not base.tensors or "config.json" in damaged or any("safetensors" in one for one in damaged):
-        return  # files says so
-    if plan.problem:
+    """Compare the class's parameters with the files; what loading found is told only where the files did not."""
+    base, blueprint = view.base, view.base.blueprint
+    found = list(_in_files(base, blueprint)) if blueprint and base.tensors and not _is_told(base) else []
+    yield from found
+    if view.loaded and not any(one.evidence.get("tensors") for one in found):
+        yield from _once_loaded(view.loaded.missing_tensors, view.loaded.unexpected_tensors)
+
+
+def _in_files(base: BaseFacts, blueprint: BlueprintFacts) -> Iterator[Outcome]:
+    missing = [one for one in blueprint.missing if not one.endswith(HEADS)]
+    misshapen = {name: one for name, one in blueprint.misshapen.items() if not _is_resized(name, base, one)}
+    if missing:
+        yield _missing(missing, blueprint)
+    if misshapen:
+        yield _misshapen(misshapen)
+    yield from _unused(blueprint, base.tensors, is_explained=bool(missing))
+
+
+def _is_told(base: BaseFacts) -> bool:
+    """Say whether `files` already names weight files that cannot be read, so that tensors must be missing."""
+    return any(one.file.endswith((".safetensors", ".safetensors.index.json")) for one in base.problems)
+
+
+def _is_resized(name: str, base: BaseFacts, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
+    """Say whether only the rows of a vocabulary matrix differ, which `config_rows` says."""
+    stored, needed = shapes
+    matrices = [one.tensor for one in (base.embedding, base.head) if one]
+    return name in matrices or (name.endswith(HEADS) and stored[1:] == needed[1:])
+
+
+def _missing(missing: list[str], blueprint: BlueprintFacts) -> Outcome:
+    groups = _grouped(missing)
+    shown = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in list(groups.items())[:SHOWN])
+    beside = f"; {len(blueprint.unused)} tensor(s) have names that it does not take" if blueprint.unused else ""
+    return fatal(
+        f"{len(missing)} parameter(s) that {blueprint.classes[0]} needs are in no file: {shown}{beside}",
+        {"tensors": missing[:50], "count": len(missing), "unused": list(blueprint.unused[:20])},
+        NOISE,
+        "Save the model again whole, with the class that it was trained with, or copy the missing tensors from the "
+        "base model's files. If config.json asks for more layers than were trained, correct it.",
+    )
+
+
+def _misshapen(misshapen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> Outcome:
+    name, (stored, needed) = next(iter(misshapen.items()))
+    evidence = {key: {"stored": list(one[0]), "needed": list(one[1])} for key, one in list(misshapen.items())[:50]}
+    return fatal(
+        f"{len(misshapen)} tensor(s) have other shapes than config.json asks for, first {name}: stored "
+        f"{list(stored)}, needed {list(needed)}",
+        {"tensors": evidence, "count": len(misshapen)},
+        "Loading fails, or these weights are made up at random.",
+        "Copy config.json from the base model that was tuned, or save the weights again with it.",
+    )
+
+
+def _unused(blueprint: BlueprintFacts, stored: Mapping[str, Any], *, is_explained: bool) -> Iterator[Outcome]:
+    """Tell trained tensors that the model leaves aside from those that never belonged to it."""
+    unused = [one for one in blueprint.unused if not TABLES.search(one)]
+    used = stored.keys() - set(blueprint.unused)
+    left = [one for one in unused if LEFT_BEHIND.search(one)]
+    if left:
         yield fatal(
-            f"config.json cannot be used: {plan.problem}",
-            {"problem": plan.problem},
-            "The model cannot be built, so loading fails.",
-            "Copy config.json from the base model, and change only what training changed.",
+            f"{len(left)} tensor(s) belong to an adapter that was not merged, first {left[0]}",
+            {"tensors": left[:50], "count": len(left)},
+            "The adapter's training is in the folder and not in the model: answers are the base's.",
+            "Merge the adapter (merge_and_unload) before saving, or serve it beside its base as an adapter.",
         )
-        return
-    missing = [name for name in plan.missing if not _is_head_of_untied(name, base)]
+    modules = {one.rpartition(".")[0] for one in used}
+    stems = {match["stem"] for one in used if (match := NUMBERED.match(one))}
+    idle = [one for one in unused if one not in left and _belongs(one, modules, stems)]
+    if idle and not is_explained:
+        yield _idle(idle, blueprint)
+    rest = [one for one in unused if one not in left and one not in idle]
+    if rest and not is_explained:
+        yield note(
+            f"{len(rest)} tensor(s) of the files belong to no part of the model: {', '.join(_grouped(rest))[:300]}",
+            {"tensors": rest[:50], "count": len(rest)},
+            "They are not loaded. If they were trained, their training is lost.",
+        )
+
+
+def _idle(idle: list[str], blueprint: BlueprintFacts) -> Outcome:
+    groups = _grouped(idle)
+    shown = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in list(groups.items())[:SHOWN])
+    return fatal(
+        f"{len(idle)} tensor(s) of the files are left aside, though they belong to the model: {shown}",
+        {"tensors": idle[:50], "count": len(idle), "class": blueprint.classes[0] if blueprint.classes else None},
+        "The model runs without layers or biases that it was trained with: answers are wrong.",
+        "Copy config.json from the base model: it asks for fewer layers, no biases, or another kind of model.",
+    )
+
+
+def _belongs(name: str, modules: set[str], stems: set[str]) -> bool:
+    """Say whether a tensor is of a module, or one of several like layers, of which the model uses others."""
+    match = NUMBERED.match(name)
+    return name.rpartition(".")[0] in modules or (match is not None and match["stem"] in stems)
+
+
+def _grouped(names: list[str]) -> dict[str, int]:
+    """Count names by what is left of them with `*` for every number."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[re.sub(r"\.\d+\.", ".*.", name)].append(name)
+    return {pattern if len(found) > 1 else found[0]: len(found) for pattern, found in groups.items()}
+
+
+def _once_loaded(missing: tuple[str, ...], unexpected: tuple[str, ...]) -> Iterator[Outcome]:
     if missing:
         yield fatal(
-            f"{len(missing)} parameter(s) are in no file: {', '.join(missing[:SHOWN])}",
-            {"tensors": missing[:50], "count": len(missing), "source": plan.source},
-            "They are filled with random numbers: answers are noise, or a whole ability is gone.",
-            "Save the model again whole, or copy the missing tensors from the base: minicpm-service repair --base.",
+            f"{len(missing)} weight(s) are in no file and were made up at random: {', '.join(missing[:SHOWN])}",
+            {"tensors": list(missing)[:50], "count": len(missing)},
+            "Parts of the model are untrained: answers are noise.",
+            "Save the model again whole, or copy the missing shards.",
         )
-    vocabulary = {one.tensor for one in (base.embedding, base.head) if one}
-    wrong = {name: shapes for name, shapes in plan.misshapen.items() if name not in vocabulary}
-    if wrong:
-        name, (stored, needed) = next(iter(wrong.items()))
-        yield fatal(
-            f"{len(wrong)} tensor(s) have another shape than config.json asks for, first {name}: {list(stored)} "
-            f"instead of {list(needed)}",
-            {"tensors": {name: {"stored": list(a), "needed": list(b)} for name, (a, b) in list(wrong.items())[:50]}},
-            "Loading fails, or fills them with random numbers.",
-            "Restore the sizes in config.json from the base; if the weights are of another model, copy them again.",
-        )
-    if plan.unused:
+    if unexpected:
         yield note(
-            f"{len(plan.unused)} tensor(s) of the files are not used: {', '.join(plan.unused[:SHOWN])}",
-            {"tensors": list(plan.unused)[:50], "count": len(plan.unused)},
+            f"{len(unexpected)} tensor(s) of the files are not used: {', '.join(unexpected[:SHOWN])}",
+            {"tensors": list(unexpected)[:50], "count": len(unexpected)},
             "If they were trained, their training is lost.",
         )
 
 
-def _is_head_of_untied(name: str, base: BaseFacts) -> bool:
-    """`tied_embeddings` speaks of a head that is missing."""
-    return name.endswith("lm_head.weight") and base.head is None
-
-
 CHECK = Check(
-    "weights_complete", "Every parameter that the model asks for is in the files", base_weights_complete, why=WHY
+    "weights_complete",
+    "Every parameter of the model is in a file, in its shape",
+    of_base=base_weights_complete,
+    why="""\
+A model class decides from `config.json` which parameters it has. What no file holds, the library fills with random
+numbers and says so in one log line; what the files hold beyond that, it leaves aside. Both happen after exports
+that drop a part of the model (a vision tower that was frozen, the merger, the last norm, the head), after a shard
+was forgotten, when layers were renamed, when `config.json` comes from another size of the model, and when a folder
+was saved from inside PEFT with its `lora_A` and `base_layer` names.
+
+The audit builds the class without memory for its weights (PyTorch's `meta` device) and lets transformers itself
+match names, renames and ties, so that what it finds is what loading would find. For MiniCPM-V 2.6, 4.0 and 4.5,
+which transformers has no class for, the list of the official checkpoints is used. Tables that older libraries
+saved, such as `inv_freq`, and tensors of parts that the class never had, such as multi-token prediction, are no
+finding.
+
+Source: transformers 5.23, `PreTrainedModel.from_pretrained`; MiniCPM-V#1004, LLaMA-Factory#6973, ms-swift#9187.""",
 )

@@ -16,12 +16,21 @@ class TensorChange:
     """One tensor that both folders have, with values that differ.
 
     Attributes:
-        relative: Length of the difference over the length of the original, both in float32.
-        turn: 1 minus the cosine of both, flattened.
+        relative: Length of the difference over the length of the original, both in float32. Of a vocabulary matrix that
+            was resized, over the rows that both have.
+        turn: 1 minus the cosine of both, flattened; 1 if exactly one of them is zero throughout.
+        is_finite: There is no NaN and no infinity in it.
+        is_origin_zero: The original is zero throughout, so that there is nothing to resemble.
+        length: Of the tensor over that of the original.
+        is_rounding: No value differs by more than what saving it once in bfloat16 or float16 does.
     """
 
     relative: float
     turn: float
+    is_finite: bool = True
+    is_origin_zero: bool = False
+    is_rounding: bool = False
+    length: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,7 @@ class OriginFacts:
 
     Attributes:
         base: The origin's own facts.
-        num_equal: Tensors that are the same in both, after casting to the narrower type.
+        num_equal: Tensors that are the same in both, up to what casting to the narrower type changes.
         changed: Tensors that differ, by name.
         missing: Tensors of the origin that the model lacks.
         extra: Tensors that the origin lacks.
@@ -38,6 +47,8 @@ class OriginFacts:
         embedding_turns: How far each input row that matters turned away from the origin's, by id: 1 minus the cosine.
             Rows that the origin does not have are left out.
         head_turns: The same for output rows.
+        renamed: The model's name of each tensor of the origin that is called otherwise there.
+        is_tuning_beside: The folder is the origin's own, or adapters are given with it: nothing needs to have changed.
     """
 
     base: "BaseFacts"
@@ -48,6 +59,8 @@ class OriginFacts:
     reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
     embedding_turns: Mapping[int, float]
     head_turns: Mapping[int, float]
+    renamed: Mapping[str, str] = field(default_factory=dict, repr=False)
+    is_tuning_beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +73,17 @@ class TensorMerge:
         residual: Length of (folder's tensor minus origin's plus update) over the length of the update; 0 is exact,
             1 is an update that is missing.
         rounding: The residual that rounding to the folder's type alone makes.
-        ratio: By what the update was multiplied: 1 is right, 0 is none, 2 is twice.
+        share: How much of the update is there: 1 all of it, 0 nothing, 2 twice. The projection of what changed on the
+            update.
+        is_finite: There is no NaN and no infinity in the folder's tensor.
     """
 
     expected: float
     measured: float
     residual: float
     rounding: float
-    ratio: float
+    share: float = 1.0
+    is_finite: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +96,8 @@ class MergeFacts:
         unmatched: Modules of the adapter that the origin has no tensor for.
         uncomputed: Modules whose update is of a kind that is not computed here, with the reason.
         foreign: Tensors that differ from the origin's though the adapter does not touch them, by relative change.
+        missing: Tensors that the adapter changes, or brings, and that the folder lacks.
+        reshaped: Shapes of tensors that the adapter changes where they differ, the adapter's result first.
     """
 
     adapter: "AdapterFacts"
@@ -87,3 +105,5 @@ class MergeFacts:
     unmatched: tuple[str, ...]
     uncomputed: Mapping[str, str]
     foreign: Mapping[str, float]
+    missing: tuple[str, ...] = ()
+    reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)

@@ -24,7 +24,7 @@ class BaseFacts:
         name: Folder name or hub id; never a path.
         model_type: From `config.json`.
         config_vocab_size: Of the text part.
-        is_tied: As declared; None if the config is silent and the model class decides.
+        is_tied: As the model class will have it, or else as declared; None if neither is known.
         embedding: Input matrix, or None if no tensor looks like it.
         head: Output matrix, or None if the file has none (a tied model).
         documents: Every JSON file that says how to use the weights, parsed, by file name; unreadable ones are empty.

@@ -1,0 +1,197 @@
+"""Says what a PEFT adapter does to each tensor of its base, in PEFT's own arithmetic.
+
+Knows PEFT's names and scaling; does not know what became of the tensors. What is not computed here is named, with the
+reason, instead of guessed. Source: peft 0.21.2, tuners/lora/layer.py, tuners/lora/dora.py, tuners/trainable_tokens.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.checkpoint.adapter_config import EMBEDDINGS
+from service.checkpoint.weights import FloatArray, WeightFiles
+
+PREFIX = "base_model.model."
+PART = re.compile(
+    r"^(?P<module>.+?)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector|base_layer"
+    r"|trainable_tokens_delta|token_adapter\.trainable_tokens_delta)(\.(?!weight$|bias$)[^.]+)?(\.(?P<leaf>weight|bias))?$"
+)
+SAVED = re.compile(r"\.(modules_to_save|original_module)(\.(?!weight$|bias$)[^.]+(?=\.))?")
+OTHER_LORA = {
+    "alora_invocation_tokens": "it acts after certain tokens only, and cannot be merged",
+    "arrow_config": "it is routed between several adapters",
+    "kasa_config": "it is of the variant KaSA",
+    "monteclora_config": "it is of the variant MonteCLoRA",
+    "velora_config": "it is of the variant VeLoRA",
+    "layer_replication": "it repeats layers of the base",
+    "target_parameters": "it changes stacked experts",
+    "use_bdlora": "it is block-diagonal",
+    "use_qalora": "it is of the variant QALoRA",
+}
+"""Settings under which the factors mean something else."""
+CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Initialisations that take the factors' first values out of the base's own weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What an adapter does to one tensor.
+
+    Attributes:
+        shape: Of the result; None if that of the base.
+        low_rank: Left and right factor, `(out, rank)` and `(rank, in)`, scaled, of the weight as a matrix.
+        magnitude: DoRA's length of every row of the result.
+        replaced: Key of the tensor in the adapter's file that takes the whole place.
+        rows: Id of every row that is replaced, with the place in `replaced`.
+        base: Key of the adapter's own copy of the base tensor.
+    """
+
+    low_rank: tuple[FloatArray, FloatArray] | None = None
+    magnitude: FloatArray | None = None
+    replaced: str | None = None
+    rows: Mapping[int, int] = field(default_factory=dict)
+    base: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Updates:
+    """Everything that an adapter does.
+
+    Attributes:
+        by_name: Updates by tensor name, as the adapter's modules are called.
+        uncomputed: Modules of which the update is not computed, with the reason.
+    """
+
+    by_name: Mapping[str, Update]
+    uncomputed: Mapping[str, str]
+
+
+def read_updates(weights: WeightFiles, config: Mapping[str, Any], tokens: Mapping[str, tuple[int, ...]]) -> Updates:
+    """Read an adapter's updates.
+
+    Args:
+        weights: The adapter's tensors.
+        config: `adapter_config.json`.
+        tokens: Ids of `trainable_token_indices`, by module.
+    """
+    parts, saved = _sorted_keys(weights)
+    updates = {name: Update(replaced=key) for name, key in saved.items()}
+    reason = _unknown_kind(config)
+    uncomputed = {}
+    for module, keys in parts.items():
+        if bias := keys.pop("base_layer.bias", None):  # trained with the adapter, where `bias` says so
+            updates[f"{module}.bias"] = Update(replaced=bias)
+        if reason and keys.keys() - {"base_layer", "trainable_tokens_delta"}:
+            uncomputed[module] = reason
+            continue
+        try:
+            updates |= _module_updates(module, keys, weights, config, tokens)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            uncomputed[module] = f"its tensors do not fit together: {error}"
+    return Updates(updates, uncomputed)
+
+
+def scaling(config: Mapping[str, Any], module: str, rank: int) -> float:
+    """Return by what the product of the factors is multiplied: alpha over rank, or over its root with rsLoRA.
+
+    Patterns match ends of module names, the first one wins, as in PEFT.
+    """
+    alpha = _by_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8))
+    rank = int(_by_pattern(config.get("rank_pattern"), module, config.get("r", rank)))
+    if not isinstance(alpha, int | float) or rank < 1:
+        raise ValueError(f"lora_alpha {alpha!r} and r {rank!r} are no numbers to scale by")
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _by_pattern(pattern: Any, module: str, default: Any) -> Any:
+    if not isinstance(pattern, dict):
+        return default
+    for key, value in pattern.items():
+        try:
+            is_match = re.match(rf"(.*\.)?({key})$", module)
+        except re.error:
+            is_match = None
+        if is_match:
+            return value
+    return default
+
+
+def _sorted_keys(weights: WeightFiles) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Sort the file's keys into parts by module, and full tensors by the name of what they replace."""
+    parts: dict[str, dict[str, str]] = {}
+    saved: dict[str, str] = {}
+    for key in weights.tensors:
+        short = key.removeprefix(PREFIX)
+        if match := PART.match(short):
+            part = match["part"].removeprefix("token_adapter.")
+            suffix = ".bias" if match["leaf"] == "bias" else ""
+            parts.setdefault(match["module"], {})[part + suffix] = key
+        elif ".original_module." not in short:
+            saved[SAVED.sub("", short)] = key
+    return parts, saved
+
+
+def _unknown_kind(config: Mapping[str, Any]) -> str | None:
+    peft_type = config.get("peft_type")
+    if peft_type not in ("LORA", "TRAINABLE_TOKENS", None):
+        return f"the adapter is of type {peft_type}"
+    if other := next((why for name, why in OTHER_LORA.items() if config.get(name)), None):
+        return other
+    first = config.get("init_lora_weights")
+    if isinstance(first, str) and first.lower().startswith(CHANGED_BASE):
+        return f"it began with {first}, which also changes the base's weights"
+    return None
+
+
+def _module_updates(
+    module: str,
+    keys: Mapping[str, str],
+    weights: WeightFiles,
+    config: Mapping[str, Any],
+    tokens: Mapping[str, tuple[int, ...]],
+) -> dict[str, Update]:
+    name, copy = f"{module}.weight", keys.get("base_layer")
+    if "trainable_tokens_delta" in keys:
+        key = keys["trainable_tokens_delta"]
+        places = dict(zip(_ids_of(tokens, module), range(weights.tensors[key].shape[0]), strict=False))
+        return {name: Update(replaced=key, rows=places, base=copy)}
+    if {"lora_embedding_A", "lora_embedding_B"} <= keys.keys():
+        if "lora_magnitude_vector" in keys:
+            raise ValueError("DoRA on embeddings is not computed here")
+        a, b = weights.values(keys["lora_embedding_A"]), weights.values(keys["lora_embedding_B"])
+        return {name: Update(low_rank=(_scaled(a.T, config, module, len(a)), b.T), base=copy)}
+    if not {"lora_A", "lora_B"} <= keys.keys():
+        return {}
+    a, b = weights.values(keys["lora_A"]), weights.values(keys["lora_B"])
+    if b.ndim > 2 and math.prod(b.shape[2:]) != 1:
+        raise ValueError("factors of a convolution are only computed if the second is 1 x 1")
+    left, right = _scaled(b.reshape(b.shape[0], -1), config, module, len(a)), a.reshape(len(a), -1)
+    if left.shape[1] != right.shape[0]:
+        raise ValueError(f"ranks {left.shape[1]} and {right.shape[0]} differ")
+    if config.get("fan_in_fan_out"):
+        left, right = right.T.copy(), left.T.copy()
+    found = {name: Update(low_rank=(left, right), base=copy)}
+    if magnitude := keys.get("lora_magnitude_vector"):
+        if config.get("fan_in_fan_out") or a.ndim > 2:
+            raise ValueError("DoRA is only computed for linear layers")
+        found[name] = Update(low_rank=(left, right), magnitude=weights.values(magnitude).reshape(-1), base=copy)
+    if bias := keys.get("lora_B.bias"):
+        values = _scaled(weights.values(bias).reshape(-1, 1), config, module, len(a))
+        found[f"{module}.bias"] = Update(low_rank=(values, np.ones((1, 1), dtype=np.float32)))
+    return found
+
+
+def _scaled(factor: NDArray[np.float32], config: Mapping[str, Any], module: str, rank: int) -> FloatArray:
+    return np.ascontiguousarray(factor * np.float32(scaling(config, module, rank)))
+
+
+def _ids_of(tokens: Mapping[str, tuple[int, ...]], module: str) -> tuple[int, ...]:
+    """Find the ids of a module's rows; on a tied base PEFT also saves rows of the module that the config leaves out."""
+    named = next((ids for name, ids in tokens.items() if name != EMBEDDINGS and module.endswith(name)), None)
+    others = list(dict.fromkeys(tokens.values()))
+    return named if named is not None else others[0] if len(others) == 1 else ()

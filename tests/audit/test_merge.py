@@ -1,0 +1,307 @@
+"""A merged folder against origin plus adapter: PEFT's own merges pass, and every way in which merges fail is found."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pairs import Pair, copy_pair, only
+from safetensors.torch import load_file, save_file
+
+from tests.builders import EMBEDDING, HEAD, edited_json, edited_tensors, rename_tensors, shard
+
+PROJECTIONS = ["q_proj", "k_proj", "up_proj", "in_proj_qkv"]
+
+
+def peft_merge(
+    pair: Pair, *, dtype: torch.dtype = torch.float32, save_as: torch.dtype | None = None, **settings: Any
+) -> None:
+    """Train nothing, but fill an adapter with numbers, and let PEFT write it and merge it."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForImageTextToText
+
+    torch.manual_seed(1)
+    model = AutoModelForImageTextToText.from_pretrained(pair.origin, dtype=dtype)
+    wrapped = get_peft_model(model, LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": PROJECTIONS, **settings}))
+    with torch.no_grad():
+        for name, one in wrapped.named_parameters():
+            if one.requires_grad and "lora_" in name and "magnitude" not in name:
+                one.copy_(torch.randn_like(one) * 0.05)
+            elif one.requires_grad:
+                one.add_(torch.randn_like(one) * 0.02)
+    shutil.rmtree(pair.adapter)
+    wrapped.save_pretrained(pair.adapter)
+    merged = wrapped.merge_and_unload()
+    pair.tuned_weights.unlink()
+    merged.to(save_as or dtype).save_pretrained(pair.tuned)
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "rslora": {"use_rslora": True},
+    "patterns": {"rank_pattern": {"q_proj": 2, "layers.1.*up_proj": 3}, "alpha_pattern": {"k_proj": 32}},
+    "dora": {"use_dora": True},
+    "embeddings": {"target_modules": [*PROJECTIONS, "embed_tokens", "lm_head"]},
+    "saved": {"modules_to_save": ["lm_head", "merger"], "target_modules": ["up_proj", "in_proj_qkv"]},
+    "tokens": {"trainable_token_indices": {"embed_tokens": [5, 700], "lm_head": [5, 700]}},
+    "biases": {"bias": "all", "target_modules": ["fc1", "fc2"]},
+    "lora bias": {"lora_bias": True, "target_modules": ["fc1", "fc2"]},
+    "pictures": {"target_modules": ["patch_embedding", "out_proj"]},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_peft_merges_is_sound(kind: str, tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path)
+    peft_merge(pair, save_as=torch.bfloat16 if kind == "plain" else None, **KINDS[kind])
+    facts = pair.facts(is_merge=True)
+    assert facts.merge is not None
+    assert (facts.merge.uncomputed, facts.merge.unmatched) == ({}, ())
+    assert len(facts.merge.targets) >= 3
+    assert pair.loud(is_merge=True) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_without_the_update_is_found_for_every_kind_of_adapter(kind: str, tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path)
+    peft_merge(pair, **KINDS[kind])
+    for path in pair.tuned.iterdir():
+        path.unlink()
+    shutil.copytree(pair.origin, pair.tuned, dirs_exist_ok=True)
+    (message, *_) = only(pair.loud(is_merge=True), "merge")
+    assert "the adapter is not in the folder" in message
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_merge_in_any_type_is_sound(dtype: torch.dtype, tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path)
+    peft_merge(pair, dtype=dtype)
+    assert pair.loud(is_merge=True) == []
+
+
+def test_the_demo_s_merged_folder_is_its_base_plus_its_adapter(tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path)
+    facts = pair.facts(is_merge=True)
+    assert facts.merge is not None
+    assert len(facts.merge.targets) == 28
+    assert all(abs(one.share - 1) < 0.01 for one in facts.merge.targets.values())
+    assert pair.loud(is_merge=True) == []
+
+
+Edit = Callable[[Pair], None]
+
+
+def cast(dtype: torch.dtype) -> Edit:
+    def make(pair: Pair) -> None:
+        with edited_tensors(pair.tuned_weights) as tensors:
+            for name, one in tensors.items():
+                tensors[name] = one.to(dtype)
+
+    return make
+
+
+def names_of_the_other_layout(pair: Pair) -> None:
+    rename_tensors(pair.tuned_weights, lambda name: name.removeprefix("model."))
+
+
+def adapter_of_the_other_layout(pair: Pair) -> None:
+    rename_tensors(pair.adapter_weights, lambda name: name.replace(".model.language_model.", ".language_model.model."))
+
+
+def rows_padded(pair: Pair) -> None:
+    with edited_tensors(pair.tuned_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            tensors[name] = torch.cat([tensors[name], tensors[name].new_zeros(64, tensors[name].shape[1])])
+    with edited_json(pair.tuned / "config.json") as config:
+        config["text_config"]["vocab_size"] += 64
+
+
+HARMLESS: dict[str, Edit] = {
+    "in_float32": cast(torch.float32),
+    "in_float16": cast(torch.float16),
+    "in_shards": lambda pair: shard(pair.tuned, 3),
+    "names_of_the_other_layout": names_of_the_other_layout,
+    "adapter_of_the_other_layout": adapter_of_the_other_layout,
+    "rows_padded": rows_padded,
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_a_harmless_difference_of_a_merge_is_not_flagged(name: str, tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path)
+    HARMLESS[name](pair)
+    assert [(one.check, one.message) for one in pair.loud(is_merge=True)] == []
+
+
+def update(pair: Pair) -> dict[str, torch.Tensor]:
+    """What the demo's merge added, by tensor."""
+    before, after = load_file(pair.origin_weights), load_file(pair.tuned_weights)
+    return {
+        name: after[name].float() - one.float() for name, one in before.items() if not torch.equal(after[name], one)
+    }
+
+
+def scaled(factor: float, part: str = "") -> Edit:
+    def make(pair: Pair) -> None:
+        found = update(pair)
+        before = load_file(pair.origin_weights)
+        with edited_tensors(pair.tuned_weights) as tensors:
+            for name in [one for one in found if part in one]:
+                tensors[name] = before[name].float() + factor * found[name]
+
+    return make
+
+
+def another_adapter(pair: Pair) -> None:
+    generator = torch.Generator().manual_seed(3)
+    with edited_tensors(pair.tuned_weights) as tensors:
+        for name, one in update(pair).items():
+            noise = torch.randn(one.shape, generator=generator)
+            tensors[name] = tensors[name].float() + noise * one.norm() / noise.norm()
+
+
+def nan_in_a_merged_tensor(pair: Pair) -> None:
+    with edited_tensors(pair.tuned_weights) as tensors:
+        tensors[next(one for one in tensors if one.endswith("down_proj.weight"))][0, 0] = float("nan")
+
+
+def another_tensor_changed(pair: Pair) -> None:
+    with edited_tensors(pair.tuned_weights) as tensors:
+        tensors[next(one for one in tensors if one.endswith("fc1.weight"))] *= 1.1
+
+
+def one_row_of_the_embeddings_changed(pair: Pair) -> None:
+    with edited_tensors(pair.tuned_weights) as tensors:
+        tensors[EMBEDDING][100] += 0.05
+
+
+def swallowed(pair: Pair) -> None:
+    """An update a thousandth as large, merged in bfloat16."""
+    with edited_tensors(pair.adapter_weights) as tensors:
+        for name in [one for one in tensors if "lora_B" in one]:
+            tensors[name] = tensors[name].float() * 1e-3
+    before = load_file(pair.origin_weights)
+    with edited_tensors(pair.tuned_weights) as tensors:
+        for name, one in update(pair).items():
+            tensors[name] = (before[name].float() + 1e-3 * one).bfloat16()
+
+
+def alpha_edited(pair: Pair) -> None:
+    with edited_json(pair.adapter / "adapter_config.json") as config:
+        config["lora_alpha"] *= 4
+
+
+def rslora_not_read(pair: Pair) -> None:
+    with edited_json(pair.adapter / "adapter_config.json") as config:
+        config["use_rslora"] = True
+
+
+def adapter_of_a_wider_model(pair: Pair) -> None:
+    rename_tensors(pair.adapter_weights, lambda name: name.replace("layers.3.", "layers.9."))
+
+
+def adapter_unreadable(pair: Pair) -> None:
+    pair.adapter_weights.write_bytes(b"x")
+
+
+BROKEN: dict[str, tuple[Edit, str]] = {
+    "merged_twice": (scaled(2), "it was merged twice"),
+    "half_merged": (scaled(0.5), "0.5 times"),
+    "merged_backwards": (scaled(-1), "-1 times"),
+    "partly_merged": (scaled(0, "mlp"), "only partly merged: 12 of 28"),
+    "one_module_merged_twice": (scaled(2, "layers.3.self_attn.q_proj"), "1 of 28"),
+    "alpha_edited": (alpha_edited, "0.25 times"),
+    "rslora_not_read": (rslora_not_read, "0.354 times"),
+    "another_adapter": (another_adapter, "not origin plus update"),
+    "nan_in_a_merged_tensor": (nan_in_a_merged_tensor, "NaN"),
+    "another_tensor_changed": (another_tensor_changed, "does not touch"),
+    "one_row_of_the_embeddings_changed": (one_row_of_the_embeddings_changed, "embed_tokens"),
+    "swallowed": (swallowed, "rounding swallowed"),
+    "adapter_of_a_wider_model": (adapter_of_a_wider_model, "no counterpart"),
+    "adapter_unreadable": (adapter_unreadable, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_merge_is_found_by_this_check(name: str, tmp_path: Path) -> None:
+    make, named = BROKEN[name]
+    pair = copy_pair(tmp_path)
+    make(pair)
+    found = [one for one in pair.loud(is_merge=True) if one.check != "origin"]
+    assert any(named in message for message in only(found, "merge")), [one.message for one in found]
+
+
+def test_modules_to_save_that_were_not_taken_over_are_found(tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path)
+    peft_merge(pair, modules_to_save=["merger"], target_modules=["up_proj"])
+    before = load_file(pair.origin_weights)
+    with edited_tensors(pair.tuned_weights) as tensors:
+        for name in [one for one in tensors if one.startswith("model.merger.")]:
+            tensors[name] = before[name]
+    (message,) = only(pair.loud(is_merge=True), "merge")
+    assert "only partly merged" in message
+    assert "merger" in message
+
+
+def test_rows_of_new_tokens_that_were_not_taken_over_are_found(tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path)
+    with edited_tensors(pair.adapter_weights) as tensors:
+        rows = load_file(pair.origin_weights)[EMBEDDING].float()
+        tensors[f"base_model.model.{EMBEDDING}"] = torch.cat([rows, torch.ones(8, rows.shape[1])])
+    with edited_json(pair.adapter / "adapter_config.json") as config:
+        config["modules_to_save"] = ["embed_tokens"]
+    (message,) = only(pair.loud(is_merge=True), "merge")
+    assert EMBEDDING in message
+    assert "840" in message
+
+
+def test_an_adapter_of_a_kind_that_is_not_computed_is_named_and_not_judged(tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path)
+    with edited_json(pair.adapter / "adapter_config.json") as config:
+        config["init_lora_weights"] = "pissa"
+    (message,) = only_skipped(pair)
+    assert "pissa" in message
+    shutil.copyfile(pair.origin_weights, pair.tuned_weights)
+    (message,) = only(pair.loud(is_merge=True), "merge")
+    assert "none of the 28 module(s)" in message
+
+
+def only_skipped(pair: Pair) -> list[str]:
+    found = pair.loud(is_merge=True)
+    assert {(one.check, one.severity.value) for one in found} == {("merge", "skipped")}
+    return [one.message for one in found]
+
+
+def test_a_tied_base_whose_head_was_trained_and_untied_is_sound(tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path)
+    for folder in (pair.origin, pair.tuned):
+        with edited_json(folder / "config.json") as config:
+            config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = folder == pair.origin
+    with edited_tensors(pair.origin_weights) as tensors:
+        del tensors[HEAD]
+    trained = load_file(pair.origin_weights)[EMBEDDING] * 1.5
+    with edited_tensors(pair.tuned_weights) as tensors:
+        tensors[HEAD] = trained
+    with edited_tensors(pair.adapter_weights) as tensors:
+        tensors[f"base_model.model.{HEAD}"] = trained
+    with edited_json(pair.adapter / "adapter_config.json") as config:
+        config["modules_to_save"] = ["lm_head"]
+    assert [(one.check, one.message) for one in pair.loud(is_merge=True)] == []
+    with edited_tensors(pair.tuned_weights) as tensors:
+        tensors[HEAD] = load_file(pair.origin_weights)[EMBEDDING].clone()
+    assert any("lm_head" in message for message in only(pair.loud(is_merge=True), "merge"))
+
+
+def test_a_hostile_adapter_is_a_finding(tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path)
+    for document in (
+        "[]",
+        '{"r": 0, "lora_alpha": "x", "rank_pattern": {"(": 1}}',
+        '{"alpha_pattern": [1], "r": null}',
+    ):
+        (pair.adapter / "adapter_config.json").write_text(document)
+        assert {one.check for one in pair.loud(is_merge=True)} == {"merge"}
+    save_file({"base_model.model.x.lora_A.weight": torch.ones(2)}, pair.adapter_weights)
+    assert {one.check for one in pair.loud(is_merge=True)} >= {"merge"}

@@ -1,0 +1,11 @@
+"""Saved through AutoModel, which writes the class without a head."""
+
+from tests.broken.expectation import Expected
+from tests.builders import Folders, edited_json
+
+EXPECTED = Expected("model_config", "MiniCPMV4_6Model")
+
+
+def make(folders: Folders) -> None:
+    with edited_json(folders.base / "config.json") as config:
+        config["architectures"] = ["MiniCPMV4_6Model"]
