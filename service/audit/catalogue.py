@@ -19,7 +19,7 @@ from service.audit.checks import (
 )
 
 CHECKS: tuple[Check, ...] = (
-    Check("files", "Every file is there, whole and safe to read", of_base=weights.base_files),
+    Check("files", "Every file is there, whole and safe to read", of_base=weights.base_files, why=weights.WHY_FILES),
     weights_complete.CHECK,
     model_config.CHECK,
     picture_settings.CHECK,
@@ -28,9 +28,20 @@ CHECKS: tuple[Check, ...] = (
         "Every id has a row in the input and the output matrix",
         vocabulary.base_rows_cover_ids,
         vocabulary.adapter_rows_cover_ids,
+        why=vocabulary.WHY_ROWS,
     ),
-    Check("config_rows", "The declared vocabulary size is the stored one", vocabulary.base_config_rows),
-    Check("tied_embeddings", "The matrices are tied exactly if declared so", vocabulary.base_tied_embeddings),
+    Check(
+        "config_rows",
+        "The declared vocabulary size is the stored one",
+        vocabulary.base_config_rows,
+        why=vocabulary.WHY_CONFIG_ROWS,
+    ),
+    Check(
+        "tied_embeddings",
+        "The matrices are tied exactly if declared so",
+        vocabulary.base_tied_embeddings,
+        why=vocabulary.WHY_TIE,
+    ),
     Check(
         "special_ids",
         "Special, stop and placeholder ids are the same in every file",
