@@ -29,21 +29,6 @@ from service.audit.checks import (
 )
 
 WHY = {
-    "files": """\
-A file that is missing, cut off, not JSON, or a pickle fails while loading at best; at worst a library makes up what
-is not there. Every file is opened within bounds (size, depth, headers) before anything is loaded, pickles never.
-A model that transformers does not know also needs the Python files that `auto_map` names.""",
-    "rows_cover_ids": """\
-An id without a row reads past the matrix: an index error on a CPU, a dead process on a GPU. Tokens are added faster
-than matrices are resized; vLLM's own guard compares with the larger of both numbers and does not see it. Rows beyond
-the tokenizer are harmless padding.""",
-    "config_rows": """\
-After resizing, `vocab_size` in config.json must be the number of stored rows, in the language part too. If it is not,
-loading fails with a size mismatch, or the matrix is made up anew (LLaMA-Factory#8823).""",
-    "tied_embeddings": """\
-Tied models store one matrix for input and output, others two. Merging an adapter that trained one of them writes two
-matrices but may leave the flag set: loaders that believe it drop the trained head (unsloth#9326 measured logits 5.9
-off). The opposite, a flag that says two and a file that holds one, fills the head with random numbers.""",
     "special_ids": """\
 The prompt marks a picture with one id; the model looks for the same one in config.json, the processor in the
 tokenizer's names. Files of two revisions, or a tokenizer of a relative of the base, let them disagree: features land on
@@ -73,7 +58,7 @@ whatever its files say: this is the last witness, behind all checks of names and
 """Why a check is there, for its page; checks with a module of their own keep it beside their rule."""
 
 CHECKS: tuple[Check, ...] = (
-    Check("files", "Every file is there, whole and safe to read", of_base=weights.base_files, why=WHY["files"]),
+    Check("files", "Every file is there, whole and safe to read", of_base=weights.base_files, why=weights.WHY_FILES),
     model_config.CHECK,
     weights_complete.CHECK,
     picture_settings.CHECK,
@@ -82,19 +67,19 @@ CHECKS: tuple[Check, ...] = (
         "Every id has a row in the input and the output matrix",
         vocabulary.base_rows_cover_ids,
         vocabulary.adapter_rows_cover_ids,
-        why=WHY["rows_cover_ids"],
+        why=vocabulary.WHY_ROWS,
     ),
     Check(
         "config_rows",
         "The declared vocabulary size is the stored one",
         vocabulary.base_config_rows,
-        why=WHY["config_rows"],
+        why=vocabulary.WHY_CONFIG_ROWS,
     ),
     Check(
         "tied_embeddings",
         "The matrices are tied exactly if declared so",
         vocabulary.base_tied_embeddings,
-        why=WHY["tied_embeddings"],
+        why=vocabulary.WHY_TIE,
     ),
     Check(
         "special_ids",

@@ -67,22 +67,22 @@ def edit_template(folders: Folders, old: str, new: str) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
-@broken("merge", "nothing was merged", "merge")
+@broken("merge", "not in the folder", "merge")
 def only_the_base_was_saved(folders: Folders) -> None:
     scale_update(folders, 0)
 
 
-@broken("merge", "multiplied by 2.00", "merge")
+@broken("merge", "2 times instead of once", "merge")
 def merged_twice(folders: Folders) -> None:
     scale_update(folders, 2)
 
 
-@broken("merge", "multiplied by 0.50", "merge")
+@broken("merge", "0.5 times instead of once", "merge")
 def scaled_wrongly(folders: Folders) -> None:
     scale_update(folders, 0.5)
 
 
-@broken("merge", "missing from", "merge")
+@broken("merge", "partly merged", "merge")
 def half_of_the_layers_merged(folders: Folders) -> None:
     before = weights_of(ORIGIN)
     with edited_tensors(folders.base_weights) as tensors:
@@ -96,12 +96,12 @@ def something_else_merged_too(folders: Folders) -> None:
         tensors[name] *= 1.5
 
 
-@broken("origin", "nothing was tuned", severity="warning")
+@broken("origin", "tuning changed nothing", severity="warning")
 def nothing_was_tuned(folders: Folders) -> None:
     scale_update(folders, 0)
 
 
-@broken("origin", "point elsewhere")
+@broken("origin", "nothing in common")
 def head_replaced_by_noise(folders: Folders) -> None:
     torch.manual_seed(0)
     with edited_tensors(folders.base_weights) as tensors:
@@ -115,7 +115,7 @@ def rotary_base_changed(folders: Folders) -> None:
         config["text_config"]["rope_parameters"]["rope_theta"] = 1_000_000.0
 
 
-@broken("origin", "rms_norm_eps")
+@broken("origin", "rms_norm_eps", severity="warning")
 def norm_epsilon_changed(folders: Folders) -> None:
     with edited_json(folders.base / "config.json") as config:
         config["text_config"]["rms_norm_eps"] = 1e-2
@@ -127,7 +127,7 @@ def pictures_normalised_otherwise(folders: Folders) -> None:
         document["image_processor"] |= {"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}
 
 
-@broken("picture_settings", "scale_resolution", severity="warning")
+@broken("origin", "scale_resolution", severity="warning")
 def pictures_made_smaller(folders: Folders) -> None:
     with edited_json(folders.base / "processor_config.json") as document:
         document["image_processor"]["scale_resolution"] = 56

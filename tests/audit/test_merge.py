@@ -74,6 +74,19 @@ def test_a_folder_without_the_update_is_found_for_every_kind_of_adapter(kind: st
     assert "the adapter is not in the folder" in message
 
 
+@pytest.mark.parametrize("adapter", ["json", "tokens", "official"])
+def test_the_demo_s_adapters_as_peft_merges_them_are_sound(adapter: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    pair = copy_pair(tmp_path, adapter=adapter)
+    model = AutoModelForImageTextToText.from_pretrained(pair.origin, dtype=torch.bfloat16)
+    merged = PeftModel.from_pretrained(model, pair.adapter).merge_and_unload()
+    pair.tuned_weights.unlink()
+    merged.save_pretrained(pair.tuned)
+    assert [(one.check, one.message) for one in pair.loud(is_merge=True)] == []
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_a_merge_in_any_type_is_sound(dtype: torch.dtype, tmp_path: Path) -> None:
     pair = copy_pair(tmp_path)

@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edited_json
 
-EXPECTED = Expected("weights_complete", "another shape")
+EXPECTED = Expected("weights_complete", "other shapes")
 
 
 def make(folders: Folders) -> None:

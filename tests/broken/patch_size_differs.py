@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edited_json
 
-EXPECTED = Expected("picture_settings", "patch_size")
+EXPECTED = Expected("picture_settings", "patches of 16")
 
 
 def make(folders: Folders) -> None:

@@ -63,6 +63,11 @@ TEXTS = {
     "half_a_character": '{"a": "\\ud800"}',
     "nan": '{"eos_token_id": NaN, "r": NaN, "added_tokens": NaN}',
 }
+BYTES = {
+    "byte_order_mark": b"\xef\xbb\xbf{}",
+    "utf_16": '{"a": 1}'.encode("utf-16"),
+    "zeros": bytes(1000),
+}
 JSON_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "adapter_config.json")
 WEIGHTS: dict[str, bytes] = {
     "zero_bytes": b"",
@@ -99,6 +104,59 @@ def test_a_hostile_json_file_is_a_finding_that_names_it(name: str, text: str, tm
     assert report.subjects[subject].verdict is Verdict.INCONSISTENT
     if "NaN" not in text:
         assert name in files_named(report, subject)
+
+
+@pytest.mark.parametrize("data", BYTES.values(), ids=BYTES.keys())
+@pytest.mark.parametrize("name", JSON_FILES)
+@pytest.mark.timeout(20)
+def test_a_json_file_in_another_encoding_is_a_finding_that_names_it(name: str, data: bytes, tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    folder, subject = (folders.adapter, "adapter:json") if name.startswith("adapter") else (folders.base, "base")
+    (folder / name).write_bytes(data)
+    assert name in files_named(judged(folders), subject)
+
+
+@pytest.mark.timeout(20)
+def test_a_header_of_ten_gigabytes_is_not_read(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    with folders.base_weights.open("wb") as file:
+        file.write(struct.pack("<Q", 10 * 2**30))
+        file.truncate(11 * 2**30)  # sparse: takes no room
+    assert "header of 10,737,418,240 bytes" in files_named(judged(folders), "base")
+
+
+@pytest.mark.timeout(20)
+def test_links_to_devices_are_not_read(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    for name, device in (("config.json", "/dev/zero"), ("tokenizer.json", "/dev/urandom"), ("extra.json", "/dev/zero")):
+        (folders.base / name).unlink(missing_ok=True)
+        (folders.base / name).symlink_to(device)
+    report = judged(folders)
+    assert "config.json is missing" in files_named(report, "base")
+
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "layers_without_end": {"num_hidden_layers": 10**12},
+    "layers_of_every_kind": {"layer_types": ["full_attention"] * 100_000},
+    "width_without_end": {"hidden_size": 2**62},
+    "width_negative": {"hidden_size": -1},
+    "no_heads": {"num_attention_heads": 0},
+    "heads_as_text": {"num_attention_heads": "2"},
+    "positions_without_end": {"max_position_embeddings": 2**62},
+    "rope_a_list": {"rope_parameters": [1]},
+    "rope_deep": {"rope_parameters": {"full_attention": {"rope_type": {"a": 1}}}},
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.timeout(20)
+def test_a_config_that_asks_for_too_much_is_judged_soon(name: str, tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    with edited_json(folders.base / "config.json") as config:
+        config["text_config"].update(CONFIGS[name])
+    report = judged(folders)
+    is_sound = name == "positions_without_end"
+    assert report.subjects["base"].verdict is (Verdict.CONSISTENT if is_sound else Verdict.INCONSISTENT)
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())

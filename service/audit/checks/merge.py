@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import Any
 
-from service.audit.check import BaseView, Check, Outcome, fatal, skipped, warning
+from service.audit.check import BaseView, Check, Outcome, fatal, note, skipped, warning
 from service.domain.facts import MergeFacts, OriginFacts, TensorMerge
 
 SHOWN = 5
+COMPUTED = frozenset({"", "LORA", "TRAINABLE_TOKENS"})
 ROUNDINGS = 3.0
 """A sound merge misses the update by what rounding makes, or a little more if it rounded more than once."""
 MARGIN = 0.05
@@ -29,6 +30,9 @@ def base_merge(view: BaseView) -> Iterator[Outcome]:
     merge = view.merge
     if merge is None:
         return
+    if merge.adapter.peft_type not in COMPUTED:
+        yield from _not_computed(merge, view.origin)
+        return
     yield from _adapter_fits(merge)
     yield from _shapes(merge)
     states = {name: state_of(one) for name, one in merge.targets.items()}
@@ -42,6 +46,23 @@ def base_merge(view: BaseView) -> Iterator[Outcome]:
             "The folder is another model than base plus adapter: a different base, a second adapter, or a broken copy.",
             "Name the base that was really merged into, or merge again.",
         )
+
+
+def _not_computed(merge: MergeFacts, origin: OriginFacts | None) -> Iterator[Outcome]:
+    """An adapter of another type: what can be told is whether anything was merged."""
+    if origin and not origin.changed and not origin.reshaped:
+        yield fatal(
+            f"all {origin.num_equal} tensors are the origin's, though a {merge.adapter.peft_type} adapter is said "
+            "to be merged",
+            {"equal": origin.num_equal, "peft_type": merge.adapter.peft_type},
+            "Answers are the base's.",
+            AGAIN,
+        )
+        return
+    yield skipped(
+        f"what merging an adapter of type {merge.adapter.peft_type} must write is not computed here",
+        "Prove the merge by logits instead: `minicpm-service merge` does so.",
+    )
 
 
 def state_of(one: TensorMerge) -> str:
@@ -130,7 +151,8 @@ def _swallowed(merge: MergeFacts, names: list[str]) -> Iterator[Outcome]:
     if not names:
         return
     share = _share(merge, names)
-    severity = fatal if share < HALF_SHARE else warning
+    is_most = len(names) >= HALF_SHARE * len(merge.targets)
+    severity = note if not is_most else fatal if share < HALF_SHARE else warning
     yield severity(
         f"rounding swallowed {100 * (1 - share):.0f} % of the update of {len(names)} of {len(merge.targets)} "
         f"tensor(s), first {names[0]}",

@@ -57,7 +57,7 @@ def base_picture_settings(view: BaseView) -> Iterator[Outcome]:
     kind = KINDS.get(base.model_type)
     image, video = _effective(base)
     yield from _contradictions(base)
-    if kind and (image or base.documents.get(PROCESSOR)):
+    if kind and (image is not None or PROCESSOR in base.documents):
         yield from _whole(kind, image, video, base)
         yield from _processor_classes(kind, image, base)
     for name, part in (("image", image), ("video", video if video is not image else None)):

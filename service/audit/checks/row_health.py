@@ -10,7 +10,7 @@ from typing import Any
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
 from service.audit.row_states import UNRELATED, broken_length, initial_state, is_clear, odd_length
 from service.audit.usage import REPLACED, Use, adapter_uses, base_uses, is_tied, used_new_tokens
-from service.domain.facts import MatrixFacts, RowFacts
+from service.domain.facts import MatrixFacts, OriginFacts, RowFacts
 
 FLIPPED = 1.5
 """1 minus the cosine with the row before: training does not turn a row against itself."""
@@ -59,7 +59,7 @@ def base_row_health(view: BaseView) -> Iterator[Outcome]:
         if matrix and not matrix.values.is_all_zero:
             yield from _lengths(matrix, uses, side)
     origin = view.origin
-    if origin is None or origin.base.tokenizer is None or base.tokenizer is None:
+    if origin is None or origin.base.tokenizer is None or base.tokenizer is None or _is_unrelated(origin):
         return
     known = origin.base.tokenizer.vocabulary
     same = {one: use for one, use in uses.items() if known.get(use.text) == one}
@@ -194,6 +194,12 @@ def _too_long(text: str, token_id: int, side: str, norm: float, matrix: MatrixFa
         CONSEQUENCE[side],
         REPAIR,
     )
+
+
+def _is_unrelated(origin: OriginFacts) -> bool:
+    """Say whether most of the whole model has nothing in common with the origin, which `origin` says."""
+    strange = sum(one.turn > UNRELATED for one in origin.changed.values())
+    return strange > len(origin.changed) / 2
 
 
 CHECK = Check(

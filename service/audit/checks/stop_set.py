@@ -5,7 +5,7 @@ Knows no tensor.
 
 from collections.abc import Iterator
 
-from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
+from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, note, warning
 from service.domain.facts import BaseFacts, TemplateFacts
 
 WHY = """\
@@ -33,7 +33,8 @@ def base_stop_set(view: BaseView) -> Iterator[Outcome]:
     yield from _stops_are_no_text(base)
     lost = sorted(set(view.origin.base.stop_ids) - set(base.stop_ids)) if view.origin else []
     if lost:
-        yield warning(
+        is_used = base.template is not None and bool(set(lost) & set(base.template.control_tokens.values()))
+        yield (warning if is_used else note)(
             f"the origin also stops at {', '.join(map(str, lost))}, this folder stops at {list(base.stop_ids)} only",
             {"lost": lost, "stop_ids": list(base.stop_ids)},
             "Answers that end with the lost token go on.",

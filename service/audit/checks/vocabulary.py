@@ -12,6 +12,29 @@ from service.domain.facts import AdapterFacts, BaseFacts, MatrixFacts
 OUT_OF_RANGE = "Looking the id up reads past the matrix: an index error on a CPU, a dead process on a GPU."
 HEADS = ("lm_head.weight", "embed_out.weight", "output_projection.weight")
 NEVER_WRITTEN = "The model can never write the token; a stop token without a row means answers never end."
+WHY_ROWS = """\
+A token whose id lies behind the last row of a matrix cannot be looked up: an index error on a CPU, a failed
+assertion that kills the process on a GPU. It comes from a tokenizer that gained tokens while the matrices were not
+resized, from ids copied from another model, and from matrices that were resized on one side only. More rows than
+ids are normal: matrices are padded to round numbers.
+
+Source: MiniCPM PR#134, vLLM 0.32 `renderers/base.py`, whose own guard does not catch it."""
+WHY_CONFIG_ROWS = """\
+Training with new tokens resizes the matrices and must write the new number of rows to `vocab_size`, which for
+models that see pictures is in `text_config`. Where an export forgot it, or copied the base's config over the merged
+one, loading stops with a size mismatch, or a library that tolerates mismatches makes the matrix up anew.
+
+Source: LLaMA-Factory#8823, LLaMA-Factory#7997."""
+WHY_TIE = """\
+Small models use one matrix to read and to write tokens (`tie_word_embeddings`). Three things must fit: the flag,
+where it stands, and whether one or two matrices are stored. Untied with one matrix, the other is made up at random
+and answers are noise. Tied with two different ones, it depends on the loader whether the trained head survives:
+transformers 5 keeps both, older versions and servers drop it. transformers reads the flag at the top of
+`config.json` only, and without it takes the class's default (tied for MiniCPM3 and MiniCPM-OCR, untied for
+MiniCPM-V 4.6 and 4.7).
+
+Two equal matrices, or one matrix and a declared tie, are sound. Source: transformers 5.23 `tie_weights`, vLLM 0.32
+`weight_tying.py`, peft 0.21.2 `tuners_utils.py`, Unsloth#9326."""
 
 
 def base_rows_cover_ids(view: BaseView) -> Iterator[Outcome]:

@@ -19,6 +19,15 @@ PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 RESTORE = "Copy the file again from the source; convert pickle weights to safetensors where they were made."
 NAN_SPREADS = "NaN spreads through the whole answer."
 EARLIER_CHECKPOINT = "Use an earlier checkpoint; train in bfloat16 rather than float16."
+WHY_FILES = """\
+Uploads break off, indexes name shards that nobody copied, exports write pickle only, and text files are edited into
+something that no parser reads. Such a folder fails while it is loaded, after minutes; or worse, one shard of two
+versions is read and the other is not.
+
+Every JSON file is parsed within bounds of size and depth, every safetensors header is checked (overlapping or
+truncated data, headers beyond 32 MB), and pickle files are never opened. Tensors that two shards hold must be the
+same bytes. Links are followed, as hub caches are made of them; pipes, devices and folders in the place of a file
+count as missing."""
 
 
 def base_files(view: BaseView) -> Iterator[Outcome]:
@@ -45,7 +54,7 @@ def base_files(view: BaseView) -> Iterator[Outcome]:
 
 def _is_of_config(problem: FileProblem, blueprint: BlueprintFacts | None) -> bool:
     """Say whether a tokenizer fails because of config.json, which it also reads; `model_config` says that."""
-    reason = problem.problem.partition(": ")[2]
+    reason = problem.problem.partition(": ")[2] if problem.file != "config.json" else ""
     return bool(blueprint and blueprint.problem and reason and reason in blueprint.problem)
 
 
