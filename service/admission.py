@@ -59,6 +59,15 @@ class Admission:
         """The latest audit."""
         return self._lifecycle.report
 
+    def fingerprint(self, adapter_id: str | None) -> str:
+        """Return the fingerprint of the base, and behind a plus the adapter's; empty before the first audit."""
+        report = self.report
+        if report is None:
+            return ""
+        adapter = report.subjects.get(adapter_subject(adapter_id)) if adapter_id else None
+        base = report.subjects[BASE].fingerprint
+        return f"{base}+{adapter.fingerprint}" if adapter and adapter.fingerprint else base
+
     @property
     def is_alive(self) -> bool:
         """The engine, once it runs, gives signs of life."""

@@ -17,7 +17,7 @@ from service.api.document import publish_schemas
 from service.api.generate import generate_router
 from service.api.health import health_router
 from service.api.jobs import RequestLimits
-from service.api.middleware import BodyLimit, Defects, Recording, RequestId
+from service.api.middleware import BodyLimit, Defects, Fingerprint, Recording, RequestId
 from service.domain.phase import Phase
 from service.lifecycle import Lifecycle, StartPlan
 from service.media.limits import PictureLimits
@@ -67,6 +67,7 @@ def create_app(settings: Settings, on_rejected: Callable[[], None] = lambda: Non
     app.add_middleware(
         Recording, observe=metrics.observe_request, is_draining=lambda: lifecycle.phase is Phase.DRAINING
     )
+    app.add_middleware(Fingerprint, fingerprint_of=admission.fingerprint)
     app.add_middleware(RequestId)
     publish_schemas(app)
     return app

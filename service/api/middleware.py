@@ -49,6 +49,27 @@ class RequestId:
             request_id.reset(token)
 
 
+class Fingerprint:
+    """Says in `x-checkpoint-fingerprint` which checkpoint answers: the base's, and the adapter's behind a plus.
+
+    Routes leave `adapter` in the request's state.
+    """
+
+    def __init__(self, app: ASGIApp, fingerprint_of: Callable[[str | None], str]) -> None:
+        self.app = app
+        self._fingerprint_of = fingerprint_of
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_fingerprint(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                value = self._fingerprint_of(scope.get("state", {}).get("adapter"))
+                if value:
+                    MutableHeaders(scope=message)["x-checkpoint-fingerprint"] = value
+            await send(message)
+
+        await self.app(scope, receive, send_with_fingerprint if scope["type"] == "http" else send)
+
+
 class Recording:
     """Logs and counts every request once, when its last byte is about to be sent or never will be.
 

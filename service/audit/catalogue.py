@@ -11,6 +11,7 @@ from service.audit.checks import (
     adapters,
     behaviour,
     chat_template,
+    lock,
     merge,
     model_config,
     origin,
@@ -139,5 +140,6 @@ CHECKS: tuple[Check, ...] = (
         needs_loaded=True,
         why=WHY["adapter_effect"],
     ),
+    lock.CHECK,
     other_servers.CHECK,
 )

@@ -10,8 +10,9 @@ from pathlib import Path
 from service.checkpoint.adapter_config import CONFIG, read_config
 from service.checkpoint.attachment import attach
 from service.checkpoint.documents import Documents
-from service.checkpoint.fingerprint import fingerprint
+from service.checkpoint.fingerprint import content_digests, fingerprint
 from service.checkpoint.locating import Location
+from service.checkpoint.lock import read_lock
 from service.checkpoint.tokenizer import read_adapter_tokenizer
 from service.checkpoint.updates import row_update
 from service.checkpoint.vocabulary import EMBEDDING_SUFFIXES, HEAD_SUFFIXES, tensor_turn
@@ -46,6 +47,7 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
     documents = Documents(location.folder)
     config = read_config(documents)
     weights = adapter_weights(location.folder)
+    digests = content_digests(location.folder)
     reading = read_adapter_tokenizer(base.folder, location.folder)
     known = base.facts.tokenizer.vocabulary if base.facts.tokenizer else None
     added = reading.tokenizer.added if reading.tokenizer else {}
@@ -56,7 +58,7 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
     return AdapterFacts(
         adapter_id=adapter_id,
         name=location.name,
-        fingerprint=fingerprint(location.folder),
+        fingerprint=fingerprint(digests),
         peft_type=config.peft_type,
         ranks=config.ranks,
         modules_to_save=config.modules_to_save,
@@ -78,6 +80,7 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         documents=documents.kept(),
         files=documents.files(),
         attachment=attach(weights.tensors, base.facts),
+        lock=read_lock(location.folder, digests),
     )
 
 

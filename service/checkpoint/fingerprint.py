@@ -6,24 +6,36 @@ that lies between two samples and keeps the size is not seen.
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 WHOLE_BYTES = 512_000_000
 SAMPLE_BYTES = 1_000_000
 SAMPLE_EVERY_BYTES = 64_000_000
 RELEVANT_SUFFIXES = (".json", ".jinja", ".safetensors", ".model", ".txt", ".tiktoken", ".py")
+RECORDS = frozenset({"checkpoint.lock.json", "merge.json", "repair.json"})
+"""What this service writes about a folder is not a part of it."""
 
 
-def fingerprint(folder: Path) -> str:
-    """Return 16 hexadecimal digits over names and contents of a folder's relevant files, large ones by samples.
+def content_digests(folder: Path) -> dict[str, bytes]:
+    """Hash a folder's relevant files by name, large ones by samples.
 
-    A file that cannot be read counts with its name alone; whoever needs it says that it is unreadable.
+    A file that cannot be read counts as such; whoever needs it says that it is unreadable.
     """
+    return {path.name: _content_digest(path) for path in sorted(folder.iterdir()) if is_relevant(path)}
+
+
+def is_relevant(path: Path) -> bool:
+    """Say whether a file decides what is served."""
+    return path.is_file() and path.suffix in RELEVANT_SUFFIXES and path.name not in RECORDS
+
+
+def fingerprint(digests: Mapping[str, bytes]) -> str:
+    """Return 16 hexadecimal digits over names and contents, as `content_digests` gives them."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in RELEVANT_SUFFIXES:
-            digest.update(path.name.encode(errors="surrogateescape"))
-            digest.update(_content_digest(path))
+    for name, content in digests.items():
+        digest.update(name.encode(errors="surrogateescape"))
+        digest.update(content)
     return digest.hexdigest()[:16]
 
 

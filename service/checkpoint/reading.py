@@ -14,8 +14,9 @@ from service.checkpoint.claims import collect_claims, declared_tie, stop_ids, te
 from service.checkpoint.comparing import Comparison, compare, origin_facts
 from service.checkpoint.corpus import count_corpus
 from service.checkpoint.documents import Documents
-from service.checkpoint.fingerprint import fingerprint
+from service.checkpoint.fingerprint import content_digests, fingerprint
 from service.checkpoint.locating import Location
+from service.checkpoint.lock import read_lock
 from service.checkpoint.merging import merge_facts
 from service.checkpoint.tokenizer import read_tokenizer
 from service.checkpoint.unused import unused_ids
@@ -121,10 +122,11 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
     names = find_embedding(weights), find_head(weights)
     embedding, head = measure_matrices(weights, *names, _wanted(weights, names, needed, tokenizer))
     blueprint = beside.wait()
+    digests = content_digests(location.folder)
     facts = BaseFacts(
         name=location.name,
         model_type=str(config.get("model_type") or ""),
-        fingerprint=fingerprint(location.folder),
+        fingerprint=fingerprint(digests),
         config_vocab_size=vocab_size,
         is_tied=_tie(config, blueprint),
         tensors=weights.tensors,
@@ -139,6 +141,7 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         files=documents.files(),
         is_native=is_native(config),
         blueprint=blueprint,
+        lock=read_lock(location.folder, digests),
     )
     return BaseReading(location.folder, facts, weights)
 

@@ -68,6 +68,7 @@ def test_the_checks_are_these_and_in_this_order() -> None:
         "trained_rows",
         "row_health",
         "adapter_effect",
+        "lock",
         "other_servers",
     ]
     assert all(check.title and (check.of_base or check.of_adapter) for check in CHECKS)
