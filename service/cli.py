@@ -6,7 +6,7 @@ Knows no argument of any verb; each has a module in `service.commands`.
 import argparse
 from collections.abc import Sequence
 
-from service.commands import COULD_NOT_RUN, audit, demo, merge, record, serve
+from service.commands import COULD_NOT_RUN, audit, demo, merge, record, repair, serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +28,6 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve LoRA-tuned MiniCPM models, and refuse the ones whose tokenizer and embeddings do not agree.",
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-    for verb in (serve, audit, merge, record, demo):
+    for verb in (serve, audit, repair, merge, record, demo):
         verb.add(verbs)
     return parser

@@ -193,6 +193,7 @@ class Lifecycle:
     def _load(
         self, base: "Location", adapters: "dict[str, Location]", facts: BaseFacts, is_code_trusted: bool
     ) -> "Engine":
+        from service.audit.usage import control_tokens
         from service.engine.engine import Engine
         from service.engine.loading import LoadPlan
 
@@ -286,20 +287,6 @@ class Lifecycle:
         seconds = time.monotonic() - started
         self._metrics.load_duration.labels(stage).set(seconds)
         log(logging.INFO, "stage", stage=stage, seconds=round(seconds, 3))
-
-
-def control_tokens(facts: BaseFacts) -> frozenset[str]:
-    """Return the tokens that build turns and pictures: special ones that the template writes, or that have a role.
-
-    Other special tokens, such as `<ref>` and `<box>` of MiniCPM-V or an adapter's own, are for clients and answers.
-    """
-    if facts.tokenizer is None:
-        return frozenset()
-    added = facts.tokenizer.added
-    written = set(facts.template.control_tokens) if facts.template else set()
-    roles = set(facts.tokenizer.texts.values())
-    stops = {text for text, one in added.items() if one.token_id in facts.stop_ids}
-    return frozenset(text for text in written | roles | stops if text in added and added[text].is_special)
 
 
 def _log_finding(finding: Finding) -> None:

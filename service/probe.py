@@ -24,9 +24,9 @@ def probe(facts: CheckpointFacts, report: Report, base: Path, adapters: Mapping[
     """
     if report.verdict(BASE) is Verdict.INCONSISTENT:
         return None
+    from service.audit.usage import control_tokens
     from service.engine.engine import Engine
     from service.engine.loading import LoadPlan
-    from service.lifecycle import control_tokens
 
     served = {
         name: folder for name, folder in adapters.items() if report.verdict(adapter_subject(name)) is Verdict.CONSISTENT

@@ -205,3 +205,17 @@ def needed_texts(base: BaseFacts) -> set[str]:
     roles = {text for name, text in base.tokenizer.texts.items() if name not in IDLE_ROLES}
     stops = {text for text, one in base.tokenizer.added.items() if one.token_id in base.stop_ids}
     return roles | stops | set(base.template.control_tokens if base.template else ())
+
+
+def control_tokens(facts: BaseFacts) -> frozenset[str]:
+    """Return the tokens that build turns and pictures: special ones that the template writes, or that have a role.
+
+    Other special tokens, such as `<ref>` and `<box>` of MiniCPM-V or an adapter's own, are for clients and answers.
+    """
+    if facts.tokenizer is None:
+        return frozenset()
+    added = facts.tokenizer.added
+    written = set(facts.template.control_tokens) if facts.template else set()
+    roles = set(facts.tokenizer.texts.values())
+    stops = {text for text, one in added.items() if one.token_id in facts.stop_ids}
+    return frozenset(text for text in written | roles | stops if text in added and added[text].is_special)

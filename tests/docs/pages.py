@@ -7,6 +7,7 @@ tests/audit/compared.py, run here.
 import importlib
 import json
 import pkgutil
+import re
 import shutil
 import tempfile
 from collections import defaultdict
@@ -27,6 +28,7 @@ from tests.builders import Folders, copy_demo
 FOLDER = Path(__file__).parents[2] / "docs" / "audit"
 SCHEMA = "report.schema.json"
 MAX_EVIDENCE = 1200
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:]+\+00:00")
 
 
 def pages() -> dict[str, str]:
@@ -110,11 +112,12 @@ def _page(check: Check, ways: list[tuple[str, Finding | None]]) -> str:
 
 
 def _example(finding: Finding) -> list[str]:
+    message = MOMENT.sub("2026-11-24T12:00:00+00:00", finding.message)
     evidence = json.dumps(finding_json(finding)["evidence"], ensure_ascii=False, indent=2)
     if len(evidence) > MAX_EVIDENCE:
         evidence = evidence[:MAX_EVIDENCE].rsplit("\n", 1)[0] + "\n..."
     return [
-        f"**{finding.severity.value}**, {finding.subject}: {finding.message}",
+        f"**{finding.severity.value}**, {finding.subject}: {message}",
         "",
         f"- effect: {finding.consequence}",
         f"- repair: {finding.repair}",

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from service.audit.usage import control_tokens
 from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_base
 from service.demo import demo_root
 from service.engine.engine import Engine
 from service.engine.loading import LoadPlan
-from service.lifecycle import control_tokens
 
 torch.set_num_threads(1)
 

@@ -99,7 +99,7 @@ def test_a_refused_base_stays_up_and_says_why(start_server: Callable[..., Server
     response = client.post("/generate", json=HELLO)
     problem = assert_problem(response, 503, "refused")
     assert response.headers["x-should-retry"] == "false"
-    assert {(one["check"], one["severity"]) for one in problem["findings"]} == {("special_ids", "fatal")}
+    assert {(one["check"], one["severity"]) for one in problem["findings"]} == {("stop_set", "fatal")}
     metrics = client.get("/metrics").text
     assert 'minicpm_audit_verdict{subject="base"} 0.0' in metrics
     assert 'minicpm_phase{phase="rejected"} 1.0' in metrics
@@ -112,7 +112,7 @@ def test_a_refused_base_ends_the_process_with_1_if_told_to(
 ) -> None:
     server = start_server(model=str(endless_checkpoint), on_rejected="exit")
     assert server.wait_end(90) == 1
-    assert [line["check"] for line in server.events("finding") if line["severity"] == "fatal"] == ["special_ids"]
+    assert [line["check"] for line in server.events("finding") if line["severity"] == "fatal"] == ["stop_set"]
 
 
 def test_a_folder_that_is_not_there_is_refused_without_a_crash_loop(start_server: Callable[..., Server]) -> None:

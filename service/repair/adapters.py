@@ -1,0 +1,109 @@
+"""Corrects an adapter folder: names of tensors, and a config that fits them.
+
+Invents no value: what the tensors and the base do not prove stays as it is.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from service.audit.targeting import is_targeted, matches_any
+from service.domain.facts import AdapterFacts, BaseFacts
+from service.repair.change import Change
+from service.repair.headers import rename_tensors
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."
+FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<side>A|B|embedding_A|embedding_B)\b")
+
+
+def rename_keys(folder: Path, adapter: AdapterFacts) -> list[Change]:
+    """Give tensors the names of the base's modules, if there is exactly one way to do so."""
+    place = adapter.attachment
+    if not place.bare and not place.meant:
+        return []
+    meant = {PREFIX + old: PREFIX + new for old, new in place.meant.items()}
+
+    def new_name(key: str) -> str:
+        whole = key if key.startswith(PREFIX) else PREFIX + key
+        old = next((one for one in meant if whole.startswith(one + ".")), None)
+        return meant[old] + whole.removeprefix(old) if old else whole
+
+    rename_tensors(folder / WEIGHTS, new_name)
+    changes = [Change(WEIGHTS, "names of tensors", None, PREFIX, "PEFT loads no other")] if place.bare else []
+    return changes + [
+        Change(WEIGHTS, f"{old}.*", old, new, "the only module of the base whose name and shape fit")
+        for old, new in place.meant.items()
+    ]
+
+
+def correct_config(folder: Path, adapter: AdapterFacts, base: BaseFacts) -> list[Change]:
+    """Make the config ask for exactly what the file holds."""
+    path = folder / CONFIG
+    config = json.loads(path.read_text(encoding="utf-8"))
+    meant = adapter.attachment.meant
+    modules = sorted(
+        {meant.get(match["module"], match["module"]) for key in adapter.lora if (match := FACTOR.match(key))}
+    )
+    wanted: dict[str, tuple[Any, str]] = {}
+    if modules and adapter.peft_type != "LORA" and not adapter.peft_type.startswith("ADA"):
+        wanted["peft_type"] = ("LORA", "the file holds LoRA factors")
+    if saved := _unlisted(adapter, base):
+        reason = "the file holds these modules whole"
+        wanted["modules_to_save"] = (sorted({*(config.get("modules_to_save") or ()), *saved}), reason)
+    if modules and not all(is_targeted(config, one) for one in modules) and not config.get("target_parameters"):
+        wanted["target_modules"] = (modules, "the file holds factors for these modules")
+        wanted["exclude_modules"] = (None, "target_modules names every module")
+        wanted["layers_to_transform"] = (None, "target_modules names every module")
+    has_magnitudes = any("lora_magnitude_vector" in key for key in adapter.lora)
+    if has_magnitudes and not config.get("use_dora"):
+        wanted["use_dora"] = (True, "the file holds DoRA's magnitudes")
+    wanted |= _rank(adapter, config)
+    if isinstance(config.get("auto_mapping"), dict):
+        wanted["auto_mapping"] = (None, "it names code of the training machine, which AutoPeftModel refuses")
+    changes = [
+        Change(CONFIG, key, config.get(key), value, reason)
+        for key, (value, reason) in wanted.items()
+        if config.get(key) != value
+    ]
+    if changes:
+        path.write_text(
+            json.dumps({**config, **{one.what: one.new for one in changes}}, indent=2) + "\n", encoding="utf-8"
+        )
+    return changes
+
+
+def _rank(adapter: AdapterFacts, config: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    """Read ranks off the tensors, where both factors of a module agree."""
+    ranks: dict[str, set[int]] = {}
+    for key, tensor in adapter.lora.items():
+        match = FACTOR.match(key)
+        if match and len(tensor.shape) == 2:
+            ranks.setdefault(match["module"], set()).add(tensor.shape[0 if match["side"].endswith("A") else 1])
+    found = {next(iter(one)) for one in ranks.values() if len(one) == 1}
+    is_wrong = bool(found) and not found <= adapter.ranks
+    if is_wrong and len(found) == 1 and not config.get("rank_pattern"):
+        return {"r": (found.pop(), "the tensors have this rank")}
+    return {}
+
+
+def _unlisted(adapter: AdapterFacts, base: BaseFacts) -> set[str]:
+    """Name the modules that the file holds whole and the config does not list."""
+    if adapter.is_bias_trained:
+        return set()
+    full = {key for key in adapter.full if not matches_any(key.rpartition(".")[0], adapter.modules_to_save)}
+    parameters = base.blueprint.parameters if base.blueprint and base.blueprint.parameters else base.tensors
+    return {_highest(key, adapter.full, parameters) for key in full}
+
+
+def _highest(key: str, held: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
+    """Climb from a tensor to the largest module of which the file holds every parameter."""
+    module = key.rpartition(".")[0]
+    while True:
+        parent = module.rpartition(".")[0]
+        inner = [one for one in parameters if one.startswith(parent + ".")] if parent else []
+        if not inner or not all(one in held for one in inner):
+            return module
+        module = parent

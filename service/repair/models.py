@@ -1,0 +1,145 @@
+"""Corrects a base or merged folder: configs from what is stored, files and tensors from the folder it was tuned from.
+
+Knows no adapter.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from service.checkpoint.reading import PROCESSOR_FILES
+from service.checkpoint.weights import INDEX, WHOLE, WeightFiles, base_weight_files
+from service.domain.facts import BaseFacts, OriginFacts
+from service.repair.change import Change
+from service.repair.headers import write_tensors
+
+CONFIG, GENERATION = "config.json", "generation_config.json"
+MARKERS = ("image_start_id", "image_end_id", "slice_start_id", "slice_end_id")
+OWN_FIELDS = ("dtype", "torch_dtype", "transformers_version")
+
+
+def restore_config(folder: Path, base: BaseFacts, origin: Path, facts: OriginFacts) -> list[Change]:
+    """Take the origin's config.json, with the type and the rows that the folder's weights have."""
+    old, new = base.documents.get(CONFIG, {}), dict(facts.base.documents.get(CONFIG, {}))
+    kept = {name: old[name] for name in OWN_FIELDS if name in old}
+    restored = {**{name: value for name, value in new.items() if name not in kept}, **kept}
+    if restored == old or not new:
+        return []
+    _write(folder / CONFIG, restored)
+    changed = sorted(name for name in {*old, *restored} if old.get(name) != restored.get(name))
+    return [
+        Change(CONFIG, ", ".join(changed), "see the original", "the origin's", "tuning changes no setting of the model")
+    ]
+
+
+def complete_stop_set(folder: Path, base: BaseFacts, origin: BaseFacts | None) -> list[Change]:
+    """Write the turn's end, and whatever the origin stops at, into generation_config.json."""
+    wanted = [one for one in base.stop_ids if _is_stop(one, base)]
+    template = base.template
+    extra = [template.turn_end_id] if template and template.turn_end_id is not None else []
+    for one in (*extra, *(origin.stop_ids if origin else ())):
+        if one not in wanted:
+            wanted.append(one)
+    document = base.documents.get(GENERATION, {})
+    if not wanted or document.get("eos_token_id") in (wanted, wanted[0] if len(wanted) == 1 else None):
+        return []
+    _write(folder / GENERATION, {**document, "eos_token_id": wanted})
+    return [Change(GENERATION, "eos_token_id", document.get("eos_token_id"), wanted, "the template ends answers there")]
+
+
+def correct_ids(folder: Path, base: BaseFacts) -> list[Change]:
+    """Write the tokenizer's ids of placeholders, the stored rows and the stored tie into config.json."""
+    tokenizer = base.tokenizer
+    named = tokenizer.named if tokenizer else {}
+
+    def ids(part: dict[str, Any]) -> dict[str, Any]:
+        wanted = {f"{role}_id": one for role, one in named.items() if role in ("image_token", "video_token")}
+        wanted |= {key: named.get(f"{key.removesuffix('_id')}_token") for key in MARKERS if key in part}
+        return {key: one for key, one in wanted.items() if one is not None and (key in part or key == "image_token_id")}
+
+    changes = []
+    if base.model_type and "image_token" in named:
+        changes += _edit(folder, ids, "tokenizer.json gives the token this id")
+    if base.embedding:
+        rows = base.embedding.num_rows
+        changes += _edit(folder, lambda part: {"vocab_size": rows} if "vocab_size" in part else {}, "rows stored")
+    changes += _correct_tie(folder, base)
+    return changes
+
+
+def complete_files(folder: Path, origin: Path, *, is_pictures_wrong: bool) -> list[Change]:
+    """Copy processor files, templates and code that the origin has and the folder lacks."""
+    changes = []
+    for path in sorted(origin.iterdir()):
+        is_processor = path.name in PROCESSOR_FILES
+        is_wanted = is_processor or path.suffix == ".py" or path.name == GENERATION
+        is_missing = not (folder / path.name).is_file()
+        if path.is_file() and is_wanted and (is_missing or (is_processor and is_pictures_wrong)):
+            shutil.copyfile(path, folder / path.name)
+            changes.append(
+                Change(path.name, "the whole file", None if is_missing else "other", "the origin's", "needed to load")
+            )
+    return changes
+
+
+def graft_tensors(folder: Path, weights: WeightFiles, origin: WeightFiles, missing: tuple[str, ...]) -> list[Change]:
+    """Add tensors that the folder lost, from the origin, in a shard of their own."""
+    if not missing:
+        return []
+    files = {name: tensor.file for name, tensor in weights.tensors.items()}
+    if (folder / WHOLE).is_file():
+        (folder / WHOLE).rename(folder / "model-00001-of-00002.safetensors")
+        files = dict.fromkeys(files, "model-00001-of-00002.safetensors")
+    extra = "model-grafted.safetensors"
+    write_tensors(folder / extra, origin, missing)
+    files |= dict.fromkeys(missing, extra)
+    _write(folder / INDEX, {"metadata": {}, "weight_map": files})
+    return [Change(extra, name, None, "the origin's", "no file held it") for name in missing]
+
+
+def weights_of(folder: Path) -> WeightFiles:
+    """Open a folder's weights."""
+    index = folder / INDEX
+    shards = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+    return WeightFiles(base_weight_files(folder, shards))
+
+
+def _correct_tie(folder: Path, base: BaseFacts) -> list[Change]:
+    """Two different matrices are two, whatever the flags say. A missing head needs the origin."""
+    if not base.head or not base.embedding or base.head.digest == base.embedding.digest:
+        return []
+    reason = "two different matrices are stored"
+    return _edit(folder, lambda part: {"tie_word_embeddings": False} if part.get("tie_word_embeddings") else {}, reason)
+
+
+def _is_stop(token_id: int, base: BaseFacts) -> bool:
+    """Say whether an id can end an answer: not a piece of ordinary text, and one that there is."""
+    tokenizer = base.tokenizer
+    if tokenizer is None:
+        return True
+    special = {one.token_id for one in tokenizer.added.values()} | set(tokenizer.named.values())
+    return token_id in special
+
+
+def _edit(folder: Path, wanted: Callable[[dict[str, Any]], Mapping[str, Any]], reason: str) -> list[Change]:
+    """Change fields at the top of config.json and in its language part."""
+    path = folder / CONFIG
+    config = json.loads(path.read_text(encoding="utf-8"))
+    changes = []
+    parts = [("", config), ("text_config.", config.get("text_config"))]
+    for prefix, part in parts:
+        if not isinstance(part, dict):
+            continue
+        for key, value in wanted(part).items():
+            if part.get(key) != value and (not prefix or key in part):
+                changes.append(Change(CONFIG, prefix + key, part.get(key), value, reason))
+                part[key] = value
+    if changes:
+        _write(path, config)
+    return changes
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,160 @@
+"""`repair`: the copy is consistent where files can be corrected, the folder stays as it was, and the rest is named."""
+
+import hashlib
+import importlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from service.cli import main
+from service.demo import demo_root
+from tests.builders import Folders, copy_demo, edited_json, read_json
+
+torch.set_num_threads(1)
+ORIGIN = str(demo_root() / "base")
+BASES = [
+    *("stop_set_incomplete", "stop_set_absent", "stop_id_is_text", "image_id_differs", "image_id_left_out"),
+    *("config_vocab_of_original", "config_vocab_too_large", "tied_but_two_matrices", "tied_levels_disagree"),
+    *("names_lost_to_list", "one_name_lost", "picture_files_missing", "patch_size_differs", "vision_tower_lost"),
+    *("template_missing", "template_raises", "template_without_markers", "template_marker_unknown", "merges_half_lost"),
+    *("decoder_lost", "normalizer_lowers", "turn_end_not_special", "tokenizer_grows_at_load", "hidden_size_wrong"),
+    *("base_tensor_missing", "class_writes_no_text", "downsample_mode_in_one_place", "added_tokens_decoder_shifted"),
+]
+ADAPTERS = [
+    *("adapter_wrong_prefix", "adapter_without_prefix", "adapter_wrapped_names", "adapter_targets_shortened"),
+    *("saved_modules_deleted_from_config", "adapter_rank_differs", "adapter_type_wrong", "adapter_merges_lost"),
+    *("adapter_flags_changed", "adapter_splitting_changed", "saved_modules_partly_listed"),
+]
+HOPELESS = {"lora_nan": "lora", "new_tokens_untrained": "<fig>", "adapter_truncated": "safetensors"}
+
+
+def digest(folder: Path) -> str:
+    found = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def broken(name: str, to: Path) -> Folders:
+    case = importlib.import_module(f"tests.broken.{name}")
+    folders = copy_demo(to, case.EXPECTED.adapter)
+    case.make(folders)
+    return folders
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_base_is_repaired_from_its_origin(name: str, tmp_path: Path) -> None:
+    folders, output = broken(name, tmp_path), tmp_path / "out"
+    before = digest(folders.base)
+    assert main(["repair", str(folders.base), "--base", ORIGIN, "--output", str(output)]) == 0
+    assert digest(folders.base) == before
+    assert main(["audit", str(output)]) == 0
+    record = read_json(output / "repair.json")
+    assert record["after"] == "consistent"
+    assert all(one["reason"] for one in record["changes"])
+    assert record["changes"]
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_is_repaired_for_its_base(name: str, tmp_path: Path) -> None:
+    folders, output = broken(name, tmp_path), tmp_path / "out"
+    before = digest(folders.adapter)
+    assert main(["repair", str(folders.adapter), "--base", ORIGIN, "--output", str(output)]) == 0
+    assert digest(folders.adapter) == before
+    assert main(["audit", ORIGIN, "--adapter", f"a={output}"]) == 0
+    assert read_json(output / "repair.json")["changes"]
+
+
+@pytest.mark.parametrize("name", HOPELESS)
+def test_what_no_file_can_correct_is_named(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders, output = broken(name, tmp_path), tmp_path / "out"
+    assert main(["repair", str(folders.adapter), "--base", ORIGIN, "--output", str(output)]) == 1
+    said = capsys.readouterr().out
+    assert HOPELESS[name] in said
+    if name == "new_tokens_untrained":
+        assert 'trainable_token_indices={"embed_tokens": [761, 762, 763, 764, 765, 766], "lm_head": [761' in said
+        assert "LLaMA-Factory" in said
+
+
+def test_stop_ids_are_completed_without_an_origin(tmp_path: Path) -> None:
+    folders, output = broken("stop_set_incomplete", tmp_path), tmp_path / "out"
+    assert main(["repair", str(folders.base), "--output", str(output)]) == 0
+    assert 750 in read_json(output / "generation_config.json")["eos_token_id"]
+
+
+def test_new_tokens_keep_their_trained_ids(tmp_path: Path) -> None:
+    folders, output = copy_demo(tmp_path, "tokens"), tmp_path / "out"
+    with edited_json(folders.adapter / "tokenizer.json") as document:
+        document["pre_tokenizer"] = None
+    assert main(["repair", str(folders.adapter), "--base", ORIGIN, "--output", str(output)]) == 0
+    added = {one["content"]: one["id"] for one in read_json(output / "tokenizer.json")["added_tokens"]}
+    assert added["<fig>"] == 761
+    assert len(added) == 19
+
+
+@pytest.mark.parametrize("name", ["official", "tokens"])
+def test_folding_splits_an_adapter_without_changing_an_answer(name: str, tmp_path: Path) -> None:
+    from service.engine.adapters import mount
+    from service.engine.families.family import LoadOptions
+    from service.engine.families.minicpmv4_6 import MiniCPMV46
+    from service.engine.probing import Probe, largest_difference
+
+    output = tmp_path / "out"
+    adapter = demo_root() / "adapters" / name
+    assert main(["repair", str(adapter), "--base", ORIGIN, "--fold", "--output", str(output)]) == 0
+    assert read_json(output / "adapter" / "adapter_config.json")["modules_to_save"] is None
+    family, options = MiniCPMV46(), LoadOptions(torch.device("cpu"), torch.float32, None, is_code_trusted=False)
+    logits = []
+    for base, one in ((demo_root() / "base", adapter), (output / "base", output / "adapter")):
+        model, _ = family.load_model(base, options)
+        encoder = family.load_encoder(demo_root() / "base", frozenset(), options, model)
+        logits.append(Probe(family, encoder, options.device).logits(mount(model, one).model))
+    assert largest_difference(*logits) < 0.05 * float(logits[0].abs().max())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["{adapter}", "--output", "{new}"], "add --base BASE"),
+        (["{base}", "--output", "{base}"], "not an empty folder"),
+        (["/no/such", "--output", "{new}"], "neither a folder nor a hub id"),
+        (["{adapter}", "--fold", "--output", "{new}"], "add --base BASE"),
+    ],
+)
+def test_what_cannot_run_says_why_and_leaves_nothing(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = copy_demo(tmp_path / "in")
+    new = tmp_path / "out" / "new"
+    filled = [one.format(base=folders.base, adapter=folders.adapter, new=new) for one in arguments]
+    assert main(["repair", *filled]) == 2
+    assert said in capsys.readouterr().err
+    assert not new.exists()
+
+
+def test_a_sound_folder_is_copied_and_nothing_is_claimed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out"
+    assert main(["repair", ORIGIN, "--output", str(output)]) == 0
+    assert "nothing could be corrected" in capsys.readouterr().out
+    assert json.loads((output / "repair.json").read_text())["changes"] == []
+
+
+def test_tensors_are_renamed_without_changing_a_byte(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    from service.repair.headers import rename_tensors
+
+    folders = copy_demo(tmp_path)
+    shutil.copy(folders.adapter_weights, tmp_path / "old.safetensors")
+    rename_tensors(folders.adapter_weights, lambda name: "x." + name)
+    before, after = load_file(tmp_path / "old.safetensors"), load_file(folders.adapter_weights)
+    assert after.keys() == {"x." + name for name in before}
+    assert all(torch.equal(after["x." + name], one) for name, one in before.items())
+
+
+def test_an_ambiguous_renaming_is_not_guessed(tmp_path: Path) -> None:
+    folders, output = broken("adapter_of_deeper_base", tmp_path), tmp_path / "out"
+    assert main(["repair", str(folders.adapter), "--base", ORIGIN, "--output", str(output)]) == 1
