@@ -2,12 +2,14 @@
 
 The map, one line a room (`checkpoint` reads, `engine` measures, `audit` judges, `lifecycle` decides, `api` speaks):
 
-    cli          finds the verb; each is a module of commands: serve, audit, demo
-    commands     the verbs
+    cli          finds the verb and runs it
+    commands     the verbs, one module each: serve, audit, repair, merge, record, demo
     app          composition root; the only file that knows every room
     settings     one frozen value, read once, validated whole
     server       uvicorn, with an orderly end
     admission    who may come in, who is in, and what they leave behind in numbers
+    probe        loads and measures once, for the command line
+    repair       a corrected copy of a folder, with a record of every change
     lifecycle    load -> measure -> audit -> warm -> ready; the only writer of the phase
     api          HTTP: routes, schemas, error rendering; knows no torch
     media        bytes from a client -> bounded pictures; knows no route and no model

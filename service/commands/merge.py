@@ -55,7 +55,7 @@ def _merge_into(known: argparse.Namespace, temporary: Path) -> int:
     from service.checkpoint.locating import locate
     from service.checkpoint.reading import read_checkpoint
     from service.domain.judgement import Verdict, adapter_subject
-    from service.engine.load_report import adopt_transformers
+    from service.engine.load_report import adopt_transformers, caught_warnings
 
     adopt_transformers()
     base, adapter = locate(known.base), locate(known.adapter)
@@ -66,7 +66,8 @@ def _merge_into(known: argparse.Namespace, temporary: Path) -> int:
         return INCONSISTENT
     from service.engine.merging import merge_folders, write_record
 
-    proof = merge_folders(base.folder, adapter.folder, temporary, known.dtype)
+    with caught_warnings():  # what libraries say while loading was judged above, or is no news
+        proof = merge_folders(base.folder, adapter.folder, temporary, known.dtype)
     fingerprints = {
         "base": report.subjects["base"].fingerprint,
         "adapter": report.subjects[adapter_subject("adapter")].fingerprint,

@@ -25,7 +25,6 @@ from service.repair.models import (
 )
 from service.repair.tokenizers import restore_tokenizer
 
-ADAPTER = "adapter"
 LOUD = frozenset({Severity.FATAL, Severity.WARNING})
 TOKENIZER_CHECKS = frozenset(
     {"special_ids", "tokenizer_faithful", "tokenizer_sound", "tokenizer_unchanged", "token_flags", "chat_template"}
@@ -79,16 +78,16 @@ def repair_model(model: Location, origin: Location | None, copy: Path) -> Repair
 def repair_adapter(adapter: Location, base: Location, copy: Path) -> Repaired:
     """Correct an adapter folder in a copy, for the base that it is to be served on."""
     shutil.copytree(adapter.folder, copy, ignore=shutil.ignore_patterns("checkpoint.lock.json"))
-    before = read_checkpoint(base, {ADAPTER: adapter})
+    before = read_checkpoint(base, {adapter.name: adapter})
     first = audit(before)
-    subject = adapter_subject(ADAPTER)
-    facts = before.adapters[ADAPTER]
+    subject = adapter_subject(adapter.name)
+    facts = before.adapters[adapter.name]
     changes = rename_keys(copy, facts) if (copy / "adapter_model.safetensors").is_file() else []
     if (copy / "adapter_config.json").is_file() and "adapter_config.json" in facts.documents:
         changes += correct_config(copy, facts, before.base)
     if _checks(first, subject) & TOKENIZER_CHECKS:
         changes += restore_tokenizer(copy, base.folder, facts.tokenizer, before.base.tokenizer)
-    after = read_checkpoint(base, {ADAPTER: Location(copy, adapter.name)})
+    after = read_checkpoint(base, {adapter.name: Location(copy, adapter.name)})
     return _repaired(changes, first, audit(after), subject, after)
 
 

@@ -28,6 +28,8 @@ VOLATILE = (
     (re.compile(r'("\w+_seconds": ?)[0-9.e-]+'), r"\g<1>0"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "0" * 16),
     (re.compile(r'("(?:base_row_)?norm_percentile": ?)[0-9.]+'), r"\g<1>0"),
+    (re.compile(r"\d{4}-\d\d-\d\dT[\d:]+\+00:00"), "2026-11-24T12:00:00+00:00"),
+    (re.compile(r"(within|of|by) [0-9.]+(?:e-\d+)?( |;|$)"), r"\1 0\2"),
 )
 """What differs from run to run, and how it is compared."""
 
