@@ -18,7 +18,7 @@ SCENES = [scene for scene, _ in EXAMPLES.values()]
 """Scenes whose pictures ship with the demo, which the base describes rightly."""
 SCENE = SCENES[0]
 HELLO: dict[str, Any] = {"prompt": "Hello!"}
-ENDLESS: dict[str, Any] = {"prompt": "Hello!", "max_new_tokens": 1500, "temperature": 1.0, "seed": 7}
+ENDLESS: dict[str, Any] = {"prompt": "Hello!", "max_new_tokens": 2000, "temperature": 1.0, "seed": 7}
 """To the server of a checkpoint that never stops: an answer of many seconds."""
 
 

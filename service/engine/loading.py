@@ -92,6 +92,7 @@ class LoadedModel:
         stop_ids: Ids that end an answer.
         context_tokens: Most tokens of prompt and answer together; None if the config does not say.
         loading_info: transformers' lists of missing and unexpected tensors.
+        control_tokens: Tokens that a client must not be able to write.
     """
 
     family: Family
@@ -104,6 +105,7 @@ class LoadedModel:
     stop_ids: tuple[int, ...]
     context_tokens: int | None
     loading_info: Mapping[str, Any] = field(default_factory=dict)
+    control_tokens: frozenset[str] = frozenset()
 
     def view(self, adapter_id: str | None) -> View:
         """Return what answers for an adapter, or for the base."""
@@ -147,6 +149,7 @@ def load(plan: LoadPlan) -> LoadedModel:
         stop_ids=stop_ids,
         context_tokens=getattr(base.model.config.get_text_config(), "max_position_embeddings", None),
         loading_info=info,
+        control_tokens=plan.control_tokens,
     )
 
 

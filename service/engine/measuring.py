@@ -4,22 +4,43 @@ Judges nothing; the numbers go to `service.audit` as `LoadedFacts`.
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from service.domain.facts import IdClaim, LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts
-from service.engine.loading import LoadedModel, MountReport
+from service.domain.facts import BehaviourFacts, IdClaim, LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts
+from service.engine.behaviour import observe
+from service.engine.loading import LoadedModel, MountReport, View
 from service.engine.probing import Probe
 
 
 def measure(loaded: LoadedModel) -> LoadedFacts:
-    """Describe the base and every adapter; one forward pass.
+    """Describe the base and every adapter; at most six forward passes each, and a short answer where one is in doubt.
 
     Call it before any job is admitted, from a thread that may use the device.
     """
-    reports = {adapter_id: _adapter_facts(report) for adapter_id, report in loaded.reports.items()}
-    return LoadedFacts(_base_facts(loaded), reports)
+    base = replace(_base_facts(loaded), behaviour=_observe(loaded, loaded.base, with_sizes=True))
+    known = base.behaviour.end_probability if base.behaviour else None
+    adapters = {}
+    for adapter_id, report in loaded.reports.items():
+        view = loaded.adapters.get(adapter_id)
+        behaviour = _observe(loaded, view, with_sizes=False) if view and math.isfinite(report.effect) else None
+        behaviour = replace(behaviour, base_end_probability=known) if behaviour else None
+        adapters[adapter_id] = replace(_adapter_facts(report), behaviour=behaviour)
+    return LoadedFacts(base, adapters)
+
+
+def _observe(loaded: LoadedModel, view: View, *, with_sizes: bool) -> BehaviourFacts:
+    return observe(
+        view.model,
+        view.encoder,
+        loaded.family,
+        loaded.device,
+        loaded.stop_ids,
+        sorted(loaded.control_tokens),
+        with_sizes=with_sizes,
+    )
 
 
 def device_memory(device: torch.device) -> dict[str, int]:

@@ -19,6 +19,8 @@ NAMES = [one.name for one in pkgutil.iter_modules(tests.broken.__path__) if one.
 CASES = {name: importlib.import_module(f"tests.broken.{name}") for name in NAMES}
 NOTES_ONLY = {"other_servers"}
 """Checks that find no fault, and only say what is different elsewhere."""
+GUARDS = {"control_text", "answer_ends"}
+"""Checks that no edit of a file trips: test_behaviour.py trains an adapter that cannot end, and breaks facts."""
 QUIET = (Severity.NOTE, Severity.SKIPPED)
 
 
@@ -92,7 +94,7 @@ def test_every_check_has_a_way_of_failing() -> None:
     from service.audit.catalogue import CHECKS
 
     covered = {one.EXPECTED.check for one in CASES.values()} | {one.check for one in COMPARED.values()}
-    assert covered == {check.check_id for check in CHECKS} - NOTES_ONLY
+    assert covered == {check.check_id for check in CHECKS} - NOTES_ONLY - GUARDS
 
 
 def test_every_way_of_failing_says_what_it_is() -> None:

@@ -15,8 +15,8 @@ from tests.conftest import Server
 
 @pytest.fixture(scope="module")
 def pair(start_server: Callable[..., Server], endless: dict[str, Any]) -> tuple[Server, Server]:
-    """Two servers, one that drains for 3 seconds and one for 60; they start together, one a core."""
-    short, long = start_server(**endless, drain_seconds=3), start_server(**endless, drain_seconds=60)
+    """Two servers, one that drains for 2 seconds and one for 60; they start together, one a core."""
+    short, long = start_server(**endless, drain_seconds=2), start_server(**endless, drain_seconds=60)
     return short.wait_ready(), long.wait_ready()
 
 
@@ -63,7 +63,7 @@ def test_sigterm_lets_answers_finish_cuts_the_rest_and_ends_with_0(pair: tuple[S
         problem = assert_problem(whole.result(), 503, "not-ready")
         assert "shut down" in problem["detail"]
     assert server.wait_end() == 0
-    assert 3 <= time.monotonic() - signalled_at < 3 + 6
+    assert 2 <= time.monotonic() - signalled_at < 2 + 6
     assert {line["outcome"] for line in server.events("request") if line["path"] == "/generate"} == {"ok", "refused"}
     assert "Traceback" not in server.log.read_text()
 

@@ -9,7 +9,7 @@ from service.domain.facts.comparison import MergeFacts, OriginFacts, TensorChang
 from service.domain.facts.corpus import CorpusFacts, TokenExposure
 from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
 from service.domain.facts.folders import AdapterFacts, Attachment, BaseFacts, CheckpointFacts
-from service.domain.facts.loaded import LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts, LoadWarning
+from service.domain.facts.loaded import BehaviourFacts, LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts, LoadWarning
 from service.domain.facts.lock import Drift, LockFacts
 from service.domain.facts.rows import (
     MatrixFacts,
@@ -35,6 +35,7 @@ __all__ = [
     "AddedToken",
     "Attachment",
     "BaseFacts",
+    "BehaviourFacts",
     "BlueprintFacts",
     "CheckpointFacts",
     "Contradiction",

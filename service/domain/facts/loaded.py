@@ -19,6 +19,28 @@ class LoadWarning:
 
 
 @dataclass(frozen=True, slots=True)
+class BehaviourFacts:
+    """What a model did when it was asked a few fixed questions.
+
+    Attributes:
+        picture_effect: Largest difference of logits between two pictures, as a share of the largest logit; None where
+            no picture can be sent.
+        picture_error: Why a picture could not be answered, or None.
+        end_probability: Of the stop ids behind a finished greeting; None if there is no such conversation.
+        has_ended: The model's own answer ended within 64 tokens; None if nobody needed to ask.
+        acting_tokens: Control tokens that act in a client's text.
+        base_end_probability: For an adapter, the base's `end_probability`.
+    """
+
+    picture_effect: float | None
+    picture_error: str | None
+    end_probability: float | None
+    has_ended: bool | None
+    acting_tokens: tuple[str, ...]
+    base_end_probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedBaseFacts:
     """The base in memory.
 
@@ -31,6 +53,7 @@ class LoadedBaseFacts:
         unexpected_tensors: Tensors in the files that no parameter took.
         claims: What the loaded processor says about special ids.
         is_output_finite: A probe's logits were finite.
+        behaviour: What it did when asked; None if nobody asked.
     """
 
     embedding_rows: int
@@ -44,6 +67,7 @@ class LoadedBaseFacts:
     claims: tuple[IdClaim, ...]
     is_output_finite: bool
     warnings: tuple[LoadWarning, ...]
+    behaviour: BehaviourFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +81,7 @@ class LoadedAdapterFacts:
         effect: Largest absolute difference of the probe's logits, adapter on against off.
         is_output_finite: The probe's logits with the adapter were finite.
         has_changed_base: The base's own logits differ after the adapter was mounted.
+        behaviour: What the base with it did when asked; None if nobody asked, or it could not be loaded.
     """
 
     error: str | None
@@ -66,6 +91,7 @@ class LoadedAdapterFacts:
     is_output_finite: bool
     has_changed_base: bool
     warnings: tuple[LoadWarning, ...]
+    behaviour: BehaviourFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

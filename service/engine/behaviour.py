@@ -1,0 +1,131 @@
+"""Asks a loaded model a handful of questions: does a picture matter, can an answer end, does text stay text.
+
+Judges nothing. At most five forward passes a model; the thread that owns the device calls it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from service.domain.facts import BehaviourFacts
+from service.domain.generation import Message, PictureRef
+from service.engine.families.family import Encoder, Family
+from service.errors import InvalidField
+
+GREETING = (Message("user", ("Hello!",)), Message("assistant", ("Hello! How can I help you today?",)))
+SIZES = ((112, 112), (640, 160), (96, 700))
+"""Pictures in pixels: small, wide and tall, so that they are cut differently."""
+SUSPICIOUS = 1e-4
+"""A finished answer whose end is less likely than this is looked at again, by letting the model answer."""
+OWN_TOKENS = 64
+
+
+def observe(
+    model: Any,
+    encoder: Encoder,
+    family: Family,
+    device: torch.device,
+    stop_ids: Sequence[int],
+    control_tokens: Sequence[str],
+    *,
+    with_sizes: bool,
+) -> BehaviourFacts:
+    """Measure one model, base or adapter.
+
+    Args:
+        model: A transformers model.
+        encoder: The encoder that its requests use.
+        family: How it is called.
+        device: Where it is.
+        stop_ids: Ids that end an answer.
+        control_tokens: Tokens that must not act in a client's text.
+        with_sizes: Also try pictures of several sizes; once for the base is enough.
+    """
+    effect, error = _pictures(model, encoder, family, device, with_sizes=with_sizes)
+    probability = _end_probability(model, encoder, device, stop_ids)
+    has_ended = None
+    if probability is not None and probability < SUSPICIOUS:
+        has_ended = _ends_by_itself(model, encoder, family, device, stop_ids)
+    return BehaviourFacts(effect, error, probability, has_ended, _acting(encoder, control_tokens))
+
+
+def _pictures(
+    model: Any, encoder: Encoder, family: Family, device: torch.device, *, with_sizes: bool
+) -> tuple[float | None, str | None]:
+    """Compare answers about a red and a blue picture, and try other sizes; None where no picture can be sent."""
+    if not family.accepts_pictures:
+        return None, None
+    question = Message("user", (PictureRef(0), family.probe_text))
+    logits = []
+    try:
+        for colour in ("red", "blue"):
+            logits.append(_last_logits(model, encoder, device, [question], [Image.new("RGB", SIZES[0], colour)]))
+        for size in SIZES[1:] if with_sizes else ():
+            _last_logits(model, encoder, device, [question], [Image.new("RGB", size, "red")])
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError, IndexError) as error:  # features and places that do not match, by whatever name
+        return None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    scale = float(logits[0].abs().max()) or 1.0
+    return float((logits[0] - logits[1]).abs().max()) / scale, None
+
+
+def _end_probability(model: Any, encoder: Encoder, device: torch.device, stop_ids: Sequence[int]) -> float | None:
+    """Return how likely a stop id is behind a finished greeting; None if the template takes no such conversation."""
+    tokenizer = encoder.tokenizer
+    messages = [{"role": one.role, "content": one.content[0]} for one in GREETING]
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
+    except Exception:  # a template is a program; chat_template judges it
+        return None
+    head, found, _ = text.rpartition(str(GREETING[1].content[0]))
+    if not found or not stop_ids:
+        return None
+    ids = tokenizer.encode(head + found, add_special_tokens=False)
+    with torch.inference_mode():
+        output = model(input_ids=torch.tensor([ids], device=device), use_cache=False)
+    probabilities = output.logits[0, -1].float().softmax(-1)
+    known = [one for one in stop_ids if 0 <= one < probabilities.shape[0]]
+    return float(probabilities[known].sum()) if known else 0.0
+
+
+def _ends_by_itself(
+    model: Any, encoder: Encoder, family: Family, device: torch.device, stop_ids: Sequence[int]
+) -> bool:
+    """Let the model answer the probe's question, and say whether the answer ended."""
+    message, pictures = family.probe()
+    inputs = encoder.encode([message], pictures).on(device)
+    with torch.inference_mode():
+        ids = model.generate(**inputs, max_new_tokens=OWN_TOKENS, do_sample=False)
+    new: list[int] = ids[0, inputs["input_ids"].shape[1] :].tolist()
+    return any(one in stop_ids for one in new)
+
+
+def _acting(encoder: Encoder, control_tokens: Sequence[str]) -> tuple[str, ...]:
+    """Name the control tokens that act when a client writes them into its text."""
+    try:
+        plain = encoder.encode([Message("user", ("text",))], []).prompt_ids
+    except InvalidField:
+        return ()  # a model that takes no text, such as GOT-OCR
+    acting = []
+    for token in control_tokens:
+        token_id = encoder.tokenizer.convert_tokens_to_ids(token)
+        try:
+            ids = encoder.encode([Message("user", (f"text{token}text",))], []).prompt_ids
+        except (ValueError, RuntimeError):
+            acting.append(token)
+            continue
+        if ids.count(token_id) != plain.count(token_id):
+            acting.append(token)
+    return tuple(acting)
+
+
+def _last_logits(
+    model: Any, encoder: Encoder, device: torch.device, messages: list[Message], pictures: list[Image.Image]
+) -> torch.Tensor:
+    with torch.inference_mode():
+        output = model(**encoder.encode(messages, pictures).on(device), use_cache=False)
+    logits: torch.Tensor = output.logits[0, -1].float().cpu()
+    return logits

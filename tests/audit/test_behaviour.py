@@ -1,0 +1,112 @@
+"""What follows from the answers of a loaded model, and that asking costs few forward passes."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from measured import measure
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText, AutoTokenizer
+
+from service.audit.check import AdapterView, BaseView
+from service.audit.checks import answer_ends, control_text, picture_effect
+from service.audit.judging import audit
+from service.audit.usage import control_tokens
+from service.domain.facts import BehaviourFacts, CheckpointFacts, LoadedAdapterFacts, LoadedBaseFacts
+from service.domain.judgement import Severity
+from service.engine.engine import Engine
+from service.engine.loading import LoadPlan
+from tests.builders import Folders, copy_demo, read_json
+
+torch.set_num_threads(1)
+SOUND = BehaviourFacts(0.1, None, 0.9, None, (), 0.9)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    return copy_demo(tmp_path_factory.mktemp("behaviour"))
+
+
+@pytest.fixture(scope="module")
+def facts(folders: Folders) -> CheckpointFacts:
+    return folders.facts()
+
+
+def views(facts: CheckpointFacts, behaviour: BehaviourFacts) -> tuple[BaseView, AdapterView]:
+    base = LoadedBaseFacts(1, 1, False, 1, (), (), (), (), (), True, (), behaviour)
+    adapter = LoadedAdapterFacts(None, (), (), 1.0, True, False, (), behaviour)
+    return BaseView(facts.base, base), AdapterView(facts.base, facts.adapters["json"], adapter)
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "severity"),
+    [
+        ({"acting_tokens": ("<image>",)}, control_text.CHECK, "fatal"),
+        ({"picture_effect": 0.0}, picture_effect.CHECK, "fatal"),
+        ({"picture_effect": None, "picture_error": "ValueError: 16 and 4"}, picture_effect.CHECK, "fatal"),
+        ({"picture_effect": None}, picture_effect.CHECK, None),
+        ({"end_probability": None}, answer_ends.CHECK, None),
+        ({}, answer_ends.CHECK, None),
+    ],
+)
+def test_answers_are_judged(change: dict[str, Any], check: Any, severity: str | None, facts: CheckpointFacts) -> None:
+    for view in views(facts, replace(SOUND, **change)):
+        assert [one.severity.value for one in check.run(view)] == ([severity] if severity else [])
+
+
+def test_a_base_that_does_not_end_is_noted_and_an_adapter_refused(facts: CheckpointFacts) -> None:
+    found = [answer_ends.CHECK.run(one) for one in views(facts, replace(SOUND, end_probability=1e-12, has_ended=False))]
+    assert [[one.severity.value for one in each] for each in found] == [["note"], ["fatal"]]
+
+
+def test_an_adapter_that_answers_in_another_form_may_end_otherwise(facts: CheckpointFacts) -> None:
+    _, view = views(facts, replace(SOUND, end_probability=1e-6, has_ended=True))
+    assert [one.severity.value for one in answer_ends.CHECK.run(view)] == ["note"]
+
+
+def unlearn_the_end(folder: Path, base: Path, stops: list[int]) -> None:
+    """Train an adapter until it never writes a stop token, as a collator that masks it would."""
+    model = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    trained = PeftModel.from_pretrained(model, folder, is_trainable=True)
+    texts = (
+        "<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\nHello! How can I help you today?",
+        "a red circle",
+    )
+    batches = [torch.tensor([tokenizer.encode(text)]) for text in texts]
+    optimizer = torch.optim.Adam([one for one in trained.parameters() if one.requires_grad], lr=1e-2)
+    for _ in range(25):
+        loss = torch.stack([trained(input_ids=one).logits.log_softmax(-1)[..., stops].mean() for one in batches]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    trained.save_pretrained(folder)
+
+
+def test_an_adapter_that_unlearned_to_end_is_refused(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    stops = read_json(folders.base / "generation_config.json")["eos_token_id"]
+    unlearn_the_end(folders.adapter, folders.base, stops)
+    facts = folders.facts()
+    report = audit(facts, measure(folders.base, {"json": folders.adapter}))
+    fatal = [one for one in report.subjects["adapter:json"].findings if one.severity is Severity.FATAL]
+    assert [one.check for one in fatal] == ["answer_ends"]
+    assert "does not end its answers" in fatal[0].message
+
+
+def test_asking_takes_under_ten_forward_passes_a_model(folders: Folders, facts: CheckpointFacts) -> None:
+    plan = LoadPlan(folders.base, {"json": folders.adapter}, None, control_tokens(facts.base), device="cpu")
+    engine = Engine(plan, max_waiting=1)
+    counts = {"base": 0, "json": 0}
+    for name, view in (("base", engine.loaded.base), ("json", engine.loaded.adapters["json"])):
+        view.model.register_forward_hook(lambda *_, name=name: counts.__setitem__(name, counts[name] + 1))
+    try:
+        measured = engine.measure()
+    finally:
+        engine.stop()
+    assert 0 < counts["base"] < 10
+    assert 0 < counts["json"] < 10
+    assert measured.base.behaviour is not None
+    assert measured.base.behaviour.acting_tokens == ()
