@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from service.api.problems import MEDIA_TYPE
 from service.api.schemas import GenerateRequest, Problem, StreamPiece, StreamSummary
+from service.audit.reports.document import ReportDocument, SubjectDocument
 
 REFERENCE = "#/components/schemas/{model}"
 ERRORS = {
@@ -67,6 +68,27 @@ GENERATE: dict[str, Any] = {
 """Arguments of the route."""
 
 
+HEADER = {
+    "x-checkpoint-fingerprint": {
+        "description": "Which checkpoint answered: the base's fingerprint, and behind a plus the adapter's.",
+        "schema": {"type": "string"},
+    }
+}
+"""In every response, once the audit has read the folders."""
+
+TOKENIZER: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": description,
+        "headers": HEADER,
+        "content": {
+            "application/json": {"schema": {"anyOf": [_reference(ReportDocument), _reference(SubjectDocument)]}}
+        },
+    }
+    for status, description in ((200, "Consistent."), (503, "Not consistent, or not judged yet."))
+}
+"""Responses of `GET /health/tokenizer`: the whole report, or with `?adapter=` one subject's part."""
+
+
 def publish_schemas(app: FastAPI) -> None:
     """Put what `GENERATE` refers to into the document."""
     original = app.openapi
@@ -75,7 +97,7 @@ def publish_schemas(app: FastAPI) -> None:
         document = original()
         components = document.setdefault("components", {})
         schemas = components.setdefault("schemas", {})
-        for model in (GenerateRequest, Problem, StreamPiece, StreamSummary):
+        for model in (GenerateRequest, Problem, StreamPiece, StreamSummary, ReportDocument, SubjectDocument):
             schema = model.model_json_schema(ref_template=REFERENCE)
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema

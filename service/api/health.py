@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
+from service.api.document import TOKENIZER
 from service.api.ports import Service
 from service.audit.reports.document import report_json, subject_json
 from service.domain.judgement import BASE, Verdict, adapter_subject
@@ -48,7 +49,7 @@ def health_router(service: Service[Any]) -> APIRouter:
         body = {"loaded": dict(service.describe()), "verdicts": verdicts}
         return _probe(service, is_good=service.phase is Phase.READY, **body)
 
-    @_get(router, "/health/tokenizer")
+    @_get(router, "/health/tokenizer", responses=TOKENIZER)
     async def tokenizer(adapter: str | None = None) -> Response:
         """The audit of the base and every adapter; 200 when consistent, 503 when not or not yet known."""
         report = service.report
@@ -76,13 +77,17 @@ def health_router(service: Service[Any]) -> APIRouter:
     return router
 
 
-def _get(router: APIRouter, path: str, *, is_alias: bool = False) -> Callable[[Route], Route]:
+def _get(
+    router: APIRouter, path: str, *, is_alias: bool = False, responses: dict[int | str, dict[str, Any]] | None = None
+) -> Callable[[Route], Route]:
     """Register a route for GET and HEAD, and document it once."""
 
     def register(route: Route) -> Route:
         router.add_api_route(path, route, methods=["GET", "HEAD"], include_in_schema=False)
         if not is_alias:
-            router.add_api_route(path, route, methods=["GET"])  # never reached; the document shows it
+            router.add_api_route(
+                path, route, methods=["GET"], responses=responses
+            )  # never reached; the document shows it
         return route
 
     return register

@@ -181,3 +181,16 @@ def test_probing_adds_the_checks_of_the_loaded_model(tmp_path: Path, capsys: pyt
     document = json.loads(capsys.readouterr().out)
     assert document["is_complete"] is True
     assert "adapter_effect" in document["subjects"]["adapter:json"]["checks"]
+
+
+def test_the_openapi_document_shows_the_report_and_the_fingerprint() -> None:
+    from service.app import create_app
+    from service.settings import Settings
+
+    document = create_app(Settings()).openapi()
+    answer = document["paths"]["/health/tokenizer"]["get"]["responses"]["200"]
+    assert {"$ref": "#/components/schemas/ReportDocument"} in answer["content"]["application/json"]["schema"]["anyOf"]
+    assert "x-checkpoint-fingerprint" in answer["headers"]
+    properties = document["components"]["schemas"]["ReportDocument"]["properties"]
+    assert {"verdict", "findings", "fingerprint", "subjects"} <= set(properties)
+    assert set(document["components"]["schemas"]) >= {"FindingDocument", "SubjectDocument", "UsedTokenDocument"}
