@@ -34,6 +34,11 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         action="store_true",
         help="write an adapter's whole modules into a new base, and a plain LoRA beside it",
     )
+    repair.add_argument(
+        "--initialise-rows",
+        action="store_true",
+        help="give an adapter's untrained rows the mean of their pieces as a start; the audit goes on warning of them",
+    )
     repair.set_defaults(run=_repair)
 
 
@@ -74,7 +79,7 @@ def _correct(known: argparse.Namespace, copy: Path) -> int:
         if known.base is None:
             print("an adapter is repaired for its base: add --base BASE", file=sys.stderr)
             return COULD_NOT_RUN
-        repaired = repair_adapter(folder, locate(known.base), copy)
+        repaired = repair_adapter(folder, locate(known.base), copy, is_starting_rows=known.initialise_rows)
     else:
         repaired = repair_model(folder, locate(known.base) if known.base else None, copy)
     fingerprints = {name: one.fingerprint for name, one in repaired.before.subjects.items()}

@@ -3,6 +3,7 @@
 Decides which corrections apply; how each is made is told by the modules beside this one.
 """
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +24,10 @@ from service.repair.models import (
     restore_config,
     weights_of,
 )
+from service.repair.rows import initialise_rows
 from service.repair.tokenizers import restore_tokenizer
 
+RECORD = "repair.json"
 LOUD = frozenset({Severity.FATAL, Severity.WARNING})
 TOKENIZER_CHECKS = frozenset(
     {"special_ids", "tokenizer_faithful", "tokenizer_sound", "tokenizer_unchanged", "token_flags", "chat_template"}
@@ -42,6 +45,7 @@ class Repaired:
         after: The audit of the copy.
         remaining: Findings that still refuse the copy.
         is_tied: Input and output matrix are one.
+        initialised: Ids of rows that were given a start and are not trained.
     """
 
     changes: tuple[Change, ...]
@@ -49,6 +53,7 @@ class Repaired:
     after: Report
     remaining: tuple[Finding, ...]
     is_tied: bool
+    initialised: tuple[int, ...] = ()
 
 
 def repair_model(model: Location, origin: Location | None, copy: Path) -> Repaired:
@@ -75,8 +80,15 @@ def repair_model(model: Location, origin: Location | None, copy: Path) -> Repair
     return _repaired(changes, first, audit(after), BASE, after)
 
 
-def repair_adapter(adapter: Location, base: Location, copy: Path) -> Repaired:
-    """Correct an adapter folder in a copy, for the base that it is to be served on."""
+def repair_adapter(adapter: Location, base: Location, copy: Path, *, is_starting_rows: bool = False) -> Repaired:
+    """Correct an adapter folder in a copy, for the base that it is to be served on.
+
+    Args:
+        adapter: The folder.
+        base: What it is served on.
+        copy: Where to write; must not exist.
+        is_starting_rows: Also give rows that nobody trained a start, and mark them.
+    """
     shutil.copytree(adapter.folder, copy, ignore=shutil.ignore_patterns("checkpoint.lock.json"))
     before = read_checkpoint(base, {adapter.name: adapter})
     first = audit(before)
@@ -87,6 +99,11 @@ def repair_adapter(adapter: Location, base: Location, copy: Path) -> Repaired:
         changes += correct_config(copy, facts, before.base)
     if _checks(first, subject) & TOKENIZER_CHECKS:
         changes += restore_tokenizer(copy, base.folder, facts.tokenizer, before.base.tokenizer)
+    untrained = [one.token_id for one in first.subjects[subject].used_tokens if one.input_state == "untrained"]
+    if is_starting_rows and (started := initialise_rows(copy, facts, before.base, base.folder, untrained)):
+        changes += started
+        marks = {"initialised_rows": sorted(untrained)}
+        (copy / RECORD).write_text(json.dumps(marks), encoding="utf-8")  # the audit below must see it already
     after = read_checkpoint(base, {adapter.name: Location(copy, adapter.name)})
     return _repaired(changes, first, audit(after), subject, after)
 
@@ -95,6 +112,7 @@ def record(repaired: Repaired, fingerprints: Mapping[str, str]) -> dict[str, obj
     """Return what `repair.json` says."""
     return {
         "schema_version": 1,
+        "initialised_rows": list(repaired.initialised),
         "of": dict(fingerprints),
         "before": repaired.before.overall.value,
         "after": repaired.after.overall.value,
@@ -136,4 +154,6 @@ def _repaired(changes: list[Change], before: Report, after: Report, subject: str
     found = after.subjects[subject].findings
     remaining = tuple(one for one in found if one.severity is Severity.FATAL)
     is_tied = facts.base.head is None
-    return Repaired(tuple(changes), before, after, remaining, is_tied)
+    adapter = next(iter(facts.adapters.values()), None)
+    marked = adapter.documents.get(RECORD, {}).get("initialised_rows") if adapter else None
+    return Repaired(tuple(changes), before, after, remaining, is_tied, tuple(marked or ()))

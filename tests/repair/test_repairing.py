@@ -158,3 +158,15 @@ def test_tensors_are_renamed_without_changing_a_byte(tmp_path: Path) -> None:
 def test_an_ambiguous_renaming_is_not_guessed(tmp_path: Path) -> None:
     folders, output = broken("adapter_of_deeper_base", tmp_path), tmp_path / "out"
     assert main(["repair", str(folders.adapter), "--base", ORIGIN, "--output", str(output)]) == 1
+
+
+def test_untrained_rows_get_a_start_and_stay_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders, output = broken("new_tokens_untrained", tmp_path), tmp_path / "out"
+    arguments = ["repair", str(folders.adapter), "--base", ORIGIN, "--initialise-rows", "--output", str(output)]
+    assert main(arguments) == 0
+    assert read_json(output / "repair.json")["initialised_rows"] == [761, 762, 763, 764, 765, 766]
+    assert read_json(output / "adapter_config.json")["trainable_token_indices"]["lm_head"][0] == 761
+    capsys.readouterr()
+    assert main(["audit", ORIGIN, "--adapter", f"a={output}"]) == 0
+    assert "initialised by repair and not trained" in " ".join(capsys.readouterr().out.split())
+    assert main(["audit", ORIGIN, "--adapter", f"a={output}", "--policy", "strict"]) == 1

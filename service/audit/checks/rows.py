@@ -6,7 +6,7 @@ Knows no tensor beside the two vocabulary matrices.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped
+from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped, warning
 from service.audit.degree import (
     SEVERITIES,
     at_most,
@@ -97,7 +97,16 @@ def adapter_trained_rows(view: AdapterView) -> Iterator[Outcome]:
     known = [one for one in new if one.use.token_id < rows]  # others: rows_cover_ids
     yield from _new_rows(known, adapter.corpus, "the adapter")
     is_whole = all(one.is_input_trained and one.is_output_trained for one in known)
-    if is_whole and (names := used_new_tokens(adapter)):
+    marked = adapter.documents.get("repair.json", {}).get("initialised_rows")
+    marked = [one for one in marked if isinstance(one, int)] if isinstance(marked, list) else []
+    if marked:
+        yield warning(
+            f"{len(marked)} row(s) were initialised by repair and not trained, first id {marked[0]}",
+            {"ids": marked[:50], "count": len(marked)},
+            "The model reads these tokens as the words in their names, and hardly ever writes them.",
+            "Retrain with the rows trainable: " + _training_advice(marked),
+        )
+    elif is_whole and (names := used_new_tokens(adapter)):
         yield note(f"{len(names)} new tokens, all with trained rows", {"tokens": names})
     if is_whole and (fresh := fresh_new_tokens(base, adapter)):
         degree = worst(read_degree(one.use, adapter.corpus, is_added=True) for one in new)
