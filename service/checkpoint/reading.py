@@ -20,7 +20,7 @@ from service.checkpoint.lock import read_lock
 from service.checkpoint.merging import merge_facts
 from service.checkpoint.tokenizer import read_tokenizer
 from service.checkpoint.unused import unused_ids
-from service.checkpoint.vocabulary import Wanted, find_embedding, find_head, measure_matrices
+from service.checkpoint.vocabulary import Wanted, find_embedding, find_head, measure_matrices, surveyed_beside
 from service.checkpoint.weights import INDEX, WHOLE, WeightFiles, base_weight_files, index_problems, pickle_files
 from service.domain.facts import BaseFacts, BlueprintFacts, CheckpointFacts, FileProblem, TokenizerFacts
 
@@ -110,16 +110,17 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
     config, index = documents.json("config.json"), documents.json(INDEX)
     for name in PROCESSOR_FILES:
         documents.json(name)
-    reading = read_tokenizer(location.folder, is_code_trusted=is_code_trusted)
-    tokenizer = reading.tokenizer
     weights = WeightFiles(base_weight_files(location.folder, index))
+    names = find_embedding(weights), find_head(weights)
+    with surveyed_beside(weights, names):
+        reading = read_tokenizer(location.folder, is_code_trusted=is_code_trusted)
+    tokenizer = reading.tokenizer
     beside = Blueprint(config, weights.tensors)
     claims = collect_claims(documents, tokenizer)
     stops = stop_ids(documents)
     vocab_size = text_vocab_size(documents)
     needed = set(brought_ids) | {one for claim in claims for one in claim.token_ids} | set(stops)
     needed |= set(reading.template.control_tokens.values()) if reading.template else set()
-    names = find_embedding(weights), find_head(weights)
     embedding, head = measure_matrices(weights, *names, _wanted(weights, names, needed, tokenizer))
     blueprint = beside.wait()
     digests = content_digests(location.folder)

@@ -134,7 +134,7 @@ def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
     document, config = documents.json("tokenizer.json"), documents.json("tokenizer_config.json")
     unordered: dict[str, int] = raw.get_vocab(with_added_tokens=True)
     vocabulary = dict(sorted(unordered.items(), key=itemgetter(1)))  # the library's order differs from run to run
-    full: dict[str, int] = loaded.get_vocab()
+    grown = {text: token_id for text, token_id in loaded.get_added_vocab().items() if text not in vocabulary}
     listed = [one for one in document.get("added_tokens") or [] if one["content"] in vocabulary]
     added = {
         one["content"]: AddedToken(
@@ -149,11 +149,11 @@ def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
     declared = config.get("tokenizer_class")
     return TokenizerFacts(
         vocabulary=vocabulary,
-        grown={text: token_id for text, token_id in full.items() if text not in vocabulary},
-        max_id=max([*vocabulary.values(), *full.values()], default=-1),
+        grown=grown,
+        max_id=max([*vocabulary.values(), *grown.values()], default=-1),
         added=added,
         misplaced={one["content"]: one["id"] for one in listed if vocabulary[one["content"]] != one["id"]},
-        named={name: full.get(text) for name, text in named.items()},
+        named={name: loaded.backend_tokenizer.token_to_id(text) for name, text in named.items()},
         texts=named,
         mismatches=tuple(_compare(raw, loaded, (*GOLDEN_TEXTS, *(f"a{token}b" for token in added)))),
         golden={text: tuple(loaded.encode(text, add_special_tokens=False)) for text in plain},

@@ -5,8 +5,9 @@ Does not know which numbers are good. Every matrix is read once, in pieces that 
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.checkpoint.alignment import find_shift
-from service.checkpoint.weights import FloatArray, WeightFiles
+from service.checkpoint.weights import FloatArray, Survey, WeightFiles
 from service.domain.facts import MatrixFacts, NormFacts, RowFacts, RowHistogram, SpareFacts, ValueFacts
 
 EMBEDDING_SUFFIXES = ("embed_tokens.weight", "word_embeddings.weight", "tok_embeddings.weight", "wte.weight")
@@ -82,6 +83,17 @@ def find_head(weights: WeightFiles) -> str | None:
     return _find(weights, HEAD_SUFFIXES)
 
 
+@contextmanager
+def surveyed_beside(weights: WeightFiles, names: Iterable[str | None]) -> Iterator[None]:
+    """Read matrices while other work is done; a failure is raised at the end."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        hashing = [pool.submit(weights.digest, one) for one in names if one is not None]
+        reading = [pool.submit(_survey, weights, one) for one in names if one is not None]
+        yield
+        for one in (*hashing, *reading):
+            one.result()
+
+
 def measure_matrices(
     weights: WeightFiles, embedding: str | None, head: str | None, wanted: Wanted
 ) -> tuple[MatrixFacts | None, MatrixFacts | None]:
@@ -139,9 +151,7 @@ def describe_row(row: FloatArray, total: NDArray[np.float64]) -> RowFacts:
 
 def row_total(weights: WeightFiles, name: str) -> NDArray[np.float64]:
     """Return the sum of all rows of a matrix, which is read if it has not been measured."""
-    if name not in weights.totals:
-        _scan(weights, name, np.zeros(weights.tensors[name].shape[1], dtype=np.float32))
-    return weights.totals[name]
+    return _survey(weights, name).total
 
 
 def twins(weights: WeightFiles, name: str, rows: Mapping[int, FloatArray]) -> dict[int, tuple[int, ...]]:
@@ -149,7 +159,7 @@ def twins(weights: WeightFiles, name: str, rows: Mapping[int, FloatArray]) -> di
 
     A row is not its own twin, and rows of zeros have none.
     """
-    norms = weights.norms[name]
+    norms = _survey(weights, name).norms
     order = np.argsort(np.nan_to_num(norms, nan=np.inf), kind="stable")
     ascending = norms[order]
     found = {}
@@ -237,16 +247,16 @@ def _reference(weights: WeightFiles, name: str, wanted: Wanted) -> _Reference:
     return _Reference("mean", np.nan_to_num(sample).mean(axis=0), kinds, means, len(together))
 
 
-def _scan(weights: WeightFiles, name: str, direction: FloatArray) -> _Scan:
+def _survey(weights: WeightFiles, name: str) -> Survey:
+    """Read all rows once for what needs no other row."""
+    if name in weights.surveys:
+        return weights.surveys[name]
     squares: list[NDArray[np.float64]] = []
-    products: list[NDArray[Any]] = []
     total = np.zeros(weights.tensors[name].shape[1], dtype=np.float64)
     num_nonfinite = 0
-    length = _length(direction)
-    unit = direction / np.float32(length) if 0 < length < MAX_LENGTH else np.zeros_like(direction)
     ones = np.ones(weights.rows_per_chunk(name), dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        for chunk in weights.hashed_row_chunks(name):
+        for chunk in weights.cached_row_chunks(name):
             square = np.vecdot(chunk, chunk).astype(np.float64)
             if not np.isfinite(square).all():  # a value is not finite, or its square is not
                 is_finite = np.isfinite(chunk)
@@ -254,15 +264,23 @@ def _scan(weights: WeightFiles, name: str, direction: FloatArray) -> _Scan:
                 chunk = np.where(is_finite, chunk, 0)
                 square = np.where(is_finite.all(axis=1), np.square(chunk, dtype=np.float64).sum(axis=1), np.nan)
             squares.append(square)
-            products.append(chunk @ unit)
             total += ones[: len(chunk)] @ chunk
-        norms = np.sqrt(np.concatenate(squares))
-        cosines = np.concatenate(products) / norms
-    weights.totals[name], weights.norms[name] = total, norms
-    is_finite_row = np.isfinite(norms)
-    distances = np.where(is_finite_row & (norms > 0), 1 - cosines, np.nan).astype(np.float32)
-    is_all_zero = bool(is_finite_row.all()) and not norms.any()
-    return _Scan(norms, distances, is_finite_row, total, num_nonfinite, is_all_zero)
+    weights.surveys[name] = Survey(np.sqrt(np.concatenate(squares)), total, num_nonfinite)
+    return weights.surveys[name]
+
+
+def _scan(weights: WeightFiles, name: str, direction: FloatArray) -> _Scan:
+    """Read all rows once more for how far each is from a direction."""
+    survey = _survey(weights, name)
+    length = _length(direction)
+    unit = direction / np.float32(length) if 0 < length < MAX_LENGTH else np.zeros_like(direction)
+    with np.errstate(over="ignore", invalid="ignore"):
+        products = np.concatenate([np.nan_to_num(chunk @ unit) for chunk in weights.cached_row_chunks(name)])
+        cosines = products / survey.norms
+    is_finite = np.isfinite(survey.norms)
+    distances = np.where(is_finite & (survey.norms > 0), 1 - cosines, np.nan).astype(np.float32)
+    is_all_zero = bool(is_finite.all()) and not survey.norms.any()
+    return _Scan(survey.norms, distances, is_finite, survey.total, survey.num_nonfinite, is_all_zero)
 
 
 def _describe_rows(

@@ -8,6 +8,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,21 @@ WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a matrix's rows show by themselves.
+
+    Attributes:
+        norms: `(rows,)`; not a number where a value of the row is not finite.
+        total: `(hidden,)`, the sum of the rows, values that are not finite left out.
+        num_nonfinite: Values of the matrix.
+    """
+
+    norms: NDArray[np.float64]
+    total: NDArray[np.float64]
+    num_nonfinite: int
+
+
 class WeightFiles:
     """The safetensors files of one folder.
 
@@ -44,15 +60,13 @@ class WeightFiles:
     Attributes:
         tensors: What the headers declare, by tensor name.
         problems: Files that are missing, truncated or not safetensors.
-        totals: Sums of all rows `(hidden,)` of the matrices that were measured so far.
-        norms: Lengths of all rows `(rows,)` of the same.
+        surveys: What was measured of all rows of a matrix so far, by tensor name.
     """
 
     def __init__(self, files: list[Path]) -> None:
         self.tensors: dict[str, TensorFacts] = {}
         self.problems: list[FileProblem] = []
-        self.totals: dict[str, NDArray[np.float64]] = {}
-        self.norms: dict[str, NDArray[np.float64]] = {}
+        self.surveys: dict[str, Survey] = {}
         self._places: dict[str, tuple[Path, int]] = {}
         self._digests: dict[str, str] = {}
         self._num_bytes: dict[str, int] = {}
@@ -72,25 +86,22 @@ class WeightFiles:
             yield _to_float32(stored[start : start + step], self.tensors[name].dtype)
 
     def rows_per_chunk(self, name: str) -> int:
-        """Return how many rows `hashed_row_chunks` gives at a time."""
+        """Return how many rows `cached_row_chunks` gives at a time."""
         return max(1, CACHED_VALUES // max(self.tensors[name].shape[1], 1))
 
-    def hashed_row_chunks(self, name: str) -> Iterator[FloatArray]:
-        """Read a matrix as `row_chunks` does, in pieces for a processor's cache, and know its digest at the end."""
+    def cached_row_chunks(self, name: str) -> Iterator[FloatArray]:
+        """Read a matrix as `row_chunks` does, in pieces for a processor's cache."""
         num_rows, hidden = self.tensors[name].shape
         path, offset = self._places[name]
         stored = np.dtype(STORED[self.tensors[name].dtype])
         step = self.rows_per_chunk(name)
-        digest = hashlib.blake2b(digest_size=16)
         with path.open("rb", buffering=0) as file:  # pages of a memory map would count as the process's own
             file.seek(offset)
             for start in range(0, num_rows, step):
                 piece = np.empty((min(step, num_rows - start), hidden), dtype=stored)
                 if file.readinto(piece.data.cast("B")) != piece.nbytes:
                     raise OSError(errno.EIO, "the file became shorter while it was read", path.name)
-                digest.update(piece.data)
                 yield _to_float32(piece, self.tensors[name].dtype)
-        self._digests[name] = digest.hexdigest()
 
     def chunks(self, name: str) -> Iterator[FloatArray]:
         """Read a tensor of any shape in flat pieces, as float32; tensors of equal size have equal pieces."""
@@ -134,8 +145,10 @@ class WeightFiles:
     def digest(self, name: str) -> str:
         """Hash the bytes of one tensor as they lie in the file."""
         if name not in self._digests:
-            whole = self._stored(name).view(np.uint8).data
-            self._digests[name] = hashlib.blake2b(whole, digest_size=16).hexdigest()
+            digest = hashlib.sha256()  # processors have instructions for it
+            for piece in self.raw_pieces(name):
+                digest.update(piece)
+            self._digests[name] = digest.hexdigest()[:32]
         return self._digests[name]
 
     def is_same(self, name: str, other: "WeightFiles", other_name: str) -> bool:

@@ -63,8 +63,7 @@ def _audit(known: argparse.Namespace, _: list[str]) -> int:
 
     try:
         facts, report = _judge(known)
-        shown = _rendered(known.format, report, facts)
-        _write(known, report, shown)
+        _write(known, report, facts)
     except CheckpointError as error:
         print(error.detail, file=sys.stderr)
         return COULD_NOT_RUN
@@ -176,13 +175,15 @@ def _rendered(form: str, report: "Report", facts: "CheckpointFacts") -> str:
     return report_text(report)
 
 
-def _write(known: argparse.Namespace, report: "Report", text: str) -> None:
-    if known.output is None:
-        if known.format == "text":
-            from service.audit.reports.text import show_report
+def _write(known: argparse.Namespace, report: "Report", facts: "CheckpointFacts") -> None:
+    if known.output is None and known.format == "text":
+        from service.audit.reports.text import show_report
 
-            show_report(report)
-        elif text:
+        show_report(report)
+        return
+    text = _rendered(known.format, report, facts)
+    if known.output is None:
+        if text:
             print(text)
         return
     temporary = known.output.with_name(f".{known.output.name}.{os.getpid()}")

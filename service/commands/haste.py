@@ -17,4 +17,5 @@ def in_haste() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            gc.freeze()  # what is there stays until the end: walking through it once is too often as well
             gc.enable()
