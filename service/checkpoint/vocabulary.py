@@ -87,11 +87,11 @@ def find_head(weights: WeightFiles) -> str | None:
 def surveyed_beside(weights: WeightFiles, names: Iterable[str | None]) -> Iterator[None]:
     """Read matrices while other work is done; a failure is raised at the end."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        hashing = [pool.submit(weights.digest, one) for one in names if one is not None]
-        reading = [pool.submit(_survey, weights, one) for one in names if one is not None]
+        known = [one for one in names if one is not None]
+        hashed = pool.map(weights.digest, known)
+        surveyed = pool.map(lambda one: _survey(weights, one), known)
         yield
-        for one in (*hashing, *reading):
-            one.result()
+        _ = [*hashed, *surveyed]  # raises what failed
 
 
 def measure_matrices(
