@@ -46,7 +46,8 @@ transformers; both must agree (transformers#45488).""",
     "adapter_applied": """\
 PEFT loads with `strict=False`: a tensor of the wrong shape fails, one that no module takes is dropped with a warning.
 Shapes are compared with the base's headers before anything is loaded, and afterwards what was not filled and not taken
-is listed: both lists must be empty.""",
+is listed: both lists must be empty. An adapter that is merged at loading is mounted first, and must answer the same:
+merging LoRA into an embedding that the head shares changes the head too.""",
     "extra_tensors": """\
 Deleting `modules_to_save` from adapter_config.json is a popular way to make vLLM load an adapter. PEFT then writes the
 full tensors over the base's own, without a word: `disable_adapter()` no longer gives the base, and every other adapter

@@ -132,8 +132,7 @@ def _unreadable(what: str, error: BaseException) -> _Unreadable:
 
 def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
     document, config = documents.json("tokenizer.json"), documents.json("tokenizer_config.json")
-    unordered: dict[str, int] = raw.get_vocab(with_added_tokens=True)
-    vocabulary = dict(sorted(unordered.items(), key=itemgetter(1)))  # the library's order differs from run to run
+    vocabulary = _vocabulary(document, raw)
     grown = {text: token_id for text, token_id in loaded.get_added_vocab().items() if text not in vocabulary}
     listed = [one for one in document.get("added_tokens") or [] if one["content"] in vocabulary]
     added = {
@@ -167,6 +166,16 @@ def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
         unreachable=tuple(unreachable[:SHOWN]),
         front_ids=_front_ids(raw),
     )
+
+
+def _vocabulary(document: Mapping[str, Any], raw: Any) -> dict[str, int]:
+    """Return every token's id as the library has it, in an order that is the same at every run."""
+    added = {token.content: token_id for token_id, token in sorted(raw.get_added_tokens_decoder().items())}
+    written = document["model"].get("vocab")
+    if isinstance(written, dict):  # as the library reads it, without asking it for 250,000 tokens in random order
+        return {**written, **added}
+    unordered: dict[str, int] = raw.get_vocab(with_added_tokens=True)
+    return dict(sorted(unordered.items(), key=itemgetter(1)))
 
 
 def _front_ids(raw: Any) -> tuple[int, ...]:

@@ -70,6 +70,8 @@ class MountReport:
         unexpected_keys: See `Mounted`.
         effect: Largest difference of the probe's logits, with it against without it; NaN if not finite.
         has_changed_base: The base's own logits are others than before.
+        merge_difference: Of an adapter that was merged: largest difference of the probe's logits, merged against
+            mounted, as a share of the largest logit; NaN if not finite. None of one that is mounted.
         warnings: What the libraries said while loading it.
     """
 
@@ -79,6 +81,7 @@ class MountReport:
     effect: float = 0.0
     has_changed_base: bool = False
     warnings: tuple[LoadWarning, ...] = ()
+    merge_difference: float | None = None
 
 
 @dataclass(slots=True)
@@ -214,19 +217,22 @@ def _load_base(
 
 
 def _merge(plan: LoadPlan, family: Family, options: LoadOptions, model: Any, folder: Path) -> tuple[View, MountReport]:
-    """Merge in float32 and compare logits before and after; casting comes later, so that it blurs nothing.
+    """Merge in float32 and compare logits before, mounted and merged; casting comes later, so that it blurs nothing.
 
     All on the CPU: twice the memory that serving takes need not fit the device.
     """
     plain = family.load_encoder(plan.base, plan.control_tokens, options, model)
     probe = Probe(family, plain, options.device)
     before = probe.logits(model)
+    mounted = probe.logits(mount(model, folder).model)
     merged = merge(model, folder)
+    after = probe.logits(merged.model)
     encoder = _own_encoder(plan, family, options, merged.model, folder) or plain
     report = MountReport(
         missing_keys=merged.missing_keys,
         unexpected_keys=merged.unexpected_keys,
-        effect=largest_difference(before, probe.logits(merged.model)),
+        effect=largest_difference(before, after),
+        merge_difference=largest_difference(mounted, after) / float(mounted.abs().max()),
     )
     return View(merged.model, encoder), report
 

@@ -89,6 +89,7 @@ def _adapter_facts(report: MountReport) -> LoadedAdapterFacts:
         is_output_finite=is_finite,
         has_changed_base=report.has_changed_base,
         warnings=report.warnings,
+        merge_difference=report.merge_difference,
     )
 
 

@@ -167,6 +167,18 @@ def test_a_merged_adapter_may_untie_the_matrices(layout: str, base: Path, new_id
     assert [one.message for one in report.findings() if one.severity in LOUD] == []
 
 
+def test_factors_that_merging_writes_into_a_shared_matrix_are_refused(base: Path, new_id: int, is_tied: bool) -> None:
+    folder = base.parent / "merged_factors"
+    save_adapter(folder, new_id, LAYOUTS["factors_on_embeddings"], is_tied=is_tied)
+    for name in TOKENIZER_FILES:
+        (folder / name).unlink()
+    facts = read_checkpoint(locate(str(base)), {MERGED: locate(str(folder))})
+    report = audit(facts, measure(base, {}, merged=folder))
+    loud = [(one.check, one.message) for one in report.findings() if one.severity in LOUD]
+    assert [check for check, message in loud if "differ from mounted" in message] == ["adapter_applied"] * is_tied
+    assert len(loud) == is_tied
+
+
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
 def test_trained_biases_are_a_part_of_the_adapter(bias: str, base: Path, new_id: int, is_tied: bool) -> None:
     folder = base.parent / f"bias_{bias}"

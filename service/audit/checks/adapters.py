@@ -18,6 +18,8 @@ TENSORS_KNOWN = frozenset({"", "LORA", "ADALORA", "TRAINABLE_TOKENS"})
 COMPARABLE = frozenset({"F64", "F32", "F16", "BF16"})
 """Quantised weights are packed into other shapes."""
 SHOWN = 5
+MERGE_TOLERANCE = 1e-3
+"""Share of the largest logit: float32 differs by about 1e-6, a part that was not merged by 1e-2 and more."""
 
 
 def adapter_applied(view: AdapterView) -> Iterator[Outcome]:
@@ -202,6 +204,15 @@ def _loaded_whole(adapter: AdapterFacts, loaded: LoadedAdapterFacts) -> Iterator
             {},
             "The base and other adapters would answer differently because this adapter is loaded.",
             "Restore modules_to_save in adapter_config.json as it was in training.",
+        )
+    if loaded.merge_difference is not None and not loaded.merge_difference <= MERGE_TOLERANCE:
+        yield fatal(
+            f"merged, its logits differ from mounted by {loaded.merge_difference:.2g} of the largest logit in float32; "
+            f"rounding explains {MERGE_TOLERANCE:g}",
+            {"merge_difference": loaded.merge_difference, "tolerance": MERGE_TOLERANCE},
+            "Answers are not those that the adapter was trained to give: merging wrote into a matrix that another part "
+            "of the model shares, or this kind of adapter cannot be merged.",
+            "Mount it instead: MINICPM_ADAPTERS in place of MINICPM_MERGED_ADAPTER.",
         )
     if not loaded.error and adapter.peft_type not in TENSORS_KNOWN:
         yield warning(

@@ -82,6 +82,8 @@ class LoadedAdapterFacts:
         is_output_finite: The probe's logits with the adapter were finite.
         has_changed_base: The base's own logits differ after the adapter was mounted.
         behaviour: What the base with it did when asked; None if nobody asked, or it could not be loaded.
+        merge_difference: Of one that was merged at loading: largest difference of the probe's logits, merged against
+            mounted in float32, as a share of the largest logit. None of one that is mounted.
     """
 
     error: str | None
@@ -92,6 +94,7 @@ class LoadedAdapterFacts:
     has_changed_base: bool
     warnings: tuple[LoadWarning, ...]
     behaviour: BehaviourFacts | None = None
+    merge_difference: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
