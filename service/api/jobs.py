@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL.Image import Image
 
 from service.api.schemas import GenerateRequest, ImagePart, Turn
-from service.domain.generation import Job, Message, PictureRef, Sampling
+from service.domain.generation import DEFAULT_NEW_TOKENS, Job, Message, PictureRef, Sampling
 from service.errors import InvalidField, InvalidPicture
 from service.media.decoding import decode_picture
 from service.media.limits import PictureLimits
@@ -41,9 +41,7 @@ def build_job(
         InvalidField: Over a bound, or pictures and places differ in number.
         InvalidPicture: A picture cannot be used.
     """
-    if wanted.max_new_tokens is not None and wanted.max_new_tokens > limits.max_new_tokens:
-        detail = f"{wanted.max_new_tokens} is more than {limits.max_new_tokens} (MINICPM_MAX_NEW_TOKENS)"
-        raise InvalidField.of([("max_new_tokens", detail)])
+    _check_lengths(wanted, limits.max_new_tokens)
     gallery = _Gallery(files, limits)
     messages = _messages(wanted, gallery)
     gallery.check_all_used()
@@ -62,9 +60,24 @@ def build_job(
             seed=wanted.seed,
             stop=tuple(wanted.stop),
             is_logprobs=wanted.logprobs,
+            min_p=wanted.min_p,
+            presence_penalty=wanted.presence_penalty,
+            frequency_penalty=wanted.frequency_penalty,
+            min_new_tokens=wanted.min_new_tokens,
         ),
         deadline=arrived_at + timeout,
     )
+
+
+def _check_lengths(wanted: GenerateRequest, limit: int) -> None:
+    most = wanted.max_new_tokens
+    if most is not None and most > limit:
+        raise InvalidField.of([("max_new_tokens", f"{most} is more than {limit} (MINICPM_MAX_NEW_TOKENS)")])
+    is_default = "" if most is not None else " by default"
+    most = min(DEFAULT_NEW_TOKENS, limit) if most is None else most
+    if wanted.min_new_tokens > most:
+        detail = f"{wanted.min_new_tokens} is more than max_new_tokens, which is {most}{is_default}"
+        raise InvalidField.of([("min_new_tokens", detail)])
 
 
 class _Gallery:

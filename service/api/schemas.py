@@ -79,10 +79,29 @@ class GenerateRequest(_Strict):
     max_new_tokens: int | None = Field(
         None, ge=1, le=1_000_000, description="Most tokens of the answer; 512 or what the context has room for."
     )
+    min_new_tokens: int = Field(
+        0, ge=0, le=1_000_000, description="Before that many tokens the model cannot end its answer; a stop string can."
+    )
     temperature: float = Field(0.0, ge=0, le=5, description="0 takes the likeliest token.")
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Keeps the likeliest tokens that make up this share together; 1 keeps all."
+    )
     top_k: int = Field(0, ge=0, le=1_000_000, description="0 keeps all tokens.")
-    repetition_penalty: float = Field(1.0, ge=0.1, le=10)
+    min_p: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Leaves out tokens that are less likely than this share of the likeliest; 0 keeps all.",
+    )
+    repetition_penalty: float = Field(
+        1.0, ge=0.1, le=10, description="Over 1 makes tokens of the prompt and the answer so far less likely."
+    )
+    presence_penalty: float = Field(
+        0.0, ge=-2, le=2, description="Taken once from the logit of every token that the answer has so far."
+    )
+    frequency_penalty: float = Field(
+        0.0, ge=-2, le=2, description="Taken from a token's logit as often as the answer has it so far."
+    )
     seed: int | None = Field(None, ge=0, le=2**63 - 1)
     stop: Annotated[
         list[Annotated[Text, StringConstraints(min_length=1, max_length=MAX_STOP_CHARACTERS)]],

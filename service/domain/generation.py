@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+DEFAULT_NEW_TOKENS = 512
+"""Most tokens of an answer whose request names no number."""
+
+
 class FinishReason(StrEnum):
     """Why an answer ended."""
 
@@ -53,6 +57,14 @@ class Sampling:
     seed: int | None
     stop: tuple[str, ...]
     is_logprobs: bool
+    min_p: float = 0.0
+    """Tokens less likely than that share of the likeliest are left out."""
+    presence_penalty: float = 0.0
+    """Taken once from the logit of every token that was generated."""
+    frequency_penalty: float = 0.0
+    """Taken from a token's logit as often as it was generated."""
+    min_new_tokens: int = 0
+    """Before that many the model cannot end its answer; a stop string still does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,7 @@ class Job:
 class TokenLogprob:
     """One generated token and the logarithm of its probability.
 
-    The probability is the model's own after the repetition penalty and before temperature, top-k and top-p.
+    The probability is the model's own after penalties and `min_new_tokens`, and before temperature and narrowing.
     """
 
     token: str

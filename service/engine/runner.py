@@ -90,9 +90,11 @@ def generation_config(
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
+            "min_p": sampling.min_p,
         }
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
+        min_new_tokens=sampling.min_new_tokens,
         repetition_penalty=sampling.repetition_penalty,
         eos_token_id=list(stop_ids) or None,
         pad_token_id=pad_id if pad_id is not None else next(iter(stop_ids), 0),

@@ -13,7 +13,11 @@ OVER: dict[str, list[float]] = {
     "temperature": [-0.001, 5.001, 2**31, 2**63],
     "top_p": [0, -0.1, 1.001, 2**31, 2**63],
     "top_k": [-1, 1_000_001, 2**31, 2**63],
+    "min_p": [-0.001, 1.001, 2**31, 2**63],
     "repetition_penalty": [0, 0.099, 10.001, 2**31, 2**63],
+    "presence_penalty": [-2.001, 2.001, 2**31, 2**63],
+    "frequency_penalty": [-2.001, 2.001, 2**31, 2**63],
+    "min_new_tokens": [-1, 513, 2**31, 2**63, 2**200],
     "seed": [-1, 2**63, 2**64],
     "timeout_seconds": [0, -1, 3600.001, 2**31, 2**63],
 }
@@ -22,11 +26,15 @@ EDGES: dict[str, list[float]] = {
     "temperature": [0, 5],
     "top_p": [1e-9, 1],
     "top_k": [0, 1, 1_000_000],
+    "min_p": [0, 1e-9, 1],
     "repetition_penalty": [0.1, 10],
+    "presence_penalty": [-2, 0, 2],
+    "frequency_penalty": [-2, 0, 2],
+    "min_new_tokens": [0, 1, 8],
     "seed": [0, 2**31, 2**63 - 1],
     "timeout_seconds": [3600],
 }
-WHOLE = ("max_new_tokens", "top_k", "seed")
+WHOLE = ("max_new_tokens", "min_new_tokens", "top_k", "seed")
 MAY_BE_NULL = ("max_new_tokens", "seed", "timeout_seconds")
 SHORT = {**HELLO, "max_new_tokens": 8}
 
@@ -67,6 +75,21 @@ def test_what_is_no_number_is_refused(client: httpx.Client, field: str) -> None:
     assert post(client, f'{{"prompt": "Hi", "{field}": 1e999}}').status_code == 422
     if field in MAY_BE_NULL:
         ask(client, {**HELLO, field: None})
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"min_new_tokens": 9, "max_new_tokens": 8}, "9 is more than max_new_tokens, which is 8"),
+        ({"min_new_tokens": 513}, "513 is more than max_new_tokens, which is 512 by default"),
+        ({"min_new_tokens": 513, "max_new_tokens": None}, "513 is more than max_new_tokens, which is 512 by default"),
+    ],
+)
+def test_a_shortest_answer_longer_than_the_longest_is_refused_with_both_numbers(
+    client: httpx.Client, fields: dict[str, Any], words: str
+) -> None:
+    problem = assert_problem(client.post("/generate", json={**HELLO, **fields}), 422, "invalid-field")
+    assert problem["errors"] == [{"field": "min_new_tokens", "detail": words}]
 
 
 @pytest.mark.parametrize("field", ["stream", "logprobs"])

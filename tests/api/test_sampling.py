@@ -30,15 +30,15 @@ def test_without_a_seed_answers_differ(client: httpx.Client) -> None:
     assert len({ask(client, WARM)["text"] for _ in range(4)}) > 1
 
 
-@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 0.000001}, {"temperature": 0.001}])
+@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 0.000001}, {"temperature": 0.001}, {"min_p": 1.0}])
 def test_narrow_sampling_comes_down_to_the_likeliest_token(client: httpx.Client, narrow: dict[str, Any]) -> None:
     likeliest = ask(client, {**WARM, "temperature": 0.0})["text"]
     assert set(texts(client, **narrow)) == {likeliest}
 
 
-def test_top_k_and_top_p_leave_out_unlikely_tokens(client: httpx.Client) -> None:
+def test_top_k_top_p_and_min_p_leave_out_unlikely_tokens(client: httpx.Client) -> None:
     wide = ask(client, {**WARM, "seed": 3, "logprobs": True})["logprobs"]
-    for fields in ({"top_k": 2}, {"top_p": 0.5}):
+    for fields in ({"top_k": 2}, {"top_p": 0.5}, {"min_p": 0.5}):
         narrow = ask(client, {**WARM, "seed": 3, "logprobs": True, **fields})["logprobs"]
         assert min(one["logprob"] for one in narrow) > min(one["logprob"] for one in wide)
 
@@ -73,3 +73,12 @@ def test_max_new_tokens_ends_an_answer_and_says_so(client: httpx.Client) -> None
     assert whole["text"].startswith(cut["text"])
     exact = ask(client, about(SCENE, max_new_tokens=whole["usage"]["generated_tokens"]))
     assert (exact["text"], exact["finish_reason"]) == (whole["text"], "stop")
+
+
+def test_min_new_tokens_keeps_an_answer_from_ending_before(client: httpx.Client) -> None:
+    whole = ask(client, about(SCENE))
+    longer = whole["usage"]["generated_tokens"] + 5
+    got = ask(client, about(SCENE, min_new_tokens=longer, max_new_tokens=longer + 40))
+    assert got["usage"]["generated_tokens"] > longer
+    assert got["text"].startswith(whole["text"])
+    assert ask(client, about(SCENE, min_new_tokens=longer, max_new_tokens=longer))["finish_reason"] == "length"
