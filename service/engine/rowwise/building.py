@@ -1,0 +1,73 @@
+"""Builds the tree in which every row of a decode step has its own adapter.
+
+Prefill and pictures stay with the adapters' own views; so does an adapter that cannot be batched, as a whole.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from service.engine.adapters import share
+from service.engine.rowwise.comparing import compare, decode_path
+from service.engine.rowwise.modules import RowEmbedding, RowLinear, RowModule
+from service.engine.rowwise.parts import NotBatched, Part
+from service.engine.rowwise.routing import Routing
+
+
+@dataclass(frozen=True, slots=True)
+class RowWise:
+    """One tree for the base and the adapters that can be batched.
+
+    Attributes:
+        model: Call it like the base, for decode steps; it shares all tensors of the base.
+        routing: Set it before each step.
+        batched: Number in the routing of each adapter.
+        grouped: Why the other adapters' rows must run on their own view.
+    """
+
+    model: Any
+    routing: Routing
+    batched: dict[str, int]
+    grouped: dict[str, str]
+
+
+@torch.no_grad()
+def row_wise(base: Any, views: Mapping[str, Any]) -> RowWise:
+    """Build the tree.
+
+    Args:
+        base: A transformers model.
+        views: The base with one adapter each, by id, as `mount` makes them.
+    """
+    path = decode_path(base)
+    batched: dict[str, int] = {}
+    grouped: dict[str, str] = {}
+    parts: dict[str, dict[int, Part]] = defaultdict(dict)
+    for adapter_id, view in views.items():
+        try:
+            found = compare(base, view, path)
+        except NotBatched as error:
+            grouped[adapter_id] = str(error)
+            continue
+        batched[adapter_id] = number = len(batched) + 1
+        for name, part in found.items():
+            parts[name][number] = part
+    tree = share(base)
+    routing = Routing(next(base.parameters()).device)
+    for name, of_module in parts.items():
+        parent, _, key = name.rpartition(".")
+        module = tree.get_submodule(name)
+        setattr(tree.get_submodule(parent), key, _row_module(module, of_module, routing))
+    return RowWise(tree, routing, batched, grouped)
+
+
+def _row_module(base: Any, parts: Mapping[int, Part], routing: Routing) -> RowModule:
+    if isinstance(base, nn.Embedding):
+        return RowEmbedding(base, parts, routing, (base.num_embeddings, base.embedding_dim))
+    dims = tuple(base.weight.shape) if isinstance(base, Conv1D) else (base.in_features, base.out_features)
+    return RowLinear(base, parts, routing, (dims[0], dims[1]))
