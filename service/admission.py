@@ -13,15 +13,15 @@ from service.audit.reports.document import finding_json
 from service.domain.generation import Event, Failure, Generation, Job
 from service.domain.judgement import BASE, Report, Severity, Verdict, adapter_subject
 from service.domain.phase import Phase
-from service.errors import AdapterRefused, AdapterUnknown, NotReady, Overloaded, Refused
+from service.errors import AdapterRefused, AdapterUnknown, NotReady, Refused
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 
 if TYPE_CHECKING:
-    from service.engine.engine import Engine, Prepared
+    from service.engine.batch import Prepared
+    from service.engine.engine import Engine
 
 RETRY_SECONDS = 5
-OVERLOAD_RETRY_SECONDS = 1
 HOPELESS = frozenset({Phase.REJECTED, Phase.BROKEN})
 
 
@@ -32,14 +32,12 @@ class Admission:
         lifecycle: Says the phase, the report and the engine.
         metrics: Where numbers go.
         adapter_ids: Configured adapters.
-        max_waiting: Jobs that may wait, those that are being prepared included.
     """
 
-    def __init__(self, lifecycle: Lifecycle, metrics: Metrics, adapter_ids: tuple[str, ...], max_waiting: int) -> None:
+    def __init__(self, lifecycle: Lifecycle, metrics: Metrics, adapter_ids: tuple[str, ...]) -> None:
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._adapter_ids = adapter_ids
-        self._max_waiting = max_waiting
         self._num_preparing = 0
         self._inflight: set[Prepared] = set()
         self._exposure: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
@@ -186,25 +184,18 @@ class Admission:
     def scrape(self) -> tuple[bytes, str]:
         """Return the metrics with their content type."""
         if (engine := self._lifecycle.engine) is not None:
-            self._metrics.set_engine(engine.num_running, engine.num_waiting, engine.heartbeat)
+            self._metrics.set_engine(engine.stats())
             self._metrics.set_device_memory(engine.device_memory())
         self._metrics.set_phase(self.phase)
         return self._metrics.render()
 
     def describe(self) -> Mapping[str, Any]:
         """Return what is loaded."""
-        engine = self._lifecycle.engine
-        return engine.describe() if engine else {}
+        return self._lifecycle.described
 
     def _check_room(self) -> None:
         """Refuse early what the engine's own queue would refuse."""
-        engine = self._engine()
-        num_waiting = engine.num_waiting + self._num_preparing
-        if (num_waiting or engine.num_running) and num_waiting >= self._max_waiting:
-            raise Overloaded(
-                f"{num_waiting} requests wait already; the limit is {self._max_waiting} (MINICPM_MAX_WAITING)",
-                retry_after_seconds=OVERLOAD_RETRY_SECONDS,
-            )
+        self._engine().check_room(self._num_preparing)
 
     def _engine(self) -> "Engine":
         engine = self._lifecycle.engine

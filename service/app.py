@@ -40,7 +40,7 @@ def create_app(settings: Settings, on_rejected: Callable[[], None] = lambda: Non
     """
     metrics = Metrics(CollectorRegistry(), settings.adapters)
     lifecycle = Lifecycle(start_plan(settings), metrics, on_rejected)
-    admission = Admission(lifecycle, metrics, tuple(settings.adapters), settings.max_waiting)
+    admission = Admission(lifecycle, metrics, tuple(settings.adapters))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -85,6 +85,8 @@ def start_plan(settings: Settings) -> StartPlan:
         dtype=settings.dtype,
         attention=settings.attention,
         max_waiting=settings.max_waiting,
+        max_running=settings.max_running,
+        cache_memory=settings.cache_memory,
         max_new_tokens=settings.max_new_tokens,
         stall_seconds=settings.stall_seconds,
         policy=settings.audit_policy,

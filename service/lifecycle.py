@@ -22,9 +22,10 @@ from service.metrics import Metrics
 if TYPE_CHECKING:
     from service.checkpoint.locating import Location
     from service.engine.engine import Engine
+    from service.engine.loading import LoadedModel
 
 WARM_SECONDS = 600.0
-RUNNING = frozenset({Phase.AUDITING, Phase.WARMING, Phase.READY, Phase.DRAINING})
+RUNNING = frozenset({Phase.WARMING, Phase.READY, Phase.DRAINING})
 """Phases in which the engine's thread must be alive."""
 
 
@@ -41,6 +42,8 @@ class StartPlan:
     dtype: str = "auto"
     attention: str = "auto"
     max_waiting: int = 64
+    max_running: int = 64
+    cache_memory: float | None = None
     max_new_tokens: int = 2048
     stall_seconds: float = 120.0
     policy: Policy = Policy.DEFAULT
@@ -81,6 +84,7 @@ class Lifecycle:
         self._reason = ""
         self._report: Report | None = None
         self._engine: Engine | None = None
+        self._described: Mapping[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="lifecycle", daemon=True)
 
     def start(self) -> None:
@@ -105,8 +109,13 @@ class Lifecycle:
         return self._report
 
     @property
+    def described(self) -> Mapping[str, str]:
+        """What is loaded and where; empty before."""
+        return self._described
+
+    @property
     def engine(self) -> "Engine | None":
-        """The engine, once it is loaded and unless the audit refused what it loaded."""
+        """The engine, once the audit let what is loaded begin."""
         return self._engine
 
     @property
@@ -151,19 +160,16 @@ class Lifecycle:
             return
         with self._timed("load"):
             served = {one: place for one, place in adapters.items() if self._is_consistent(one)}
-            engine = self._load(base, served, facts.base, is_code_trusted)
-        self._engine = engine
+            loaded = self._load(base, served, facts.base, is_code_trusted)
         self._enter(Phase.AUDITING)
         with self._timed("measure"):
-            loaded = engine.measure()
-        if self._is_refused("loaded", facts, loaded) or self._is_damaged(loaded):
-            self._engine = None
-            engine.stop()
+            measured = self._measure(loaded)
+        if self._is_refused("loaded", facts, measured) or self._is_damaged(measured):
             return
-        self._show_loaded(engine, facts, loaded)
+        self._show_loaded(loaded, facts, measured)
         self._enter(Phase.WARMING)
         with self._timed("warm"):
-            self._warm(engine)
+            self._warm(loaded)
         self._enter(Phase.READY)
 
     def _locate(self) -> "tuple[Location, dict[str, Location], dict[str, str]]":
@@ -192,10 +198,9 @@ class Lifecycle:
 
     def _load(
         self, base: "Location", adapters: "dict[str, Location]", facts: BaseFacts, is_code_trusted: bool
-    ) -> "Engine":
+    ) -> "LoadedModel":
         from service.audit.usage import control_tokens
-        from service.engine.engine import Engine
-        from service.engine.loading import LoadPlan
+        from service.engine.loading import LoadPlan, load
 
         plan = self._plan
         folders = {one: place.folder for one, place in adapters.items()}
@@ -209,7 +214,12 @@ class Lifecycle:
             attention=plan.attention,
             is_code_trusted=is_code_trusted,
         )
-        return Engine(load_plan, plan.max_waiting, plan.max_new_tokens)
+        return load(load_plan)
+
+    def _measure(self, loaded: "LoadedModel") -> LoadedFacts:
+        from service.engine.measuring import measure
+
+        return measure(loaded)
 
     def _is_refused(self, stage: str, facts: CheckpointFacts, loaded: LoadedFacts | None) -> bool:
         """Audit, publish the report, and end the start if the base (or what is merged into it) is refused."""
@@ -244,28 +254,32 @@ class Lifecycle:
     def _is_consistent(self, adapter_id: str) -> bool:
         return self._report is not None and self._report.verdict(adapter_subject(adapter_id)) is Verdict.CONSISTENT
 
-    def _warm(self, engine: "Engine") -> None:
-        """Drop the adapters that the loaded facts refused, and answer once with each of the others."""
-        report = self._report
-        for adapter_id in self._plan.adapters:
-            if self._is_consistent(adapter_id):
-                engine.warm(adapter_id, WARM_SECONDS)
-            else:
-                engine.drop(adapter_id)
-        engine.warm(None, WARM_SECONDS)
+    def _warm(self, loaded: "LoadedModel") -> None:
+        """Drop the adapters that the loaded facts refused, start the engine, and answer once with each other one."""
+        from service.engine.engine import Engine, Limits
+
+        plan, report = self._plan, self._report
+        for adapter_id in plan.adapters:
+            if not self._is_consistent(adapter_id):
+                loaded.drop(adapter_id)
+        limits = Limits(plan.max_waiting, plan.max_running, plan.max_new_tokens, plan.cache_memory)
+        engine = self._engine = Engine(loaded, limits, self._metrics.observe_step)
+        for one in (*loaded.adapters, None):
+            engine.warm(one, WARM_SECONDS)
         if report is not None:
             watched: dict[str | None, Mapping[int, str]]
-            watched = {one: report.subjects[adapter_subject(one)].undertrained for one in self._plan.adapters}
+            watched = {one: report.subjects[adapter_subject(one)].undertrained for one in plan.adapters}
             engine.watch_tokens({**watched, None: report.subjects[BASE].undertrained})
 
-    def _show_loaded(self, engine: "Engine", facts: CheckpointFacts, loaded: LoadedFacts) -> None:
-        described = engine.describe()
+    def _show_loaded(self, loaded: "LoadedModel", facts: CheckpointFacts, measured: LoadedFacts) -> None:
+        described = self._described = loaded.describe()
         self._metrics.set_checkpoint(facts.base.name, facts.base.fingerprint, described["dtype"], described["device"])
         for adapter_id, adapter in facts.adapters.items():
             mode = "merged" if adapter_id == MERGED and self._plan.merged_adapter else "mounted"
             mode = mode if self._is_consistent(adapter_id) else "refused"
             self._metrics.adapter_info.labels(adapter_id, adapter.fingerprint, mode).set(1)
-        for warning in [*loaded.base.warnings, *(one for each in loaded.adapters.values() for one in each.warnings)]:
+        warnings = [*measured.base.warnings, *(one for each in measured.adapters.values() for one in each.warnings)]
+        for warning in warnings:
             self._metrics.load_warnings.labels(warning.source).inc()
 
     def _end(self, phase: Phase, reason: str) -> None:

@@ -4,6 +4,8 @@ Knows no room; the rooms' plain numbers are recorded here, once, at the edge.
 """
 
 import platform
+import threading
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 
@@ -21,6 +23,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from service.domain.generation import Generation
 from service.domain.judgement import Report, Severity, Verdict
 from service.domain.phase import Phase
+from service.domain.stats import EngineStats, StepKind, StepStats
 
 NO_ADAPTER = "base"
 """The adapter label of requests that the base answers."""
@@ -28,6 +31,7 @@ NO_ADAPTER = "base"
 OUTCOMES = ("ok", "client_error", "server_error", "overloaded", "refused", "cancelled")
 """How a request can end: `overloaded` is 429, `refused` is 503, `cancelled` a client that hung up."""
 LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SEQUENCES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 REQUEST_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -42,6 +46,8 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, adapter_ids: Iterable[str] = ()) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # twice as many series, for nothing that a dashboard needs
         self.registry = registry
+        self._lock = threading.Lock()
+        self._counted: dict[Counter, int] = defaultdict(int)
         self.adapters = (NO_ADAPTER, *adapter_ids)
         self._define_requests(registry)
         self._define_engine(registry)
@@ -98,6 +104,36 @@ class Metrics:
     def _define_engine(self, registry: CollectorRegistry) -> None:
         self.requests_running = Gauge("minicpm_requests_running", "Requests on the device.", registry=registry)
         self.requests_waiting = Gauge("minicpm_requests_waiting", "Requests in the queue.", registry=registry)
+        self.slots = Gauge("minicpm_slots", "Requests that can be computed at once.", registry=registry)
+        self.cache_usage = Gauge(
+            "minicpm_cache_usage_ratio", "Share of the slots' memory in use, 0 to 1.", registry=registry
+        )
+        self.step_duration = Histogram(
+            "minicpm_step_duration_seconds",
+            "Time of one step of the engine.",
+            ["kind"],
+            buckets=LATENCY_SECONDS,
+            registry=registry,
+        )
+        self.step_sequences = Histogram(
+            "minicpm_step_sequences",
+            "Sequences that one step served.",
+            ["kind"],
+            buckets=SEQUENCES,
+            registry=registry,
+        )
+        self.image_cache_lookups = Counter(
+            "minicpm_image_cache_lookups", "Picture parts looked up before encoding.", ["result"], registry=registry
+        )
+        self.prefix_cache_tokens = Counter(
+            "minicpm_prefix_cache_tokens", "Prompt tokens remembered, or computed.", ["result"], registry=registry
+        )
+        self.nonfinite = Counter(
+            "minicpm_nonfinite_answers", "Answers ended by NaN or infinity in the logits.", registry=registry
+        )
+        self.out_of_memory = Counter(
+            "minicpm_out_of_memory_answers", "Answers ended by lack of device memory.", registry=registry
+        )
         self.heartbeat = Gauge(
             "minicpm_engine_heartbeat_timestamp_seconds", "When the engine last said it lives.", registry=registry
         )
@@ -141,6 +177,12 @@ class Metrics:
         """Make every series that can be known exist, so that a rate over it never starts with a gap."""
         self.set_phase(Phase.LOADING)
         self.build.info({"version": version("minicpm-service"), "python": platform.python_version()})
+        for kind in StepKind:
+            self.step_duration.labels(kind.value)
+            self.step_sequences.labels(kind.value)
+        for result in ("hit", "miss"):
+            self.image_cache_lookups.labels(result)
+            self.prefix_cache_tokens.labels(result)
         for source in ("transformers", "peft", "python"):
             self.load_warnings.labels(source)
         for adapter in self.adapters:
@@ -172,11 +214,30 @@ class Metrics:
                     count = sum(f.check == check and f.severity is severity for f in one.findings)
                     self.audit_findings.labels(subject, check, severity.value).set(count)
 
-    def set_engine(self, num_running: int, num_waiting: int, heartbeat: float) -> None:
-        """Show what the engine does; `heartbeat` is Unix time."""
-        self.requests_running.set(num_running)
-        self.requests_waiting.set(num_waiting)
-        self.heartbeat.set(heartbeat)
+    def set_engine(self, stats: EngineStats) -> None:
+        """Show how the engine stands."""
+        self.requests_running.set(stats.running)
+        self.requests_waiting.set(stats.waiting)
+        self.slots.set(stats.slots)
+        self.cache_usage.set(stats.cache_usage)
+        self.heartbeat.set(stats.heartbeat)
+        self._count(self.image_cache_lookups.labels("hit"), stats.picture_hits)
+        self._count(self.image_cache_lookups.labels("miss"), stats.picture_misses)
+        self._count(self.prefix_cache_tokens.labels("hit"), stats.prefix_hit_tokens)
+        self._count(self.prefix_cache_tokens.labels("miss"), stats.prefix_missed_tokens)
+        self._count(self.nonfinite, stats.nonfinite)
+        self._count(self.out_of_memory, stats.out_of_memory)
+
+    def _count(self, counter: Counter, total: int) -> None:
+        """Bring a counter up to a total that is counted elsewhere."""
+        with self._lock:
+            counter.inc(total - self._counted[counter])
+            self._counted[counter] = total
+
+    def observe_step(self, step: StepStats) -> None:
+        """Record one step of the engine; called on its thread."""
+        self.step_duration.labels(step.kind.value).observe(step.seconds)
+        self.step_sequences.labels(step.kind.value).observe(step.sequences)
 
     def set_checkpoint(self, base: str, fingerprint: str, dtype: str, device: str) -> None:
         """Show what is loaded, with the versions of the libraries that read it."""

@@ -25,15 +25,10 @@ def probe(facts: CheckpointFacts, report: Report, base: Path, adapters: Mapping[
     if report.verdict(BASE) is Verdict.INCONSISTENT:
         return None
     from service.audit.usage import control_tokens
-    from service.engine.engine import Engine
-    from service.engine.loading import LoadPlan
+    from service.engine.loading import LoadPlan, load
+    from service.engine.measuring import measure
 
     served = {
         name: folder for name, folder in adapters.items() if report.verdict(adapter_subject(name)) is Verdict.CONSISTENT
     }
-    engine = Engine(LoadPlan(base, served, None, control_tokens(facts.base)), max_waiting=1)
-    try:
-        return engine.measure()
-    finally:
-        engine.stop()
-        engine.join(5.0)
+    return measure(load(LoadPlan(base, served, None, control_tokens(facts.base))))

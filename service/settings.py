@@ -90,6 +90,15 @@ class Settings(BaseSettings):
     max_pictures: int = Field(8, ge=0, le=256, description="Most pictures in one request.")
     max_picture_pixels: int = Field(20_000_000, ge=1, le=89_478_485, description="Most pixels in one picture.")
     max_new_tokens: int = Field(2048, ge=1, description="Most tokens that a request may ask for.")
+    max_running: int = Field(
+        64, ge=1, le=1024, description="Requests that are computed at once, if the memory for caches has room for them."
+    )
+    cache_memory: float | None = Field(
+        None,
+        gt=0,
+        description="Memory for what is remembered of prompts, answers and pictures: a share of what is free after "
+        "loading (up to 1), or bytes. Unset: 0.85 on a GPU, 0.25 on a CPU.",
+    )
     max_waiting: int = Field(64, ge=0, le=10_000, description="Requests that may wait; one more is answered 429.")
     timeout_seconds: float = Field(120.0, gt=0, le=3600, description="Longest time a request may take.")
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="Time for requests in flight after SIGTERM.")

@@ -185,7 +185,9 @@ def guarded(
     key_file = tmp_path_factory.mktemp("secrets") / "key"
     key_file.write_text(KEY + "\n", encoding="utf-8")
     adapters = {"broken": ADAPTERS["broken"]}
-    return start_server(**endless, adapters=adapters, api_key_file=str(key_file), max_waiting=2).wait_ready()
+    return start_server(
+        **endless, adapters=adapters, api_key_file=str(key_file), max_running=1, max_waiting=2
+    ).wait_ready()
 
 
 @pytest.hookimpl(wrapper=True)

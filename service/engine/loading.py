@@ -3,6 +3,7 @@
 Does not judge: what went wrong with one adapter is kept beside it.
 """
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -52,12 +53,23 @@ class LoadPlan:
     is_code_trusted: bool = False
 
 
+SERIALS = itertools.count(1)
+
+
 @dataclass(slots=True)
 class View:
-    """What answers one adapter's requests, or the base's: a transformers model, and an encoder of its own."""
+    """What answers one adapter's requests, or the base's: a transformers model, and an encoder of its own.
+
+    Attributes:
+        tower: Names its vision tower; adapters that leave the base's as it is have the base's.
+        serial: Names it; no other view of this process has it, so that what was computed with one is never taken for
+            another's.
+    """
 
     model: Any
     encoder: Encoder
+    tower: int = 0
+    serial: int = field(default_factory=lambda: next(SERIALS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +125,15 @@ class LoadedModel:
     def view(self, adapter_id: str | None) -> View:
         """Return what answers for an adapter, or for the base."""
         return self.base if adapter_id is None else self.adapters[adapter_id]
+
+    def drop(self, adapter_id: str) -> None:
+        """Forget an adapter and free its memory."""
+        self.adapters.pop(adapter_id, None)
+
+    def describe(self) -> dict[str, str]:
+        """Return device, dtype and family as strings."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return {"device": str(self.device), "dtype": dtype, "family": self.family.name}
 
 
 def load(plan: LoadPlan) -> LoadedModel:
@@ -263,7 +284,18 @@ def _load_adapter(
         has_changed_base=differs(before, probe.logits(base.model)),
         warnings=tuple(warnings),
     )
-    return View(mounted.model, encoder), report
+    return _view(mounted.model, encoder, base.model), report
+
+
+def _view(model: Any, encoder: Encoder, base: Any) -> View:
+    """Make an adapter's view; its vision tower is its own if any parameter beside the language model is."""
+    view = View(model, encoder)
+    shared = {id(one) for one in base.parameters()}
+    language = (model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings())
+    known = shared | {id(one) for part in language if part is not None for one in part.parameters()}
+    if any(id(one) not in known for one in model.parameters()):
+        view.tower = view.serial
+    return view
 
 
 def _reason(error: Exception) -> str:

@@ -66,14 +66,15 @@ class RunningSequence:
         self._image_tokens = image_tokens
         self._tokenizer = tokenizer
         self._control_ids = control_ids
-        self._stop_ids = frozenset(stop_ids)
+        self.stop_ids = tuple(stop_ids)
         self._undertrained = undertrained
         self._sink = sink
         self._clock = clock
         self._arrived_at = arrived_at
         self._preprocess_seconds = preprocess_seconds
         self._enqueued_at = clock()
-        self._started_at = self._enqueued_at
+        self.started_at = self._enqueued_at
+        self.is_started = False
         self._token_times: list[float] = []
         self._text = TextAssembler(tokenizer, job.sampling.stop)
         self._logprobs: list[TokenLogprob] = []
@@ -93,13 +94,14 @@ class RunningSequence:
 
     def start(self) -> None:
         """Note that the engine begins to work on it."""
-        self._started_at = self._clock()
+        self.started_at = self._clock()
+        self.is_started = True
 
     def push(self, token_id: int, logprob: float | None) -> None:
         """Take one generated token, and send the text that it completes."""
         self._token_times.append(self._clock())
         self.generated_ids.append(token_id)
-        if token_id in self._stop_ids:
+        if token_id in self.stop_ids:
             self.finish_reason = FinishReason.STOP
         else:
             self._keep_logprob(token_id, logprob)
@@ -150,9 +152,9 @@ class RunningSequence:
         times = self._token_times
         first = times[0] if times else now
         return Timings(
-            queue_seconds=self._started_at - self._enqueued_at,
+            queue_seconds=self.started_at - self._enqueued_at,
             preprocess_seconds=self._preprocess_seconds,
-            prefill_seconds=first - self._started_at,
+            prefill_seconds=first - self.started_at,
             decode_seconds=now - first,
             time_to_first_token_seconds=first - self._arrived_at,
             inter_token_seconds=tuple(later - earlier for earlier, later in itertools.pairwise(times)),

@@ -1,45 +1,61 @@
-"""The one thread that owns the device: work in through a bounded queue, one piece at a time.
+"""The one thread that owns the device: jobs in through a bounded queue, one step of the batch after the other.
 
-Knows no model and no request; work is any callable.
+Knows no model and no request.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from service.errors import EngineFailed, Overloaded
 
 IDLE_SECONDS = 1.0
 """How often an idle thread says that it lives."""
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Work:
-    """A piece of work.
+class Steps(Protocol[T_contra]):
+    """What the thread runs."""
 
-    Attributes:
-        run: Does it; must not raise.
-        abandon: Called instead of `run` if the worker stops or dies first.
-    """
+    @property
+    def num_running(self) -> int:
+        """Jobs being computed."""
 
-    run: Callable[[], None]
-    abandon: Callable[[Exception], None]
+    @property
+    def num_waiting(self) -> int:
+        """Jobs that wait inside."""
+
+    @property
+    def max_running(self) -> int:
+        """Jobs that may be computed at once."""
+
+    def add(self, one: T_contra) -> None:
+        """Take a job."""
+
+    def step(self) -> None:
+        """Go on with all of them for a moment; an exception ends the thread."""
+
+    def abandon(self, error: Exception) -> None:
+        """Fail all of them."""
 
 
-class Worker:
-    """Runs work in order of arrival.
+T = TypeVar("T")
+
+
+class Worker(Generic[T]):
+    """Runs steps as long as there are jobs.
 
     Args:
-        max_waiting: Work that may wait while other work runs; one more is refused.
+        steps: What to run; touched by the worker's thread alone once it runs.
+        max_waiting: Jobs that may wait beside those that are computed; one more is refused.
     """
 
-    def __init__(self, max_waiting: int) -> None:
+    def __init__(self, steps: Steps[T], max_waiting: int) -> None:
+        self._steps = steps
         self._max_waiting = max_waiting
-        self._waiting: deque[Work] = deque()
+        self._inbox: deque[T] = deque()
         self._changed = threading.Condition()
-        self._is_running = False
         self._is_stopping = False
         self._error: BaseException | None = None
         self._beat_at = time.time()
@@ -49,8 +65,8 @@ class Worker:
         """Start the thread."""
         self._thread.start()
 
-    def submit(self, work: Work) -> None:
-        """Queue a piece of work; never blocks.
+    def submit(self, one: T) -> None:
+        """Queue a job; never blocks.
 
         Raises:
             Overloaded: As much waits as may.
@@ -59,40 +75,41 @@ class Worker:
         with self._changed:
             if self._is_stopping or not self.is_alive:
                 raise EngineFailed("the engine does not run")
-            is_busy = self._is_running or bool(self._waiting)
-            if is_busy and len(self._waiting) >= self._max_waiting:
-                raise Overloaded(
-                    f"{len(self._waiting)} requests wait already, which is the limit (MINICPM_MAX_WAITING)",
-                    retry_after_seconds=1,
-                )
-            self._waiting.append(work)
+            self.check_room()
+            self._inbox.append(one)
             self._changed.notify()
 
-    def withdraw(self, work: Work) -> bool:
-        """Take work back that still waits; return whether it did."""
+    def check_room(self, num_coming: int = 0) -> None:
+        """Refuse what would wait beyond the limit.
+
+        Args:
+            num_coming: Jobs that are being prepared, and have a place already.
+
+        Raises:
+            Overloaded: As much waits as may.
+        """
+        num_inside = self._steps.num_running + self.num_waiting + num_coming
+        if num_inside >= self._steps.max_running + self._max_waiting:
+            raise Overloaded(
+                f"{num_inside - self._steps.max_running} requests wait already; the limit is {self._max_waiting} "
+                "(MINICPM_MAX_WAITING)",
+                retry_after_seconds=1,
+            )
+
+    def wake(self) -> None:
+        """Let the thread look at what changed; may be called from any thread."""
         with self._changed:
-            if work not in self._waiting:
-                return False
-            self._waiting.remove(work)
-            return True
+            self._changed.notify()
 
     def stop(self) -> None:
-        """Abandon what waits and end after the work in hand; may be called from any thread, returns at once."""
+        """End after the step in hand and fail who is left; may be called from any thread, returns at once."""
         with self._changed:
             self._is_stopping = True
-            abandoned = list(self._waiting)
-            self._waiting.clear()
             self._changed.notify()
-        for work in abandoned:
-            work.abandon(EngineFailed("the service is shutting down"))
 
     def join(self, timeout_seconds: float) -> None:
         """Wait for the thread to end."""
         self._thread.join(timeout_seconds)
-
-    def beat(self) -> None:
-        """Say that the thread lives; the work calls it at every step."""
-        self._beat_at = time.time()
 
     @property
     def heartbeat(self) -> float:
@@ -106,39 +123,34 @@ class Worker:
 
     @property
     def num_waiting(self) -> int:
-        """Work in the queue."""
-        return len(self._waiting)
-
-    @property
-    def num_running(self) -> int:
-        """Work in hand: 0 or 1."""
-        return int(self._is_running)
+        """Jobs in the queue."""
+        return len(self._inbox) + self._steps.num_waiting
 
     def _loop(self) -> None:
-        work: Work | None = None
+        reason: Exception = EngineFailed("the service is shutting down")
         try:
-            while (work := self._take()) is not None:
-                work.run()
-                self._is_running = False
+            while self._take():
+                self._steps.step()
         except BaseException as error:
-            self._die(error, work)
-
-    def _take(self) -> Work | None:
-        with self._changed:
-            while not self._waiting and not self._is_stopping:
-                self.beat()
-                self._changed.wait(IDLE_SECONDS)
-            if self._is_stopping:
-                return None
-            self.beat()
-            self._is_running = True
-            return self._waiting.popleft()
-
-    def _die(self, error: BaseException, in_hand: Work | None) -> None:
-        with self._changed:
             self._error = error
-            abandoned = [*([in_hand] if in_hand else []), *self._waiting]
-            self._waiting.clear()
-            self._is_running = False
-        for work in abandoned:
-            work.abandon(EngineFailed(f"the engine died: {type(error).__name__}"))
+            reason = EngineFailed(f"the engine died: {type(error).__name__}")
+            reason.__cause__ = error
+        with self._changed:
+            self._is_stopping = True
+            self._move()
+        self._steps.abandon(reason)
+
+    def _take(self) -> bool:
+        """Take what came in, and wait for something if there is nothing; return whether to go on."""
+        with self._changed:
+            self._beat_at = time.time()
+            self._move()
+            while not self._is_stopping and not self._steps.num_running and not self._steps.num_waiting:
+                self._changed.wait(IDLE_SECONDS)
+                self._beat_at = time.time()
+                self._move()
+            return not self._is_stopping
+
+    def _move(self) -> None:
+        while self._inbox:
+            self._steps.add(self._inbox.popleft())

@@ -22,6 +22,14 @@ PINNED = {
     "minicpm_generated_tokens_total": {"adapter"},
     "minicpm_requests_running": set(),
     "minicpm_requests_waiting": set(),
+    "minicpm_slots": set(),
+    "minicpm_cache_usage_ratio": set(),
+    "minicpm_step_duration_seconds_bucket": {"kind", "le"},
+    "minicpm_step_sequences_bucket": {"kind", "le"},
+    "minicpm_image_cache_lookups_total": {"result"},
+    "minicpm_prefix_cache_tokens_total": {"result"},
+    "minicpm_nonfinite_answers_total": set(),
+    "minicpm_out_of_memory_answers_total": set(),
     "minicpm_engine_heartbeat_timestamp_seconds": set(),
     "minicpm_phase": {"phase"},
     "minicpm_load_duration_seconds": {"stage"},
@@ -36,14 +44,16 @@ PINNED = {
     "minicpm_undertrained_token_occurrences_total": {"subject", "where"},
 }
 
+ENGINE = re.compile(r"minicpm_(step|image_cache|prefix_cache)_")
+
 
 def requests(outcome: str, adapter: str = "base") -> str:
     return f'minicpm_requests_total{{adapter="{adapter}",outcome="{outcome}",route="/generate"}}'
 
 
 def moved(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    """Return by how much each counter moved; times and gauges aside."""
-    names = [name for name in after if re.match(r"[a-z_]+_(total|count)\b", name)]
+    """Return by how much each counter moved; times, gauges and what the engine counts for itself aside."""
+    names = [name for name in after if re.match(r"[a-z_]+_(total|count)\b", name) and not ENGINE.match(name)]
     return {name: after[name] - before.get(name, 0) for name in names if after[name] != before.get(name, 0)}
 
 
@@ -78,6 +88,20 @@ def test_one_answer_moves_exactly_its_counters(client: httpx.Client) -> None:
         'minicpm_image_tokens_total{adapter="json"}': usage["image_tokens"],
         'minicpm_generated_tokens_total{adapter="json"}': usage["generated_tokens"],
     }
+
+
+def test_a_repeated_picture_costs_no_vision_tower_and_says_so(client: httpx.Client) -> None:
+    def counts() -> list[float]:
+        samples = samples_of(client)
+        names = [f'minicpm_image_cache_lookups_total{{result="{result}"}}' for result in ("hit", "miss")]
+        return [samples[name] for name in [*names, 'minicpm_step_duration_seconds_count{kind="pictures"}']]
+
+    ask(client, about(SCENE))
+    before = counts()
+    ask(client, about(SCENE))
+    hit, miss, encoded = (later - earlier for earlier, later in zip(before, counts(), strict=True))
+    assert hit >= 1
+    assert miss == encoded == 0
 
 
 def test_a_stream_counts_as_much_as_a_whole_answer(client: httpx.Client) -> None:

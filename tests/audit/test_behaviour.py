@@ -16,8 +16,8 @@ from service.audit.judging import audit
 from service.audit.usage import control_tokens
 from service.domain.facts import BehaviourFacts, CheckpointFacts, LoadedAdapterFacts, LoadedBaseFacts
 from service.domain.judgement import Severity
-from service.engine.engine import Engine
-from service.engine.loading import LoadPlan
+from service.engine import measuring
+from service.engine.loading import LoadPlan, load
 from tests.builders import Folders, copy_demo, read_json
 
 torch.set_num_threads(1)
@@ -98,14 +98,11 @@ def test_an_adapter_that_unlearned_to_end_is_refused(tmp_path: Path) -> None:
 
 def test_asking_takes_under_ten_forward_passes_a_model(folders: Folders, facts: CheckpointFacts) -> None:
     plan = LoadPlan(folders.base, {"json": folders.adapter}, None, control_tokens(facts.base), device="cpu")
-    engine = Engine(plan, max_waiting=1)
+    loaded = load(plan)
     counts = {"base": 0, "json": 0}
-    for name, view in (("base", engine.loaded.base), ("json", engine.loaded.adapters["json"])):
+    for name, view in (("base", loaded.base), ("json", loaded.adapters["json"])):
         view.model.register_forward_hook(lambda *_, name=name: counts.__setitem__(name, counts[name] + 1))
-    try:
-        measured = engine.measure()
-    finally:
-        engine.stop()
+    measured = measuring.measure(loaded)
     assert 0 < counts["base"] < 10
     assert 0 < counts["json"] < 10
     assert measured.base.behaviour is not None

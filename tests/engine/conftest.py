@@ -9,8 +9,8 @@ from service.audit.usage import control_tokens
 from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_base
 from service.demo import demo_root
-from service.engine.engine import Engine
-from service.engine.loading import LoadPlan
+from service.engine.engine import Engine, Limits
+from service.engine.loading import LoadPlan, load
 
 torch.set_num_threads(1)
 
@@ -33,6 +33,6 @@ def plan_of() -> Callable[..., LoadPlan]:
 @pytest.fixture(scope="session")
 def engine(plan_of: Callable[..., LoadPlan]) -> Iterator[Engine]:
     folders = {name: demo_root() / "adapters" / name for name in ADAPTERS}
-    one = Engine(plan_of(demo_root() / "base", adapters=folders), max_waiting=64)
+    one = Engine(load(plan_of(demo_root() / "base", adapters=folders)), Limits(64))
     yield one
     one.stop()

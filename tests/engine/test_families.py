@@ -13,9 +13,10 @@ from service.audit.judging import audit
 from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_checkpoint
 from service.domain.judgement import Verdict
-from service.engine.engine import Engine
+from service.engine.engine import Engine, Limits
 from service.engine.families.registry import find_family
-from service.engine.loading import LoadPlan
+from service.engine.loading import LoadPlan, load
+from service.engine.measuring import measure
 from service.errors import CheckpointUnsupported, InvalidField
 
 
@@ -24,15 +25,15 @@ def family(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, plan_of: Callable[..., LoadPlan]
 ) -> Iterator[tuple[str, Path, Engine]]:
     folder = tiny.make(request.param, tmp_path_factory.mktemp("tiny") / "model")
-    engine = Engine(plan_of(folder), max_waiting=8)
+    engine = Engine(load(plan_of(folder)), Limits(8))
     yield request.param, folder, engine
     engine.stop()
 
 
 def test_a_family_is_found_by_its_config_and_passes_the_audit(family: tuple[str, Path, Engine]) -> None:
     name, folder, engine = family
-    assert engine.describe()["family"] == name.partition(" ")[0]
-    report = audit(read_checkpoint(locate(str(folder)), {}), engine.measure())
+    assert engine.loaded.describe()["family"] == name.partition(" ")[0]
+    report = audit(read_checkpoint(locate(str(folder)), {}), measure(engine.loaded))
     assert report.overall is Verdict.CONSISTENT, [finding.message for finding in report.findings()]
 
 
@@ -66,14 +67,14 @@ def test_control_tokens_in_a_client_s_text_stay_text(family: tuple[str, Path, En
 
 
 def test_a_text_model_refuses_pictures(tmp_path: Path, plan_of: Callable[..., LoadPlan]) -> None:
-    engine = Engine(plan_of(tiny.make("causal (llama)", tmp_path / "model")), max_waiting=8)
+    engine = Engine(load(plan_of(tiny.make("causal (llama)", tmp_path / "model"))), Limits(8))
     with pytest.raises(InvalidField, match="text only"):
         engine.prepare(ask("What is it?", Image.new("RGB", (8, 8))), print, 0)
     engine.stop()
 
 
 def test_ocr_takes_one_picture_and_its_own_prompts(tmp_path: Path, plan_of: Callable[..., LoadPlan]) -> None:
-    engine = Engine(plan_of(tiny.make("got-ocr-2", tmp_path / "model")), max_waiting=8)
+    engine = Engine(load(plan_of(tiny.make("got-ocr-2", tmp_path / "model"))), Limits(8))
     picture = Image.new("RGB", (64, 64))
     engine.prepare(ask("OCR with format:", picture, sampling=greedy(2)), print, 0)
     with pytest.raises(InvalidField, match="What is this"):
@@ -90,5 +91,5 @@ def test_a_model_that_no_family_serves_is_refused_by_its_type(model_type: str | 
 
 
 def test_the_demo_s_family_is_exact(engine: Engine) -> None:
-    assert engine.describe() == {"device": "cpu", "dtype": "float32", "family": "minicpm-v-4.6"}
-    assert json.dumps(engine.describe())
+    assert engine.loaded.describe() == {"device": "cpu", "dtype": "float32", "family": "minicpm-v-4.6"}
+    assert json.dumps(engine.loaded.describe())

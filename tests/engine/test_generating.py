@@ -17,8 +17,8 @@ from PIL import Image
 from service.demo import demo_root
 from service.demo.drawing import Scene, draw
 from service.domain.generation import Event, Failure, FinishReason, Generation, Message, TextPiece
-from service.engine.engine import Engine
-from service.engine.loading import LoadPlan
+from service.engine.engine import Engine, Limits
+from service.engine.loading import LoadPlan, load
 from service.errors import DeadlineExceeded, EngineFailed, InvalidField, PromptTooLong
 
 PICTURE = draw(Scene("red", "circle", 1, "top left", 1))
@@ -128,10 +128,12 @@ def expiring(engine: Engine) -> Failure:
 
     prepared = engine.prepare(ask(QUESTION, PICTURE), sink, time.monotonic())
     engine.submit(prepared)
-    assert isinstance(events.get(timeout=30), TextPiece)
-    last = events.get(timeout=30)
-    assert isinstance(last, Failure)
-    return last
+    told = [events.get(timeout=30)]
+    while isinstance(told[-1], TextPiece):
+        told.append(events.get(timeout=30))
+    assert 2 <= len(told) <= 3  # one step may bring the prompt's token and the one behind it
+    assert isinstance(told[-1], Failure)
+    return told[-1]
 
 
 def test_a_job_past_its_deadline_fails_and_the_next_is_served(engine: Engine) -> None:
@@ -205,7 +207,7 @@ def test_nothing_but_stop_ids_comes_from_the_checkpoint_s_generation_config(
     path = folder / "generation_config.json"
     pollution = {"min_new_tokens": 30, "num_beams": 3, "num_return_sequences": 2, "max_time": 0.01, "max_length": 5}
     path.write_text(json.dumps({**json.loads(path.read_text()), **pollution, "suppress_tokens": [1, 2, 3]}))
-    polluted = Engine(plan_of(folder), 8)
+    polluted = Engine(load(plan_of(folder)), Limits(8))
     expected = answer(engine, ask(QUESTION, PICTURE))[1]
     got = answer(polluted, ask(QUESTION, PICTURE))[1]
     assert (got.text, got.finish_reason) == (expected.text, expected.finish_reason)
@@ -219,7 +221,7 @@ def test_a_template_that_refuses_a_conversation_is_the_client_s_mistake(
     shutil.copytree(demo_root() / "base", folder)
     path = folder / "chat_template.jinja"
     path.write_text("{{ raise_exception('no system') if messages[0].role == 'system' }}" + path.read_text())
-    engine = Engine(plan_of(folder), 8)
+    engine = Engine(load(plan_of(folder)), Limits(8))
     job = ask(QUESTION, PICTURE)
     strict = replace(job, messages=(Message("system", ("Be brief.",)), *job.messages))
     with pytest.raises(InvalidField, match="no system"):
@@ -229,7 +231,7 @@ def test_a_template_that_refuses_a_conversation_is_the_client_s_mistake(
 
 
 def test_the_limit_on_new_tokens_bounds_requests_that_name_none(plan_of: Callable[..., LoadPlan]) -> None:
-    engine = Engine(plan_of(demo_root() / "base"), 8, max_new_tokens=16)
+    engine = Engine(load(plan_of(demo_root() / "base")), Limits(8, max_new_tokens=16))
     assert engine.prepare(ask("Hello", sampling=greedy(None)), print, 0).sequence.max_new_tokens == 16  # type: ignore[arg-type]
     engine.stop()
 

@@ -8,8 +8,8 @@ from jobs import answer, ask, greedy
 
 from service.demo import demo_root
 from service.demo.drawing import Scene, draw
-from service.engine.engine import Engine
-from service.engine.loading import LoadPlan
+from service.engine.engine import Engine, Limits
+from service.engine.loading import LoadPlan, load
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 
@@ -22,7 +22,7 @@ ADAPTERS = {name: demo_root() / "adapters" / name for name in ("json", "tokens",
 def test_base_and_adapters_answer_on_a_gpu_as_on_a_cpu(
     dtype: str, engine: Engine, plan_of: Callable[..., LoadPlan]
 ) -> None:
-    on_gpu = Engine(plan_of(demo_root() / "base", adapters=ADAPTERS, device="cuda", dtype=dtype), 8)
+    on_gpu = Engine(load(plan_of(demo_root() / "base", adapters=ADAPTERS, device="cuda", dtype=dtype)), Limits(8))
     facts = on_gpu.measure()
     assert facts.base.is_output_finite
     for adapter in (None, *ADAPTERS):
@@ -37,7 +37,7 @@ def test_base_and_adapters_answer_on_a_gpu_as_on_a_cpu(
 
 
 def test_a_seed_makes_sampling_repeat_on_a_gpu(plan_of: Callable[..., LoadPlan]) -> None:
-    on_gpu = Engine(plan_of(demo_root() / "base", device="cuda"), 8)
+    on_gpu = Engine(load(plan_of(demo_root() / "base", device="cuda")), Limits(8))
     texts = {answer(on_gpu, ask("Hello", sampling=greedy(20, temperature=5.0, seed=7)))[1].text for _ in range(3)}
     assert len(texts) == 1
     on_gpu.stop()

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from service.demo import demo_root
 from service.demo.drawing import Scene, draw
 from service.engine.adapters import mount, share
-from service.engine.engine import Engine
+from service.engine.engine import Engine, Limits
 from service.engine.loading import LoadPlan, cast, choose_device, choose_dtype, load
 from service.errors import CheckpointUnreadable
 
@@ -36,8 +36,8 @@ def test_merged_folder_merged_at_load_and_mounted_give_the_same_tokens_in_float3
     engine: Engine, plan_of: Callable[..., LoadPlan]
 ) -> None:
     mounted = tokens_of(engine, "json")
-    at_load = Engine(plan_of(demo_root() / "base", merged_adapter=demo_root() / "adapters" / "json"), 8)
-    folder = Engine(plan_of(demo_root() / "merged"), 8)
+    at_load = Engine(load(plan_of(demo_root() / "base", merged_adapter=demo_root() / "adapters" / "json")), Limits(8))
+    folder = Engine(load(plan_of(demo_root() / "merged")), Limits(8))
     assert tokens_of(at_load, None) == mounted
     assert tokens_of(folder, None) == mounted
     assert mounted != tokens_of(engine, None)
@@ -79,7 +79,7 @@ def test_an_adapter_whose_tensors_peft_writes_over_the_base_s_leaves_the_base_as
     config = json.loads((stripped / "adapter_config.json").read_text())
     (stripped / "adapter_config.json").write_text(json.dumps({**config, "modules_to_save": None}))
     plan = plan_of(demo_root() / "base", adapters={"stripped": stripped, "official": sound})
-    engine = Engine(plan, 8)
+    engine = Engine(load(plan), Limits(8))
     reports = engine.loaded.reports
     assert not reports["stripped"].has_changed_base
     assert reports["stripped"].effect == reports["official"].effect
@@ -154,7 +154,7 @@ def test_warnings_of_the_libraries_are_caught_while_loading(tmp_path: Path, plan
 
 
 def test_bfloat16_on_a_cpu_still_answers(plan_of: Callable[..., LoadPlan]) -> None:
-    engine = Engine(plan_of(demo_root() / "base", dtype="bfloat16"), 8)
+    engine = Engine(load(plan_of(demo_root() / "base", dtype="bfloat16")), Limits(8))
     _, generation = answer(engine, ask(QUESTIONS[0], draw(SCENES[0])))
     assert generation.usage.generated_tokens > 1
     engine.stop()
@@ -199,8 +199,8 @@ def test_casting_after_a_merge_gives_every_tensor_the_type_of_a_direct_load(
 
 def test_a_merge_in_bfloat16_answers_as_the_merged_folder_does(plan_of: Callable[..., LoadPlan]) -> None:
     json_adapter = demo_root() / "adapters" / "json"
-    at_load = Engine(plan_of(demo_root() / "base", merged_adapter=json_adapter, dtype="bfloat16"), 8)
-    folder = Engine(plan_of(demo_root() / "merged", dtype="bfloat16"), 8)
+    at_load = Engine(load(plan_of(demo_root() / "base", merged_adapter=json_adapter, dtype="bfloat16")), Limits(8))
+    folder = Engine(load(plan_of(demo_root() / "merged", dtype="bfloat16")), Limits(8))
     assert tokens_of(at_load, None) == tokens_of(folder, None)
     at_load.stop()
     folder.stop()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from service.engine.engine import Engine
+from service.engine.engine import Engine, Limits
 from service.engine.loading import LoadPlan, load
 from service.errors import CheckpointUnsupported, UnsafeCheckpoint
 from service.lifecycle import StartPlan
@@ -57,9 +57,9 @@ def test_code_runs_when_the_folder_is_trusted(
 ) -> None:
     folder, marker = homemade
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
-    engine = Engine(plan_of(folder, is_code_trusted=True), 8)
+    engine = Engine(load(plan_of(folder, is_code_trusted=True)), Limits(8))
     assert marker.exists()
-    assert engine.describe()["family"] == "causal"
+    assert engine.loaded.describe()["family"] == "causal"
     engine.stop()
 
 

@@ -2,96 +2,125 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
-from service.engine.worker import Work, Worker
+from service.engine.worker import Worker
 from service.errors import EngineFailed, Overloaded
 
 
-def started(max_waiting: int) -> Worker:
-    worker = Worker(max_waiting)
+class Jobs:
+    """Runs callables, one a step, each as often as it returns true; notes who was failed."""
+
+    max_running = 1
+
+    def __init__(self) -> None:
+        self.jobs: list[Callable[[], object]] = []
+        self.failed: list[Exception] = []
+
+    @property
+    def num_running(self) -> int:
+        return min(len(self.jobs), 1)
+
+    @property
+    def num_waiting(self) -> int:
+        return max(len(self.jobs) - 1, 0)
+
+    def add(self, one: Callable[[], object]) -> None:
+        self.jobs.append(one)
+
+    def step(self) -> None:
+        if not self.jobs[0]():
+            self.jobs.pop(0)
+
+    def abandon(self, error: Exception) -> None:
+        self.failed += [error] * len(self.jobs)
+        self.jobs.clear()
+
+
+def started(max_waiting: int) -> tuple[Worker[Callable[[], object]], Jobs]:
+    jobs = Jobs()
+    worker = Worker(jobs, max_waiting)
     worker.start()
-    return worker
+    return worker, jobs
 
 
-def blocked(worker: Worker) -> threading.Event:
-    """Give the worker something that lasts until the returned event is set."""
+def blocked(worker: Worker[Callable[[], object]]) -> threading.Event:
+    """Give the worker a step that lasts until the returned event is set."""
     running, release = threading.Event(), threading.Event()
 
     def last() -> None:
         running.set()
         release.wait(10)
 
-    worker.submit(Work(last, print))
+    worker.submit(last)
     assert running.wait(5)
     return release
 
 
-def test_work_runs_in_order_of_arrival_on_one_thread() -> None:
-    worker, seen, done = started(10), [], threading.Event()
+def test_jobs_run_in_order_of_arrival_on_one_thread_as_many_steps_as_they_need() -> None:
+    (worker, _), seen, done = started(10), [], threading.Event()
     for number in range(5):
-        worker.submit(Work(lambda number=number: seen.append((number, threading.get_ident())), print))
-    worker.submit(Work(done.set, print))
+        left = iter([True, False])
+        worker.submit(lambda number=number, left=left: seen.append((number, threading.get_ident())) or next(left))
+    worker.submit(done.set)
     assert done.wait(5)
-    assert [number for number, _ in seen] == [0, 1, 2, 3, 4]
+    assert [number for number, _ in seen] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     assert len({thread for _, thread in seen}) == 1
 
 
 def test_a_full_queue_refuses_at_once_and_an_idle_worker_takes_one_even_without_a_queue() -> None:
-    worker = started(1)
+    worker, _ = started(1)
     release = blocked(worker)
-    worker.submit(Work(lambda: None, print))
-    with pytest.raises(Overloaded, match="1 requests wait") as refusal:
-        worker.submit(Work(lambda: None, print))
+    worker.submit(bool)
+    with pytest.raises(Overloaded, match=r"1 requests wait already; the limit is 1") as refusal:
+        worker.submit(bool)
     assert refusal.value.retry_after_seconds
     release.set()
-    none = started(0)
+    none, _ = started(0)
     blocked(none).set()
 
 
-def test_work_that_waits_can_be_taken_back_once() -> None:
-    worker = started(2)
+def test_what_is_being_prepared_counts_as_waiting() -> None:
+    worker, _ = started(2)
     release = blocked(worker)
-    ran = threading.Event()
-    work = Work(ran.set, print)
-    worker.submit(work)
-    assert worker.withdraw(work)
-    assert not worker.withdraw(work)
+    worker.check_room(1)
+    with pytest.raises(Overloaded, match="2 requests wait"):
+        worker.check_room(2)
     release.set()
-    assert not ran.wait(0.2)
 
 
-def test_stopping_abandons_what_waits_and_refuses_what_comes() -> None:
-    worker, told = started(2), []
+def test_stopping_fails_who_is_left_and_refuses_what_comes() -> None:
+    worker, jobs = started(2)
     release = blocked(worker)
-    worker.submit(Work(lambda: told.append("ran"), told.append))
+    worker.submit(bool)
     worker.stop()
     release.set()
     worker.join(5)
-    assert [type(one) for one in told] == [EngineFailed]
+    assert [type(one) for one in jobs.failed] == [EngineFailed]
     with pytest.raises(EngineFailed):
-        worker.submit(Work(lambda: None, print))
+        worker.submit(bool)
 
 
-def test_a_thread_that_dies_tells_those_who_wait_and_is_seen_as_dead() -> None:
-    worker, told = started(2), []
+def test_a_thread_that_dies_tells_everybody_and_is_seen_as_dead() -> None:
+    worker, jobs = started(2)
     release = threading.Event()
 
     def die() -> None:
         release.wait(5)
         raise MemoryError
 
-    worker.submit(Work(die, print))
-    worker.submit(Work(print, told.append))
+    worker.submit(die)
+    worker.submit(bool)
     release.set()
     worker.join(5)
     assert not worker.is_alive
-    assert [type(one) for one in told] == [EngineFailed]
+    assert [str(one) for one in jobs.failed] == ["the engine died: MemoryError"] * 2
 
 
 def test_an_idle_worker_goes_on_giving_signs_of_life() -> None:
-    worker = started(1)
+    worker, _ = started(1)
     first = worker.heartbeat
     deadline = time.monotonic() + 5
     while worker.heartbeat == first and time.monotonic() < deadline:

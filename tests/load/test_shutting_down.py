@@ -16,7 +16,7 @@ from tests.conftest import Server
 @pytest.fixture(scope="module")
 def pair(start_server: Callable[..., Server], endless: dict[str, Any]) -> tuple[Server, Server]:
     """Two servers, one that drains for 2 seconds and one for 60; they start together, one a core."""
-    short, long = start_server(**endless, drain_seconds=2), start_server(**endless, drain_seconds=60)
+    short, long = start_server(**endless, max_running=1, drain_seconds=2), start_server(**endless, drain_seconds=60)
     return short.wait_ready(), long.wait_ready()
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageDraw
 
 from service.domain.generation import Message, PictureRef
+from service.engine.families.pictures import WholePictures
 from service.engine.families.sanitising import Sanitiser
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Family(ABC):
 
     name: str
     accepts_pictures: bool
+    pictures: WholePictures = WholePictures()
     probe_text = "What is this?"
 
     def probe(self) -> tuple[Message, list[Image.Image]]:

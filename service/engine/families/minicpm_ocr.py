@@ -4,6 +4,7 @@ Native in transformers; nothing beyond its processor is needed.
 """
 
 from service.engine.families.image_text import ImageTextFamily
+from service.engine.families.pictures import SlicedPictures
 
 
 class MiniCPMOcr(ImageTextFamily):
@@ -11,3 +12,4 @@ class MiniCPMOcr(ImageTextFamily):
 
     name = "minicpm-ocr"
     model_types = frozenset({"minicpm_ocr"})
+    pictures = SlicedPictures()

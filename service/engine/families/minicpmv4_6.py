@@ -4,6 +4,7 @@ Native in transformers; nothing beyond its processor is needed.
 """
 
 from service.engine.families.image_text import ImageTextFamily
+from service.engine.families.pictures import SlicedPictures
 
 
 class MiniCPMV46(ImageTextFamily):
@@ -11,3 +12,4 @@ class MiniCPMV46(ImageTextFamily):
 
     name = "minicpm-v-4.6"
     model_types = frozenset({"minicpmv4_6"})
+    pictures = SlicedPictures()

@@ -4,6 +4,7 @@ Native in transformers; nothing beyond its processor is needed.
 """
 
 from service.engine.families.image_text import ImageTextFamily
+from service.engine.families.pictures import SlicedPictures
 
 
 class MiniCPMV47(ImageTextFamily):
@@ -11,3 +12,4 @@ class MiniCPMV47(ImageTextFamily):
 
     name = "minicpm-v-4.7"
     model_types = frozenset({"minicpmv4_7"})
+    pictures = SlicedPictures()

@@ -1,0 +1,276 @@
+"""The engine's loop: sweep, admit, compute a piece of a prompt, decode one token for everyone, tell them.
+
+Knows no thread. Whatever a computation raises ends the sequences that were in it, and nobody else's.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import torch
+
+from service.domain.generation import FinishReason
+from service.domain.stats import StepKind, StepStats
+from service.engine.decoding import Decoder
+from service.engine.pace import Pace
+from service.engine.prefill import Prefiller, Progress
+from service.engine.prompt import Prompt
+from service.engine.remembered import StateMemory
+from service.engine.sampling import Chosen
+from service.engine.scheduler import Scheduler
+from service.engine.sequence import RunningSequence
+from service.engine.slots import Slots
+from service.errors import DeadlineExceeded, EngineFailed, OutOfMemory, ServiceError
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Prepared:
+    """An encoded job on its way: what is said about it, and what is computed of it."""
+
+    sequence: RunningSequence
+    prompt: Prompt
+    progress: Progress | None = None
+
+    @property
+    def adapter_id(self) -> str | None:
+        """Who answers."""
+        return self.sequence.job.adapter_id
+
+    @property
+    def need(self) -> int:
+        """Tokens of prompt and longest answer together."""
+        return self.prompt.tokens + self.sequence.max_new_tokens
+
+    @property
+    def remaining(self) -> int:
+        """Tokens of the prompt still to be computed."""
+        return self.progress.remaining if self.progress else self.prompt.tokens
+
+
+class Batch:
+    """All sequences of one model.
+
+    Args:
+        prefiller: Computes prompts.
+        decoder: Decodes.
+        slots: Where sequences keep their states.
+        states: Remembers ends of answers.
+        pace: Says how much of a prompt to compute between two steps of decoding.
+        device: Where all of it is.
+        observe: Told about every step.
+
+    Attributes:
+        nonfinite: Answers that ended because logits were not finite.
+        out_of_memory: Answers that ended because the device's memory did not suffice.
+    """
+
+    def __init__(
+        self,
+        prefiller: Prefiller,
+        decoder: Decoder,
+        slots: Slots,
+        states: StateMemory,
+        pace: Pace,
+        device: torch.device,
+        observe: Callable[[StepStats], None],
+    ) -> None:
+        self._prefiller = prefiller
+        self._decoder = decoder
+        self._slots = slots
+        self._states = states
+        self._observe = observe
+        self._device = device
+        self._scheduler: Scheduler[Prepared] = Scheduler(slots.num_slots)
+        self._pace = pace
+        self.nonfinite = 0
+        self.out_of_memory = 0
+
+    def add(self, one: Prepared) -> None:
+        """Let a prepared job wait for its turn."""
+        self._scheduler.add(one)
+
+    @property
+    def num_running(self) -> int:
+        """Sequences prefilling or decoding."""
+        return self._scheduler.num_inside
+
+    @property
+    def num_waiting(self) -> int:
+        """Sequences that wait."""
+        return self._scheduler.num_waiting
+
+    @property
+    def max_running(self) -> int:
+        """Sequences that may run at once; falls when the device runs out of memory."""
+        return self._scheduler.max_running
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody is here."""
+        return not self.num_running and not self.num_waiting
+
+    def step(self) -> None:
+        """Go once around.
+
+        Raises:
+            torch.AcceleratorError: The device is lost; nothing will run on it in this process again.
+        """
+        self._sweep()
+        self._admit()
+        self._compute_prompts()
+        self._decode()
+
+    def abandon(self, error: Exception) -> None:
+        """Fail everyone."""
+        everyone = [*self._scheduler.waiting(), *self._scheduler.inside()]
+        self._scheduler = Scheduler(self.max_running)
+        for one in everyone:
+            one.sequence.fail(error)
+
+    def _sweep(self) -> None:
+        """Let go of who hung up or whose time is over."""
+        for one in [*self._scheduler.waiting(), *self._scheduler.inside()]:
+            sequence = one.sequence
+            if sequence.is_cancelled:
+                sequence.finish_reason = sequence.finish_reason or FinishReason.CANCELLED
+                self._leave(one)
+            elif sequence.is_expired:
+                where = "before its answer was complete" if sequence.is_started else "while it waited in the queue"
+                self._leave(one, DeadlineExceeded(f"the request's time was over {where}"))
+
+    def _admit(self) -> None:
+        for one in self._scheduler.admit(self._slots.fits):
+            one.sequence.start()
+            self._guarded([one], partial(self._begin, one))
+
+    def _begin(self, one: Prepared) -> None:
+        one.progress = self._prefiller.begin(one.prompt)
+
+    def _compute_prompts(self) -> None:
+        """Encode one load of pictures, or compute pieces of prompts as far as those who decode can wait."""
+        budget = self._pace.piece(is_anybody_decoding=bool(self._scheduler.running))
+        while budget > 0 and (turn := self._scheduler.chunk(budget)) is not None:
+            one, tokens = turn
+            budget -= tokens
+            if self._guarded([one], partial(self._compute, one, tokens)) is StepKind.PICTURES:
+                break
+
+    def _compute(self, one: Prepared, tokens: int) -> StepKind:
+        """Encode pictures that a prompt misses, or compute a piece of it; the last one brings the first token."""
+        started = time.monotonic()
+        progress = one.progress
+        assert progress is not None  # noqa: S101 - admitted
+        others = [other.progress for other in self._scheduler.prefilling if other is not one and other.progress]
+        if count := self._prefiller.encode([progress, *others]):
+            self._observe(StepStats(StepKind.PICTURES, time.monotonic() - started, 1, count))
+            return StepKind.PICTURES
+        before = progress.done
+        logits = self._prefiller.advance(progress, tokens)
+        sequence = one.sequence
+        chosen = None
+        if logits is not None:
+            chosen = self._decoder.first(one.prompt, logits, sequence.job.sampling, sequence.stop_ids)
+        seconds = time.monotonic() - started
+        self._pace.prefilled(seconds, progress.done - before)
+        self._observe(StepStats(StepKind.PREFILL, seconds, 1, progress.done - before))
+        if chosen is not None:
+            self._take(one, progress, chosen)
+        return StepKind.PREFILL
+
+    def _take(self, one: Prepared, progress: Progress, chosen: Chosen) -> None:
+        """Take a prompt's first token; the sequence runs on unless that ends it."""
+        self._push(one, chosen)
+        if one.sequence.finish_reason is None:
+            self._decoder.insert(one.prompt, progress.cache, one.adapter_id, one.need)
+            self._scheduler.run(one)
+            one.progress = None
+        else:
+            self._leave(one)
+
+    def _decode(self) -> None:
+        for first, end in reversed(list(self._decoder.runs())):  # whoever leaves is replaced from behind
+            self._decode_run(self._scheduler.running[first:end], first, end)
+        for one in [one for one in self._scheduler.running if one.sequence.finish_reason is not None]:
+            self._leave(one)
+
+    def _decode_run(self, rows: Sequence[Prepared], first: int, end: int) -> None:
+        started = time.monotonic()
+        chosen = self._guarded(rows, partial(self._decoder.step, first, end))
+        if chosen is None:
+            return
+        seconds = time.monotonic() - started
+        self._pace.decoded(seconds)
+        self._observe(StepStats(StepKind.DECODE, seconds, len(rows), len(rows)))
+        for one, choice in zip(rows, chosen, strict=True):
+            self._guarded([one], partial(self._push, one, choice))
+
+    def _push(self, one: Prepared, chosen: Chosen) -> None:
+        if not chosen.is_finite:
+            self.nonfinite += 1
+            raise EngineFailed("the model produced NaN or infinity; the answer would be noise")
+        one.sequence.push(chosen.token_id, chosen.logprob)
+
+    def _leave(self, one: Prepared, error: Exception | None = None) -> None:
+        """Let a sequence go, wherever it is, with an answer or an error."""
+        if one in self._scheduler.running:
+            row = self._scheduler.running.index(one)
+            if error is None and one.sequence.finish_reason is FinishReason.STOP:
+                self._remember(one, row)
+            self._decoder.remove(row, is_clean=error is None)
+            last = self._scheduler.running.pop()
+            if last is not one:
+                self._scheduler.running[row] = last
+        else:
+            self._scheduler.remove(one)
+        if error is None:
+            one.sequence.finish()
+        else:
+            one.sequence.fail(error)
+
+    def _remember(self, one: Prepared, row: int) -> None:
+        """Keep the end of an answer for the next turn."""
+        if one.prompt.names is not None:
+            names = one.prompt.names.followed_by(one.sequence.generated_ids[:-1], one.prompt.offset)
+            self._states.keep(names, len(names), self._decoder.extract(row))
+
+    def _guarded(self, those: Sequence[Prepared], compute: Callable[[], T]) -> T | None:
+        """Compute something for sequences; whatever it raises ends them alone, and None comes back."""
+        is_out_of_memory = False
+        try:
+            return compute()
+        except torch.AcceleratorError:
+            raise  # the device is lost for all
+        except torch.OutOfMemoryError:
+            is_out_of_memory = True
+        except ServiceError as error:
+            self._fail(those, error)
+        except Exception as error:  # the boundary: a step's exception ends its sequences, not the engine
+            failure = EngineFailed(f"generation failed with {type(error).__name__}")
+            failure.__cause__ = error
+            self._fail(those, failure)
+        if is_out_of_memory:  # not inside the handler: there the traceback still holds the step's tensors
+            self._shrink(those)
+        return None
+
+    def _fail(self, those: Sequence[Prepared], error: Exception) -> None:
+        for one in list(those):
+            self._leave(one, error)
+
+    def _shrink(self, those: Sequence[Prepared]) -> None:
+        """After running out of memory, end the youngest of the sequences, and let fewer in from now on."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        youngest = max(those, key=lambda one: one.sequence.started_at)
+        self._scheduler.max_running = max(1, min(self.max_running, self.num_running - 1))
+        self.out_of_memory += 1
+        self._leave(
+            youngest,
+            OutOfMemory(
+                f"the device has too little memory for a prompt of {youngest.prompt.tokens} tokens beside "
+                f"{self.num_running - 1} others; send smaller or fewer pictures, or a shorter prompt"
+            ),
+        )

@@ -1,0 +1,177 @@
+"""Computes prompts: pictures first, then ids or embeddings a piece at a time, into a cache of the prompt's own.
+
+Knows no slot and no queue; the thread that owns the device calls it.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import Cache
+
+from service.engine.families.family import Family
+from service.engine.families.pictures import PicturePart, PromptInputs
+from service.engine.prompt import Prompt, takes_positions
+from service.engine.remembered import FeatureMemory, StateMemory
+from service.engine.slots import new_cache
+
+TOGETHER = {"cuda": 16384, "cpu": 1024}
+"""Patches that are encoded together: enough to fill a GPU, one slice on a CPU, where more only make others wait."""
+
+
+@dataclass(eq=False)
+class Progress:
+    """How far a prompt is.
+
+    Attributes:
+        cache: What is computed so far.
+        done: Tokens in it.
+        split: Where its beginning is to be kept, or None.
+        features: Its parts' features, as far as they are there, by digest.
+    """
+
+    prompt: Prompt
+    cache: Cache
+    done: int = 0
+    split: int | None = None
+    features: dict[bytes, Any] = field(default_factory=dict)
+    inputs: PromptInputs | None = None
+
+    @property
+    def remaining(self) -> int:
+        """Tokens still to be computed."""
+        return self.prompt.tokens - self.done
+
+    def missing(self) -> list[PicturePart]:
+        """Return the parts without features, each once."""
+        parts = {one.digest: one for one in self.prompt.parts if one.digest not in self.features}
+        return list(parts.values()) if self.inputs is None else []
+
+
+class Prefiller:
+    """Computes prompts on one device.
+
+    Args:
+        family: How the model takes pictures.
+        device: Where the model is.
+        features: Remembers pictures.
+        states: Remembers beginnings.
+    """
+
+    def __init__(self, family: Family, device: torch.device, features: FeatureMemory, states: StateMemory) -> None:
+        self._family = family
+        self._device = device
+        self._features = features
+        self._states = states
+        self._together = TOGETHER.get(device.type, TOGETHER["cpu"])
+
+    def begin(self, prompt: Prompt) -> Progress:
+        """Start a prompt, where a remembered beginning ends if there is one."""
+        progress = Progress(prompt, new_cache(prompt.view.model))
+        if (names := prompt.names) is not None:
+            done, cache = self._states.find(names)
+            if cache is not None:
+                progress.cache, progress.done = cache, done
+            shared = self._states.shared(names)
+            if shared > done and not self._states.has(names, shared):
+                progress.split = shared
+        self._states.hit_tokens += progress.done
+        self._states.missed_tokens += progress.remaining
+        for part in prompt.parts:
+            known = self._features.get(prompt.view.tower, part.digest)
+            if known is not None:
+                progress.features[part.digest] = known
+                self._features.hits += 1
+        self._features.misses += len(progress.missing())
+        return progress
+
+    def encode(self, prompts: Sequence[Progress]) -> int:
+        """Encode pictures that the first prompt misses, with others of the same vision tower while there is room.
+
+        Returns:
+            How many parts were encoded; 0 if the first prompt misses none.
+        """
+        first = prompts[0]
+        if not first.missing():
+            return 0
+        tower, size = first.prompt.view.tower, 0
+        taken: dict[bytes, PicturePart] = {}
+        for progress in prompts:
+            for part in progress.missing() if progress.prompt.view.tower == tower else ():
+                if taken and size + part.size > self._together:
+                    break
+                size += 0 if part.digest in taken else part.size
+                taken[part.digest] = part
+        with torch.inference_mode():
+            found = self._family.pictures.encode(first.prompt.view.model, list(taken.values()), self._device)
+        for digest, features in zip(taken, found, strict=True):
+            self._features.put(tower, digest, features)
+            for progress in prompts:
+                if progress.prompt.view.tower == tower:
+                    progress.features.setdefault(digest, features)
+        return len(taken)
+
+    def advance(self, progress: Progress, tokens: int) -> torch.Tensor | None:
+        """Compute some more of a prompt whose pictures are encoded.
+
+        Args:
+            progress: Changed in place.
+            tokens: At most so many, unless the model takes this prompt whole only.
+
+        Returns:
+            The logits behind the prompt, `(1, vocabulary)`, once it is whole.
+        """
+        prompt = progress.prompt
+        with torch.inference_mode():
+            if progress.inputs is None:
+                progress.inputs = self._inputs(progress)
+            end = progress.done + tokens if progress.inputs.can_chunk else prompt.tokens
+            if progress.split is not None and progress.done < progress.split < end and progress.inputs.can_chunk:
+                end = progress.split
+            logits = self._forward(progress, progress.inputs, end)
+            progress.done = end
+            if end == progress.split and prompt.names is not None:
+                self._states.keep(prompt.names, end, copy.deepcopy(progress.cache))
+        return logits
+
+    def _inputs(self, progress: Progress) -> PromptInputs:
+        prompt = progress.prompt
+        features = [progress.features[one.digest] for one in prompt.parts]
+        inputs = self._family.pictures.inputs(prompt.view.model, prompt.tensors, features, self._device)
+        prompt.forget_inputs()
+        progress.features = {}
+        return inputs
+
+    def _forward(self, progress: Progress, inputs: PromptInputs, end: int) -> torch.Tensor | None:
+        prompt, model = progress.prompt, progress.prompt.view.model
+        keywords = dict(inputs.keywords)
+        if inputs.can_chunk:
+            keywords = {name: one[:, progress.done : end] for name, one in keywords.items()}
+        if takes_positions(model):
+            places = prompt.positions[..., progress.done : end].to(self._device)
+            keywords["position_ids"] = places if len(places) > 1 else places[0]
+        is_last = end == prompt.tokens
+        with _last_logits(model, is_wanted=is_last):
+            output = model(**keywords, past_key_values=progress.cache, use_cache=True)
+        return output.logits[:, -1] if is_last else None
+
+
+@contextmanager
+def _last_logits(model: Any, *, is_wanted: bool) -> Iterator[None]:
+    """Let the head see the last token only, or none: logits of a whole prompt can take gigabytes."""
+    kept = int(is_wanted)
+
+    def cut(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden, *rest = arguments
+        return hidden[:, hidden.shape[1] - kept :], *rest
+
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(cut) if head is not None else None
+    try:
+        yield
+    finally:
+        if hook is not None:
+            hook.remove()

@@ -1,0 +1,197 @@
+"""Whatever else runs, every answer's tokens are those of the model's own `generate`, run alone, in float32.
+
+Random schedules: arrivals, lengths, pictures, adapters, cancellations, pieces of prompts, rows, and memory so small
+that what is remembered is soon forgotten.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jobs import ask, greedy
+
+from service.demo import demo_root
+from service.demo.drawing import Scene, draw
+from service.domain.generation import Event, FinishReason, Generation, Job, Message, PictureRef
+from service.engine.assembly import Parts, assemble
+from service.engine.batch import Prepared
+from service.engine.loading import LoadedModel, LoadPlan, load
+from service.engine.preparing import Preparer
+from tests.engine import odd_adapters
+
+MAX_STEPS = 4000
+CIRCLE = draw(Scene("red", "circle", 1, "top left", 1))
+STARS = draw(Scene("blue", "star", 2, "center", 5), (300, 200))
+TALL = draw(Scene("green", "square", 1, "bottom right", 3), (96, 260))
+LONG = "Some words about figures and their colours, places and numbers. 一些关于图形、颜色、位置和数量的话。" * 6
+SYSTEM = Message("system", ("You describe drawings. 你描述图画。" * 8,))
+
+
+def conversation(*turns: Message | str, pictures: tuple[Any, ...] = (), **more: Any) -> Job:
+    """A job of several turns: plain strings are the user's, and the first one has the pictures."""
+    job = ask("", *pictures, **more)
+    references = tuple(PictureRef(index) for index in range(len(pictures)))
+    messages = []
+    for turn in turns:
+        messages.append(Message("user", (*references, turn)) if isinstance(turn, str) else turn)
+        references = () if isinstance(turn, str) else references
+    return Job(job.job_id, tuple(messages), job.pictures, job.adapter_id, job.sampling, job.deadline)
+
+
+def assistant(text: str) -> Message:
+    return Message("assistant", (text,))
+
+
+def jobs() -> list[Job]:
+    """Make jobs that differ in everything, and share beginnings and pictures."""
+    what = "What is in the picture?"
+    found = []
+    for adapter in (None, "json", "tokens", "official", *odd_adapters.MAKERS):
+        found += [
+            ask(what, CIRCLE, adapter=adapter),
+            ask("图里有什么？", STARS, adapter=adapter),
+            conversation(SYSTEM, what, pictures=(CIRCLE,), adapter=adapter),
+            conversation(SYSTEM, "Hello, 你好", adapter=adapter, sampling=greedy(12)),
+        ]
+    found += [
+        ask(LONG, sampling=greedy(9)),
+        ask(LONG + "!", STARS, CIRCLE, TALL, sampling=greedy(14)),
+        conversation(what, assistant("a red circle at the top left"), "How many?", pictures=(CIRCLE,)),
+        conversation(SYSTEM, LONG, assistant("Yes."), "So?", sampling=greedy(11)),
+        ask(what, TALL, sampling=greedy(1)),
+        ask("x", sampling=greedy(2)),
+    ]
+    return found
+
+
+JOBS = jobs()
+
+
+@dataclass
+class Arrival:
+    """One request of a schedule: what, when, and when its client hangs up."""
+
+    job: int
+    step: int
+    hangs_up_after: int | None
+    events: list[Event] = field(default_factory=list)
+    prepared: Prepared | None = None
+
+
+@dataclass(repr=False)
+class World:
+    """A loaded model and what it answers alone; with a short name for hypothesis."""
+
+    loaded: LoadedModel
+    known: dict[int, list[int]] = field(default_factory=dict)
+
+    def alone(self, index: int) -> list[int]:
+        """Return a job's tokens by the model's own `generate`."""
+        if index not in self.known:
+            job = JOBS[index]
+            view = self.loaded.view(job.adapter_id)
+            encoded = view.encoder.encode(job.messages, job.pictures)
+            with torch.inference_mode():
+                ids = view.model.generate(
+                    **encoded.tensors, max_new_tokens=job.sampling.max_new_tokens, do_sample=False, use_cache=True
+                )
+            self.known[index] = ids[0, len(encoded.prompt_ids) :].tolist()
+        return self.known[index]
+
+    def need(self, index: int) -> int:
+        """Return the tokens of a job's prompt and longest answer."""
+        job = JOBS[index]
+        encoded = self.loaded.view(job.adapter_id).encoder.encode(job.messages, job.pictures)
+        return len(encoded.prompt_ids) + (job.sampling.max_new_tokens or 0)
+
+
+@pytest.fixture(scope="module")
+def world(plan_of: Callable[..., LoadPlan], tmp_path_factory: pytest.TempPathFactory) -> World:
+    folders = {name: demo_root() / "adapters" / name for name in ("json", "tokens", "official")}
+    folders |= odd_adapters.make_all(tmp_path_factory.mktemp("odd"))
+    return World(load(plan_of(demo_root() / "base", adapters=folders)))
+
+
+@pytest.fixture(scope="module")
+def warm(world: World) -> Parts:
+    """Parts that all schedules share, so that later ones find what earlier ones left."""
+    return assemble(world.loaded, 8, 64e6, lambda step: None, largest_piece=64)
+
+
+def run(world: World, parts: Parts, arrivals: list[Arrival]) -> None:
+    """Run a schedule to its end, and hang up when it says so."""
+    preparer = Preparer(world.loaded, parts.slots.max_tokens, 512)
+    coming = sorted(arrivals, key=lambda one: one.step)
+    for step in range(MAX_STEPS):
+        while coming and coming[0].step <= step:
+            one = coming.pop(0)
+            job = replace(JOBS[one.job], deadline=time.monotonic() + 600)
+            one.prepared = preparer.prepare(job, one.events.append, time.monotonic())
+            parts.batch.add(one.prepared)
+        for one in arrivals:
+            if one.prepared and one.hangs_up_after is not None and step >= one.step + one.hangs_up_after:
+                one.prepared.sequence.cancel()
+        if parts.batch.is_idle and not coming:
+            return
+        parts.batch.step()
+    pytest.fail(f"not done after {MAX_STEPS} steps")
+
+
+def check(world: World, arrivals: list[Arrival]) -> None:
+    """Hold every answer to what the model says alone; a cancelled one to its beginning."""
+    for one in arrivals:
+        assert one.prepared is not None
+        last = one.events[-1]
+        assert isinstance(last, Generation), last
+        expected, got = world.alone(one.job), one.prepared.sequence.generated_ids
+        if last.finish_reason is FinishReason.CANCELLED:
+            assert one.hangs_up_after is not None
+            assert got == expected[: len(got)]
+        else:
+            assert got == expected, JOBS[one.job].adapter_id
+
+
+ARRIVAL = st.builds(
+    Arrival,
+    job=st.integers(0, len(JOBS) - 1),
+    step=st.integers(0, 30),
+    hangs_up_after=st.one_of(st.none(), st.none(), st.integers(0, 25)),
+)
+SCHEDULES = st.lists(ARRIVAL, min_size=1, max_size=12)
+QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+
+
+@pytest.mark.timeout(400)
+@given(arrivals=SCHEDULES)
+@settings(QUIET, max_examples=160)
+def test_any_schedule_gives_everyone_the_tokens_of_generate(arrivals: list[Arrival], world: World, warm: Parts) -> None:
+    run(world, warm, arrivals)
+    check(world, arrivals)
+
+
+@pytest.mark.timeout(400)
+@given(
+    arrivals=SCHEDULES,
+    max_running=st.integers(1, 6),
+    piece=st.sampled_from([1, 17, 64, 128, 512]),
+    memory=st.sampled_from([0.8e6, 2e6, 8e6, 64e6]),
+)
+@settings(QUIET, max_examples=60)
+def test_rows_pieces_and_memory_do_not_change_the_tokens(
+    arrivals: list[Arrival], max_running: int, piece: int, memory: float, world: World
+) -> None:
+    parts = assemble(world.loaded, max_running, memory, lambda step: None, largest_piece=piece)
+    fitting = [one for one in arrivals if world.need(one.job) <= parts.slots.max_tokens]
+    run(world, parts, fitting)
+    check(world, fitting)
+
+
+def test_schedules_really_met_beginnings_and_pictures_again(warm: Parts) -> None:
+    assert warm.states.hit_tokens > 1000
+    assert warm.features.hits > 100
+    assert warm.batch.nonfinite == warm.batch.out_of_memory == 0
