@@ -45,8 +45,8 @@ class Prompt:
 
     @property
     def offset(self) -> int:
-        """How far the positions of what follows the prompt run ahead of the number of tokens."""
-        return int(self.positions.max()) + 1 - self.tokens
+        """How far the positions of what follows run ahead of the number of tokens; behind, where pictures are dense."""
+        return int(self.positions[-3:].max()) + 1 - self.tokens
 
     def forget_inputs(self) -> None:
         """Let go of pixels and embeddings once they are computed."""

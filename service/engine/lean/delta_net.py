@@ -1,0 +1,94 @@
+"""Gated DeltaNet for one token per row: the recurrent state is read twice and written twice, in place.
+
+Source: "Gated Delta Networks" (arXiv 2412.06464); transformers' `torch_recurrent_gated_delta_rule`, which passes over the
+state eight times, is what it is held to.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import nn
+
+EPSILON = 1e-6
+"""Of the length of queries and keys, as in transformers."""
+
+
+class LeanDeltaNet(nn.Module):
+    """Stands for a `Qwen3_5GatedDeltaNet`, whose modules it calls, adapters included.
+
+    Args:
+        inner: The module; it computes whatever is not one token per row on a filled cache.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+        self.layer_idx = inner.layer_idx
+        self._groups = inner.num_v_heads // inner.num_k_heads
+        self._sizes = [inner.key_dim, inner.key_dim, inner.value_dim]
+        self._kernel = inner.conv1d.weight.squeeze(1).float()  # (channels, kernel)
+        self._rate = -inner.A_log.float().exp()  # (value heads,)
+
+    def forward(self, hidden_states: torch.Tensor, cache_params: Any = None, **more: Any) -> torch.Tensor:
+        """Return `(rows, tokens, hidden)`; the cache's states are updated in place."""
+        past = None if cache_params is None else cache_params.get_conv_state(self.layer_idx)
+        if past is None or hidden_states.shape[1] != 1:
+            return self.inner(hidden_states, cache_params=cache_params, **more)  # type: ignore[no-any-return]
+        inner, num_rows = self.inner, hidden_states.shape[0]
+        mixed = _convolve(past, inner.in_proj_qkv(hidden_states)[:, 0], self._kernel).split(self._sizes, dim=-1)
+        query, key = (_unit(one.view(num_rows, inner.num_k_heads, -1)) for one in mixed[:2])
+        if self._groups > 1:
+            query, key = (one.repeat_interleave(self._groups, dim=1) for one in (query, key))
+        beta = inner.in_proj_b(hidden_states)[:, 0].float().sigmoid()
+        decay = (self._rate * F.softplus(inner.in_proj_a(hidden_states)[:, 0].float() + inner.dt_bias)).exp()
+        state = cache_params.get_recurrent_state(self.layer_idx)
+        value = mixed[2].reshape(num_rows, inner.num_v_heads, -1)
+        output = _recur(state, query * query.shape[-1] ** -0.5, key, value, decay, beta).to(hidden_states.dtype)
+        gate = inner.in_proj_z(hidden_states).reshape(-1, inner.head_v_dim)
+        output = inner.norm(output.reshape(-1, inner.head_v_dim), gate)
+        return inner.out_proj(output.reshape(num_rows, 1, -1))  # type: ignore[no-any-return]
+
+
+def _convolve(past: torch.Tensor, new: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """Push a column `(rows, channels)` into the past `(rows, channels, kernel)`; return its convolution in float32."""
+    past.copy_(torch.cat([past[..., 1:], new[..., None]], dim=-1))
+    mixed = (past * kernel).sum(-1)
+    return F.silu(mixed.to(new.dtype)).float()
+
+
+def _unit(heads: torch.Tensor) -> torch.Tensor:
+    return heads * torch.rsqrt(heads.square().sum(-1, keepdim=True) + EPSILON)
+
+
+def _recur(
+    state: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    decay: torch.Tensor,
+    beta: torch.Tensor,
+) -> torch.Tensor:
+    """Advance the state by one token.
+
+    What is read from the state after the update is read before it, and the update's share added: (dS + k u)q = d(Sq) +
+    (kq)u.
+
+    Args:
+        state: `(rows, heads, key size, value size)` float32, changed in place.
+        query: `(rows, heads, key size)` float32, scaled.
+        key: Of the same shape, of length one.
+        value: `(rows, heads, value size)` float32.
+        decay: `(rows, heads)`, what is left of the state.
+        beta: `(rows, heads)`, how much of what is new is learnt.
+
+    Returns:
+        `(rows, heads, value size)` float32.
+    """
+    flat = state.view(-1, *state.shape[2:])
+    keys = key.reshape(-1, key.shape[-1], 1)
+    read = torch.bmm(torch.stack([key, query], dim=2).view(-1, 2, key.shape[-1]), flat).view(*key.shape[:2], 2, -1)
+    read = read * decay[..., None, None]
+    update = (value - read[:, :, 0]) * beta[..., None]
+    flat.mul_(decay.reshape(-1, 1, 1)).baddbmm_(keys, update.view(-1, 1, value.shape[-1]))
+    return torch.addcmul(read[:, :, 1], (key * query).sum(-1, keepdim=True), update)
