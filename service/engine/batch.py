@@ -261,16 +261,20 @@ class Batch:
             self._leave(one, error)
 
     def _shrink(self, those: Sequence[Prepared]) -> None:
-        """After running out of memory, end the youngest of the sequences, and let fewer in from now on."""
+        """After running out of memory, let fewer in from now on, and end the youngest of the sequences.
+
+        All of them, if the step has moved their states on half way.
+        """
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         youngest = max(those, key=lambda one: one.sequence.started_at)
-        self._scheduler.max_running = max(1, min(self.max_running, self.num_running - 1))
-        self.out_of_memory += 1
-        self._leave(
-            youngest,
-            OutOfMemory(
-                f"the device has too little memory for a prompt of {youngest.prompt.tokens} tokens beside "
-                f"{self.num_running - 1} others; send smaller or fewer pictures, or a shorter prompt"
-            ),
-        )
+        rows = len(those) if len(those) > 1 else self.num_running
+        self._scheduler.max_running = max(1, min(self.max_running, rows - 1))
+        others = self.num_running - 1
+        for one in [youngest] if self._slots.can_repeat else list(those):
+            self.out_of_memory += 1
+            detail = (
+                f"the device has too little memory for a prompt of {one.prompt.tokens} tokens beside {others} others; "
+                "send smaller or fewer pictures, or a shorter prompt"
+            )
+            self._leave(one, OutOfMemory(detail))

@@ -30,6 +30,8 @@ class Slots(Protocol):
     num_slots: int
     max_tokens: int
     lengths: torch.Tensor
+    can_repeat: bool
+    """A step that broke off can be done again: it wrote nothing but the places of the new tokens."""
 
     def fits(self, needs: Sequence[int]) -> bool:
         """Say whether sequences of so many tokens, prompt and answer together, fit beside one another."""
@@ -193,6 +195,7 @@ class BatchedSlots:
         max_tokens: Tokens that the longest possible sequence may have.
         lengths: `(num_slots,)` int64, the tokens that each row holds; the decoder keeps it.
         has_states: Some layers are recurrent.
+        can_repeat: None is; a recurrent state that has moved on cannot be taken back.
     """
 
     def __init__(self, example: Cache, budget_bytes: int, context_tokens: int, max_slots: int) -> None:
@@ -217,6 +220,7 @@ class BatchedSlots:
         ]
         self._cache = Cache(layers=list(self._layers))
         self.has_states = bool(states)
+        self.can_repeat = not states
         self._capacity = 0
         self._needs: list[int] = []
 
@@ -296,6 +300,8 @@ class BatchedSlots:
 
 class SeparateSlots:
     """One cache per row, for models whose layers cannot be one batch, such as those with sliding windows."""
+
+    can_repeat = False
 
     def __init__(self, context_tokens: int, max_slots: int, device: torch.device) -> None:
         self.num_slots = max_slots

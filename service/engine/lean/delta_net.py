@@ -1,7 +1,7 @@
 """Gated DeltaNet for one token per row: the recurrent state is read twice and written twice, in place.
 
-Source: "Gated Delta Networks" (arXiv 2412.06464); transformers' `torch_recurrent_gated_delta_rule`, which passes over the
-state eight times, is what it is held to.
+Source: "Gated Delta Networks" (arXiv 2412.06464); transformers' `torch_recurrent_gated_delta_rule`, which passes over
+the state eight times, is what it is held to.
 """
 
 from typing import Any
@@ -36,14 +36,15 @@ class LeanDeltaNet(nn.Module):
         if past is None or hidden_states.shape[1] != 1:
             return self.inner(hidden_states, cache_params=cache_params, **more)  # type: ignore[no-any-return]
         inner, num_rows = self.inner, hidden_states.shape[0]
-        mixed = _convolve(past, inner.in_proj_qkv(hidden_states)[:, 0], self._kernel).split(self._sizes, dim=-1)
-        query, key = (_unit(one.view(num_rows, inner.num_k_heads, -1)) for one in mixed[:2])
+        mixed = _convolve(past, inner.in_proj_qkv(hidden_states)[:, 0], self._kernel)
+        query, key, value = torch.split(mixed, self._sizes, dim=-1)
+        query, key = (_unit(one.view(num_rows, inner.num_k_heads, -1)) for one in (query, key))
         if self._groups > 1:
             query, key = (one.repeat_interleave(self._groups, dim=1) for one in (query, key))
         beta = inner.in_proj_b(hidden_states)[:, 0].float().sigmoid()
         decay = (self._rate * F.softplus(inner.in_proj_a(hidden_states)[:, 0].float() + inner.dt_bias)).exp()
         state = cache_params.get_recurrent_state(self.layer_idx)
-        value = mixed[2].reshape(num_rows, inner.num_v_heads, -1)
+        value = value.reshape(num_rows, inner.num_v_heads, -1)
         output = _recur(state, query * query.shape[-1] ** -0.5, key, value, decay, beta).to(hidden_states.dtype)
         gate = inner.in_proj_z(hidden_states).reshape(-1, inner.head_v_dim)
         output = inner.norm(output.reshape(-1, inner.head_v_dim), gate)

@@ -1,0 +1,105 @@
+"""Turns, places and order, in numbers alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.engine.pace import Pace
+from service.engine.scheduler import MAX_PREFILLING, Scheduler
+
+
+@dataclass(eq=False)
+class One:
+    name: str
+    adapter_id: str | None = None
+    need: int = 10
+    remaining: int = 100
+
+
+def anything(needs: Sequence[int]) -> bool:
+    return True
+
+
+def admitted(scheduler: Scheduler[One], count: int) -> list[str]:
+    """Admit and run until so many came in."""
+    names: list[str] = []
+    while len(names) < count:
+        found = scheduler.admit(anything)
+        names += [one.name for one in found]
+        for one in found:
+            scheduler.run(one)
+        scheduler.running.clear()
+    return names
+
+
+def test_adapters_take_turns_and_each_one_s_sequences_keep_their_order() -> None:
+    scheduler: Scheduler[One] = Scheduler(64)
+    for name in ("a1", "a2", "a3", "a4", "b1", "c1", "b2"):
+        scheduler.add(One(name, name[0]))
+    assert admitted(scheduler, 7) == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
+
+
+def test_no_more_are_inside_than_may_be() -> None:
+    scheduler: Scheduler[One] = Scheduler(3)
+    for number in range(5):
+        scheduler.add(One(str(number)))
+    assert len(scheduler.admit(anything)) == 3
+    assert (scheduler.num_inside, scheduler.num_waiting) == (3, 2)
+    scheduler.run(scheduler.prefilling[0])
+    assert scheduler.admit(anything) == []
+
+
+def test_prompts_are_computed_side_by_side_but_not_without_bound() -> None:
+    scheduler: Scheduler[One] = Scheduler(64)
+    for number in range(10):
+        scheduler.add(One(str(number)))
+    assert len(scheduler.admit(anything)) == MAX_PREFILLING
+
+
+def test_nobody_overtakes_a_sequence_that_waits_for_memory() -> None:
+    scheduler: Scheduler[One] = Scheduler(64)
+    scheduler.add(One("large", need=100))
+    scheduler.add(One("small", need=1))
+    assert scheduler.admit(lambda needs: sum(needs) < 50) == []
+    assert [one.name for one in scheduler.admit(lambda needs: sum(needs) < 200)] == ["large", "small"]
+
+
+def test_the_memory_is_asked_for_all_who_are_inside() -> None:
+    scheduler: Scheduler[One] = Scheduler(64)
+    asked: list[list[int]] = []
+    for need in (5, 6, 7):
+        scheduler.add(One(str(need), need=need))
+    scheduler.admit(lambda needs: asked.append(list(needs)) or True)
+    assert asked == [[5], [5, 6], [5, 6, 7]]
+
+
+def test_prompts_take_turns_by_piece() -> None:
+    scheduler: Scheduler[One] = Scheduler(64)
+    for name, remaining in (("long", 500), ("short", 30)):
+        scheduler.add(One(name, remaining=remaining))
+    scheduler.admit(anything)
+    turns = [scheduler.chunk(64) for _ in range(3)]
+    assert [(one.name, tokens) for one, tokens in turns if one] == [("long", 64), ("short", 30), ("long", 64)]
+
+
+def test_who_leaves_early_is_forgotten_wherever_it_was() -> None:
+    scheduler: Scheduler[One] = Scheduler(1)
+    first, second = One("first"), One("second")
+    scheduler.add(first)
+    scheduler.add(second)
+    scheduler.admit(anything)
+    scheduler.remove(second)
+    scheduler.remove(first)
+    assert scheduler.num_inside == scheduler.num_waiting == 0
+    assert scheduler.chunk(64) is None
+
+
+def test_a_piece_takes_about_as_long_as_a_step_of_those_who_wait_for_it() -> None:
+    pace = Pace(512)
+    assert pace.piece(is_anybody_decoding=True) == 512  # nothing is known yet
+    pace.decoded(0.1)
+    pace.prefilled(0.2, 200)
+    assert pace.piece(is_anybody_decoding=True) == 128  # 0.1 s x 1.5 / 1 ms, in whole blocks
+    assert pace.piece(is_anybody_decoding=False) == 512
+    for _ in range(100):
+        pace.decoded(0.001)
+    assert pace.piece(is_anybody_decoding=True) == 64  # never less than a block
