@@ -53,8 +53,8 @@ def _repair(known: argparse.Namespace, _: list[str]) -> int:
         _refuse(known)
         adopt_transformers()
         with new_folder(known.output, known.folder, known.base) as copy:
-            status = _fold(known, copy) if known.fold else _correct(known, copy)
-        print(f"wrote {known.output}")
+            status, lines = _fold(known, copy) if known.fold else _correct(known, copy)
+        print(*lines, f"wrote {known.output}", sep="\n")  # a reader that leaves early must not undo the repair
         return status
     except Refused as error:
         print(error, file=sys.stderr)
@@ -90,7 +90,7 @@ def _is_adapter(place: str) -> bool:
     return not (folder / "config.json").is_file() and any((folder / name).is_file() for name in ADAPTER_FILES)
 
 
-def _correct(known: argparse.Namespace, copy: Path) -> int:
+def _correct(known: argparse.Namespace, copy: Path) -> tuple[int, list[str]]:
     from service.checkpoint.locating import locate
     from service.domain.judgement import Verdict
     from service.repair.repairing import record, repair_adapter, repair_model
@@ -102,14 +102,11 @@ def _correct(known: argparse.Namespace, copy: Path) -> int:
     else:
         repaired = repair_model(folder, locate(known.base) if known.base else None, copy)
     _write_record(copy, record(repaired))
-    _show(repaired)
-    for line in advice(repaired.remaining, is_tied=repaired.is_tied):
-        print(line)
-    for one in repaired.doubts:
-        print(f"warning, {one.subject}, {one.check}: {one.message}")
+    lines = [*_lines(repaired), *advice(repaired.remaining, is_tied=repaired.is_tied)]
+    lines += [f"warning, {one.subject}, {one.check}: {one.message}" for one in repaired.doubts]
     if repaired.remaining and known.base is None:
-        print("name what the folder was tuned from with --base BASE: lost files are restored from there")
-    return CONSISTENT if repaired.after.overall is Verdict.CONSISTENT else INCONSISTENT
+        lines.append("name what the folder was tuned from with --base BASE: lost files are restored from there")
+    return CONSISTENT if repaired.after.overall is Verdict.CONSISTENT else INCONSISTENT, lines
 
 
 def _write_record(folder: Path, document: dict[str, object]) -> None:
@@ -117,21 +114,21 @@ def _write_record(folder: Path, document: dict[str, object]) -> None:
     (folder / RECORD).write_text(text.encode("utf-8", "backslashreplace").decode() + "\n", encoding="utf-8")
 
 
-def _show(repaired: "Repaired") -> None:
-    """Print the changes; of many of one kind the first, as the record has them all."""
-    print(f"before: {repaired.before.overall.value}; after: {repaired.after.overall.value}")
+def _lines(repaired: "Repaired") -> list[str]:
+    """Name the changes; of many of one kind the first, as the record has them all."""
+    lines = [f"before: {repaired.before.overall.value}; after: {repaired.after.overall.value}"]
     groups: dict[tuple[str, str], list[Change]] = {}
     for one in repaired.changes:
         groups.setdefault((one.file, one.reason), []).append(one)
     for (file, reason), changes in groups.items():
         for one in changes[:SHOWN]:
-            print(f"changed {file}: {one.what}: {_short(one.old)} -> {_short(one.new)}  ({reason})")
+            lines.append(f"changed {file}: {one.what}: {_short(one.old)} -> {_short(one.new)}  ({reason})")
         if len(changes) > SHOWN:
-            print(f"changed {file}: and {len(changes) - SHOWN} more likewise, see {RECORD}")
-    for line in repaired.declined:
-        print(f"not corrected: {line}")
+            lines.append(f"changed {file}: and {len(changes) - SHOWN} more likewise, see {RECORD}")
+    lines += [f"not corrected: {one}" for one in repaired.declined]
     if not repaired.changes:
-        print("nothing could be corrected" if repaired.remaining else "nothing had to be corrected")
+        lines.append("nothing could be corrected" if repaired.remaining else "nothing had to be corrected")
+    return lines
 
 
 def _short(value: object) -> str:
@@ -139,7 +136,7 @@ def _short(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def _fold(known: argparse.Namespace, copy: Path) -> int:
+def _fold(known: argparse.Namespace, copy: Path) -> tuple[int, list[str]]:
     from service.audit.judging import audit
     from service.checkpoint.locating import Location, locate
     from service.checkpoint.reading import read_checkpoint
@@ -156,7 +153,6 @@ def _fold(known: argparse.Namespace, copy: Path) -> int:
     after = audit(read_checkpoint(parts[0], {"adapter": parts[1]}))
     repaired = Repaired(tuple(changes), audit(facts), after, is_tied=facts.base.head is None)
     _write_record(copy, record(repaired))
-    print(f"folded {len(changes)} tensor(s) into the new base; serve both together")
-    for line in advice(repaired.remaining, is_tied=repaired.is_tied):
-        print(line)
-    return CONSISTENT if after.overall is Verdict.CONSISTENT else INCONSISTENT
+    lines = [f"folded {len(changes)} tensor(s) into the new base; serve both together"]
+    lines += advice(repaired.remaining, is_tied=repaired.is_tied)
+    return CONSISTENT if after.overall is Verdict.CONSISTENT else INCONSISTENT, lines
