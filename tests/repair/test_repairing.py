@@ -23,13 +23,19 @@ BASES = [
     *("template_missing", "template_raises", "template_without_markers", "template_marker_unknown", "merges_half_lost"),
     *("decoder_lost", "normalizer_lowers", "turn_end_not_special", "tokenizer_grows_at_load", "hidden_size_wrong"),
     *("base_tensor_missing", "class_writes_no_text", "downsample_mode_in_one_place", "added_tokens_decoder_shifted"),
+    "tokenizer_missing",
 ]
 ADAPTERS = [
     *("adapter_wrong_prefix", "adapter_without_prefix", "adapter_wrapped_names", "adapter_targets_shortened"),
     *("saved_modules_deleted_from_config", "adapter_rank_differs", "adapter_type_wrong", "adapter_merges_lost"),
     *("adapter_flags_changed", "adapter_splitting_changed", "saved_modules_partly_listed"),
 ]
-HOPELESS = {"lora_nan": "lora", "new_tokens_untrained": "<fig>", "adapter_truncated": "safetensors"}
+HOPELESS = {
+    "adapter_tokenizer_left_behind": "761",
+    "lora_nan": "lora",
+    "new_tokens_untrained": "<fig>",
+    "adapter_truncated": "safetensors",
+}
 
 
 def digest(folder: Path) -> str:
