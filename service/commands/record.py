@@ -67,7 +67,11 @@ def _write(known: argparse.Namespace) -> int:
     tokenizer, template, vocabulary, verdict = _facts(folder, known.base)
     document = lock_document(folder, tokenizer, template, vocabulary, verdict)
     output = known.output or folder / LOCK
-    write_lock(document, output)
+    try:
+        write_lock(document, output)
+    except OSError as error:
+        print(f"{output} cannot be written: {error.strerror}", file=sys.stderr)
+        return COULD_NOT_RUN
     print(f"recorded {len(document['files'])} files, fingerprint {document['fingerprint']}: {output.name}")
     if verdict == Verdict.INCONSISTENT.value:
         print("recorded as it is, but the audit refuses it: minicpm-service audit says why", file=sys.stderr)
