@@ -1,6 +1,7 @@
 """The command line: quick help, clear mistakes, the audit's exit statuses, the demo."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,3 +92,40 @@ def test_an_unknown_flag_is_refused(tmp_path: Path) -> None:
     result = run("serve", "--prot", "1", cwd=tmp_path)
     assert result.returncode == 2
     assert "--prot" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+def test_an_output_that_cannot_be_written_is_no_verdict_and_no_defect() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "service", "audit", BASE]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 2
+    assert result.stderr == "standard output cannot be written: No space left on device\n"
+
+
+def test_a_reader_that_leaves_early_hears_no_complaint() -> None:
+    command = [sys.executable, "-u", "-m", "service", "audit", BASE, "--format", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 2
+
+
+def test_a_closed_output_changes_no_verdict() -> None:
+    command = f"{sys.executable} -m service audit {BASE} >&-"
+    assert subprocess.run(command, shell=True, stderr=subprocess.PIPE).returncode == 0
+
+
+def test_a_narrow_encoding_spells_characters_out() -> None:
+    command = [sys.executable, "-m", "service", "audit", BASE, "--adapter", f"broken={ADAPTERS / 'broken'}"]
+    result = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert result.returncode == 1
+    assert rb"\u2717 fatal trained_rows" in result.stdout
+
+
+def test_an_interrupted_command_says_so_in_one_line() -> None:
+    code = "import signal, service.__main__ as m\nm.main = lambda: signal.raise_signal(signal.SIGINT)\nm.run()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (130, "interrupted: nothing was written\n")

@@ -13,6 +13,8 @@ from service.domain.judgement import Degree
 
 MIN_SHARE = 0.01
 """Tokens in fewer conversations hardly occur."""
+ENOUGH = 100
+"""Fewer conversations cannot show that a token hardly occurs."""
 Maker = Callable[[str, dict[str, Any], str, str], Outcome]
 SEVERITIES: dict[Degree, Maker] = {Degree.SEVERE: fatal, Degree.MODERATE: warning, Degree.HARMLESS: note}
 RANKS = [Degree.HARMLESS, Degree.MODERATE, Degree.SEVERE]
@@ -35,7 +37,9 @@ def read_degree(use: Use, corpus: CorpusFacts | None, *, is_added: bool = False)
     occurs = corpus.tokens.get(use.token_id)
     if is_added and occurs and occurs.written:
         return Degree.SEVERE
-    return Degree.MODERATE if _share(use.token_id, corpus) >= MIN_SHARE else Degree.HARMLESS
+    is_frequent = _share(use.token_id, corpus) >= MIN_SHARE
+    is_unknown = is_added and corpus.num_conversations < ENOUGH
+    return Degree.MODERATE if is_frequent or is_unknown else Degree.HARMLESS
 
 
 def written_degree(use: Use, corpus: CorpusFacts | None) -> Degree:
@@ -73,7 +77,8 @@ def exposure_words(ids: Sequence[int], corpus: CorpusFacts | None) -> str:
     if corpus is None:
         return ""
     most = max((corpus.tokens[one].conversations for one in ids if one in corpus.tokens), default=0)
-    return f" ({most} of {corpus.num_conversations} conversations of {corpus.name} hold one)"
+    lost = f"; {corpus.num_skipped} could not be read" if corpus.num_skipped else ""
+    return f" ({most} of {corpus.num_conversations} conversations of {corpus.name} hold one{lost})"
 
 
 def worst(degrees: Iterable[Degree]) -> Degree:

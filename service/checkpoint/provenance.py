@@ -24,16 +24,31 @@ def provenance(folder: Path) -> dict[str, Any]:
     documents = Documents(folder)
     adapter, arguments = documents.json("adapter_config.json"), documents.json("args.json")
     readme = _front_matter(folder / "README.md")
-    base = adapter.get("base_model_name_or_path") or readme.get("base_model")
+    merged = _merged(documents.json("merge.json"))
+    base = merged.get("base") or adapter.get("base_model_name_or_path") or readme.get("base_model")
     found = {
-        "producer": _producer(folder, adapter, bool(arguments), readme),
+        "producer": merged.get("producer") or _producer(folder, adapter, bool(arguments), readme),
         "base": _last(base) if isinstance(base, str) else None,
+        "merged": merged.get("merged"),
         "revision": adapter.get("revision"),
         "peft_version": adapter.get("peft_version"),
         "transformers_version": documents.json("config.json").get("transformers_version"),
         "arguments": {name: arguments[name] for name in ARGUMENTS if arguments.get(name) is not None},
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _merged(record: dict[str, Any]) -> dict[str, Any]:
+    """Read what `minicpm-service merge` writes beside the weights: from what it merged, and with which arguments."""
+    sources, versions = record.get("from"), record.get("versions")
+    if not isinstance(sources, dict) or not isinstance(versions, dict):
+        return {}
+    base = sources.get("base")
+    return {
+        "producer": f"minicpm-service merge {versions.get('minicpm-service', '')}".strip(),
+        "base": base.get("name") if isinstance(base, dict) else None,
+        "merged": {**sources, "dtype": record.get("dtype")},
+    }
 
 
 def _producer(folder: Path, adapter: dict[str, Any], has_arguments: bool, readme: dict[str, str]) -> str:

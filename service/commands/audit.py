@@ -63,7 +63,7 @@ def _audit(known: argparse.Namespace, _: list[str]) -> int:
 
     try:
         facts, report = _judge(known)
-        _write(known, report, facts)
+        text = "" if _is_shown(known) else _rendered(known.format, report, facts)
     except CheckpointError as error:
         print(error.detail, file=sys.stderr)
         return COULD_NOT_RUN
@@ -72,6 +72,11 @@ def _audit(known: argparse.Namespace, _: list[str]) -> int:
         return COULD_NOT_RUN
     except Exception as error:  # whatever a folder provokes must not look like a verdict
         print(f"the audit itself failed with {type(error).__name__}: {error}; this is a defect", file=sys.stderr)
+        return COULD_NOT_RUN
+    try:
+        _write(known, report, text)
+    except _CannotRun as error:
+        print(error, file=sys.stderr)
         return COULD_NOT_RUN
     from service.domain.judgement import Verdict
 
@@ -145,12 +150,19 @@ def _waiver(text: str) -> "Waiver":
 
     try:
         given = json.loads(text)
+        if not isinstance(given, dict) or not set(given) <= {"check", "subject", "reason", "expires"}:
+            raise ValueError("it is an object with these keys and no other")
         expires = date.fromisoformat(given["expires"]) if given.get("expires") else None
-        return Waiver(str(given["check"]), str(given["subject"]), str(given["reason"]), expires)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        waiver = Waiver(str(given["check"]), str(given["subject"]), str(given["reason"]).strip(), expires)
+        if not waiver.reason:
+            raise ValueError("the reason is empty")
+    except (ValueError, KeyError, TypeError) as error:
+        why = f"{error} is missing" if isinstance(error, KeyError) else error
         raise _CannotRun(
-            f'--waive takes {{"check": ..., "subject": ..., "reason": ...}}, not {text[:80]!r} ({error})'
+            '--waive takes {"check": ..., "subject": ..., "reason": ..., "expires": "2027-01-31"}, the last or not, '
+            f"not {text[:80]!r}: {why}"
         ) from error
+    return waiver
 
 
 def _rendered(form: str, report: "Report", facts: "CheckpointFacts") -> str:
@@ -175,13 +187,17 @@ def _rendered(form: str, report: "Report", facts: "CheckpointFacts") -> str:
     return report_text(report)
 
 
-def _write(known: argparse.Namespace, report: "Report", facts: "CheckpointFacts") -> None:
-    if known.output is None and known.format == "text":
+def _is_shown(known: argparse.Namespace) -> bool:
+    """Say whether the report is printed for people."""
+    return known.output is None and known.format == "text"
+
+
+def _write(known: argparse.Namespace, report: "Report", text: str) -> None:
+    if _is_shown(known):
         from service.audit.reports.text import show_report
 
         show_report(report)
         return
-    text = _rendered(known.format, report, facts)
     if known.output is None:
         if text:
             print(text)
@@ -191,6 +207,7 @@ def _write(known: argparse.Namespace, report: "Report", facts: "CheckpointFacts"
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(known.output)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise _CannotRun(f"{known.output} cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
     print(f"{report.overall.value}: wrote {known.output}")

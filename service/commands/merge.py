@@ -6,7 +6,6 @@ Knows no tensor.
 import argparse
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from service.commands import CONSISTENT, COULD_NOT_RUN, INCONSISTENT
@@ -32,24 +31,25 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _merge(known: argparse.Namespace, _: list[str]) -> int:
+    from service.commands.writing import Refused, new_folder, reason_of
     from service.errors import CheckpointError
 
-    output: Path = known.output
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        print(f"refusing to write into {output}: it exists and is not an empty folder", file=sys.stderr)
-        return COULD_NOT_RUN
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as temporary:
-            return _merge_into(known, Path(temporary))
+        with new_folder(known.output, known.base, known.adapter) as folder:
+            status = _merge_into(known, folder)
+        if known.output.is_dir() and any(known.output.iterdir()):
+            print(f"wrote {known.output}")
+        return status
+    except Refused as error:
+        print(error, file=sys.stderr)
     except CheckpointError as error:
         print(error.detail, file=sys.stderr)
     except OSError as error:
-        print(f"{output} cannot be written: {error.strerror}", file=sys.stderr)
+        print(f"{known.output} cannot be written: {reason_of(error)}", file=sys.stderr)
     return COULD_NOT_RUN
 
 
-def _merge_into(known: argparse.Namespace, temporary: Path) -> int:
+def _merge_into(known: argparse.Namespace, folder: Path) -> int:
     from service.audit.judging import audit
     from service.audit.reports.text import report_text
     from service.checkpoint.locating import locate
@@ -66,13 +66,14 @@ def _merge_into(known: argparse.Namespace, temporary: Path) -> int:
         return INCONSISTENT
     from service.engine.merging import merge_folders, write_record
 
+    folder.mkdir()
     with caught_warnings():  # what libraries say while loading was judged above, or is no news
-        proof = merge_folders(base.folder, adapter.folder, temporary, known.dtype)
-    fingerprints = {
-        "base": report.subjects["base"].fingerprint,
-        "adapter": report.subjects[adapter_subject("adapter")].fingerprint,
+        proof = merge_folders(base.folder, adapter.folder, folder, known.dtype)
+    sources = {
+        "base": (base.name, report.subjects["base"].fingerprint),
+        "adapter": (adapter.name, report.subjects[adapter_subject("adapter")].fingerprint),
     }
-    write_record(temporary, proof, fingerprints, known.dtype)
+    write_record(folder, proof, sources, known.dtype)
     print(
         f"merged equals mounted within {proof.merged_difference:.2g} of {proof.scale:.3g} (float32); "
         f"the stored type moves logits by {proof.rounding_difference:.2g}, the likeliest tokens are "
@@ -80,18 +81,6 @@ def _merge_into(known: argparse.Namespace, temporary: Path) -> int:
     )
     if not proof.is_proved and not known.force:
         print("the merged model is not the mounted adapter: nothing was written", file=sys.stderr)
+        shutil.rmtree(folder)
         return INCONSISTENT
-    _publish(temporary, known.output)
-    print(f"wrote {known.output}")
     return CONSISTENT if proof.is_proved else INCONSISTENT
-
-
-def _publish(temporary: Path, output: Path) -> None:
-    """Give the finished folder its name; until then nothing stands there."""
-    if output.exists():
-        output.rmdir()
-    finished = output.with_name(f".{output.name}.finished")
-    shutil.move(temporary, finished)
-    temporary.mkdir()  # its context removes it
-    finished.chmod(0o755)
-    finished.rename(output)

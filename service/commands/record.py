@@ -6,9 +6,12 @@ Knows no file format.
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.commands import CONSISTENT, COULD_NOT_RUN, INCONSISTENT
+
+if TYPE_CHECKING:
+    from service.domain.facts import BaseFacts, OriginFacts
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -19,7 +22,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         description="Exit status: 0 recorded (with --check: unchanged), 1 changed, 2 could not run.",
     )
     record.add_argument("folder", type=Path, metavar="DIR", help="a base, merged, or adapter folder")
-    record.add_argument("--base", metavar="BASE", help="the base of an adapter, so that its changes are recorded too")
+    record.add_argument("--base", metavar="BASE", help="what DIR was tuned from, so that its changes are recorded too")
     record.add_argument("--check", action="store_true", help="compare with the lock that is there, and write nothing")
     record.add_argument("--output", type=Path, metavar="FILE", help="write the lock elsewhere")
     record.set_defaults(run=_record)
@@ -33,7 +36,8 @@ def _record(known: argparse.Namespace, _: list[str]) -> int:
     except CheckpointError as error:
         print(error.detail, file=sys.stderr)
     except OSError as error:
-        print(f"{Path(str(error.filename)).name} cannot be used: {error.strerror}", file=sys.stderr)
+        name = Path(str(error.filename)).name if error.filename else "standard output"
+        print(f"{name} cannot be used: {error.strerror}", file=sys.stderr)
     return COULD_NOT_RUN
 
 
@@ -57,13 +61,20 @@ def _check(folder: Path) -> int:
 def _write(known: argparse.Namespace) -> int:
     from service.checkpoint.locating import locate
     from service.checkpoint.lock import LOCK, lock_document, write_lock
+    from service.domain.judgement import Verdict
 
     folder = locate(str(known.folder)).folder
     tokenizer, template, vocabulary, verdict = _facts(folder, known.base)
     document = lock_document(folder, tokenizer, template, vocabulary, verdict)
     output = known.output or folder / LOCK
-    write_lock(document, output)
+    try:
+        write_lock(document, output)
+    except OSError as error:
+        print(f"{output} cannot be written: {error.strerror}", file=sys.stderr)
+        return COULD_NOT_RUN
     print(f"recorded {len(document['files'])} files, fingerprint {document['fingerprint']}: {output.name}")
+    if verdict == Verdict.INCONSISTENT.value:
+        print("recorded as it is, but the audit refuses it: minicpm-service audit says why", file=sys.stderr)
     return CONSISTENT
 
 
@@ -77,8 +88,9 @@ def _facts(folder: Path, base: str | None) -> tuple[Any, Any, dict[str, Any] | N
 
     adopt_transformers()
     if not (folder / "adapter_config.json").is_file():
-        facts = read_checkpoint(locate(str(folder)), {})
-        return facts.base.tokenizer, facts.base.template, None, audit(facts).overall.value
+        facts = read_checkpoint(locate(str(folder)), {}, origin=locate(base) if base else None)
+        changes = _against_origin(facts.base, facts.origin) if facts.origin else None
+        return facts.base.tokenizer, facts.base.template, changes, audit(facts).overall.value
     if base is None:
         return None, None, None, None
     name = folder.resolve().name
@@ -92,3 +104,16 @@ def _facts(folder: Path, base: str | None) -> tuple[Any, Any, dict[str, Any] | N
         **report.subjects[adapter_subject(name)].facts["rows"],
     }
     return adapter.tokenizer, adapter.template, changes, report.verdict(adapter_subject(name)).value
+
+
+def _against_origin(model: "BaseFacts", origin: "OriginFacts") -> dict[str, Any]:
+    """Say what tuning changed in the vocabulary of a merged or fully tuned model."""
+    known = origin.base.tokenizer.vocabulary if origin.base.tokenizer else {}
+    added = model.tokenizer.added if model.tokenizer else {}
+    matrices = {"input": origin.base.embedding, "output": origin.base.head}
+    return {
+        "base": origin.base.name,
+        "base_fingerprint": origin.base.fingerprint,
+        "new_tokens": {text: one.token_id for text, one in added.items() if text not in known},
+        "changed": [side for side, matrix in matrices.items() if matrix and matrix.tensor in origin.changed],
+    }

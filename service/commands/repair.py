@@ -5,18 +5,20 @@ Knows no correction.
 
 import argparse
 import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.commands import CONSISTENT, COULD_NOT_RUN, INCONSISTENT
 
 if TYPE_CHECKING:
+    from service.repair.change import Change
     from service.repair.repairing import Repaired
 
 RECORD = "repair.json"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+SHOWN, LONGEST = 3, 100
+"""How many changes of one kind are printed, and how much of a value."""
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -43,77 +45,114 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def _repair(known: argparse.Namespace, _: list[str]) -> int:
+    from service.commands.writing import Refused, new_folder, reason_of
     from service.engine.load_report import adopt_transformers
     from service.errors import CheckpointError
 
-    output: Path = known.output
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        print(f"refusing to write into {output}: it exists and is not an empty folder", file=sys.stderr)
-        return COULD_NOT_RUN
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        _refuse(known)
         adopt_transformers()
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as temporary:
-            copy = Path(temporary) / "copy"
-            status = _fold(known, copy) if known.fold else _correct(known, copy)
-            if copy.is_dir():
-                if output.exists():
-                    output.rmdir()
-                shutil.move(copy, output)
-                print(f"wrote {output}")
-            return status
+        with new_folder(known.output, known.folder, known.base) as copy:
+            status, lines = _fold(known, copy) if known.fold else _correct(known, copy)
+        print(*lines, f"wrote {known.output}", sep="\n")  # a reader that leaves early must not undo the repair
+        return status
+    except Refused as error:
+        print(error, file=sys.stderr)
     except CheckpointError as error:
         print(error.detail, file=sys.stderr)
     except OSError as error:
-        print(f"{output} cannot be written: {error.strerror or error}", file=sys.stderr)
+        print(f"{known.output} cannot be written: {reason_of(error)}", file=sys.stderr)
     return COULD_NOT_RUN
 
 
-def _correct(known: argparse.Namespace, copy: Path) -> int:
+def _refuse(known: argparse.Namespace) -> None:
+    """Refuse what cannot be meant.
+
+    Raises:
+        Refused: The arguments do not go together.
+    """
+    from service.commands.writing import Refused
+
+    is_adapter = _is_adapter(known.folder)
+    if known.base and _is_adapter(known.base):
+        raise Refused(f"--base takes the model that DIR was tuned from, and {Path(known.base).name} is an adapter")
+    if is_adapter and known.base is None:
+        why = "--fold writes into a copy of the base" if known.fold else "an adapter is repaired for its base"
+        raise Refused(f"{why}: add --base BASE")
+    for flag, is_given in (("--fold", known.fold), ("--initialise-rows", known.initialise_rows)):
+        if is_given and not is_adapter and Path(known.folder).is_dir():
+            raise Refused(f"{flag} is for adapters, and {Path(known.folder).name} is a model")
+
+
+def _is_adapter(place: str) -> bool:
+    """Say whether a folder is an adapter, even one that lost its config."""
+    folder = Path(place)
+    return not (folder / "config.json").is_file() and any((folder / name).is_file() for name in ADAPTER_FILES)
+
+
+def _correct(known: argparse.Namespace, copy: Path) -> tuple[int, list[str]]:
     from service.checkpoint.locating import locate
+    from service.domain.judgement import Verdict
     from service.repair.repairing import record, repair_adapter, repair_model
     from service.repair.retraining import advice
 
     folder = locate(known.folder)
-    if (folder.folder / "adapter_config.json").is_file() and not (folder.folder / "config.json").is_file():
-        if known.base is None:
-            print("an adapter is repaired for its base: add --base BASE", file=sys.stderr)
-            return COULD_NOT_RUN
+    if _is_adapter(str(folder.folder)):
         repaired = repair_adapter(folder, locate(known.base), copy, is_starting_rows=known.initialise_rows)
     else:
         repaired = repair_model(folder, locate(known.base) if known.base else None, copy)
-    fingerprints = {name: one.fingerprint for name, one in repaired.before.subjects.items()}
-    (copy / RECORD).write_text(
-        json.dumps(record(repaired, fingerprints), ensure_ascii=False, indent=2, default=str) + "\n", encoding="utf-8"
-    )
-    _show(repaired)
-    for line in advice(repaired.remaining, is_tied=repaired.is_tied):
-        print(line)
-    return INCONSISTENT if repaired.remaining else CONSISTENT
+    _write_record(copy, record(repaired))
+    lines = [*_lines(repaired), *advice(repaired.remaining, is_tied=repaired.is_tied)]
+    lines += [f"warning, {one.subject}, {one.check}: {one.message}" for one in repaired.doubts]
+    if repaired.remaining and known.base is None:
+        lines.append("name what the folder was tuned from with --base BASE: lost files are restored from there")
+    return CONSISTENT if repaired.after.overall is Verdict.CONSISTENT else INCONSISTENT, lines
 
 
-def _show(repaired: "Repaired") -> None:
-    print(f"before: {repaired.before.overall.value}; after: {repaired.after.overall.value}")
+def _write_record(folder: Path, document: dict[str, object]) -> None:
+    text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
+    (folder / RECORD).write_text(text.encode("utf-8", "backslashreplace").decode() + "\n", encoding="utf-8")
+
+
+def _lines(repaired: "Repaired") -> list[str]:
+    """Name the changes; of many of one kind the first, as the record has them all."""
+    lines = [f"before: {repaired.before.overall.value}; after: {repaired.after.overall.value}"]
+    groups: dict[tuple[str, str], list[Change]] = {}
     for one in repaired.changes:
-        print(f"changed {one.file}: {one.what} -> {str(one.new)[:100]}  ({one.reason})")
+        groups.setdefault((one.file, one.reason), []).append(one)
+    for (file, reason), changes in groups.items():
+        for one in changes[:SHOWN]:
+            lines.append(f"changed {file}: {one.what}: {_short(one.old)} -> {_short(one.new)}  ({reason})")
+        if len(changes) > SHOWN:
+            lines.append(f"changed {file}: and {len(changes) - SHOWN} more likewise, see {RECORD}")
+    lines += [f"not corrected: {one}" for one in repaired.declined]
     if not repaired.changes:
-        print("nothing could be corrected")
+        lines.append("nothing could be corrected" if repaired.remaining else "nothing had to be corrected")
+    return lines
 
 
-def _fold(known: argparse.Namespace, copy: Path) -> int:
+def _short(value: object) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _fold(known: argparse.Namespace, copy: Path) -> tuple[int, list[str]]:
     from service.audit.judging import audit
     from service.checkpoint.locating import Location, locate
     from service.checkpoint.reading import read_checkpoint
     from service.domain.judgement import Verdict
     from service.repair.folding import fold
+    from service.repair.repairing import Repaired, record
+    from service.repair.retraining import advice
 
-    if known.base is None:
-        print("--fold writes into a copy of the base: add --base BASE", file=sys.stderr)
-        return COULD_NOT_RUN
     base, adapter = locate(known.base), locate(known.folder)
-    facts = read_checkpoint(base, {"adapter": adapter}).adapters["adapter"]
+    facts = read_checkpoint(base, {"adapter": adapter})
     copy.mkdir()
-    changes = fold(base.folder, adapter.folder, facts, copy)
-    print(f"folded {len(changes)} tensor(s) into the new base; serve both together")
-    after = audit(read_checkpoint(Location(copy / "base", "base"), {"adapter": Location(copy / "adapter", "adapter")}))
-    return CONSISTENT if after.overall is Verdict.CONSISTENT else INCONSISTENT
+    changes = fold(base.folder, adapter.folder, facts.adapters["adapter"], copy)
+    parts = Location(copy / "base", "base"), Location(copy / "adapter", "adapter")
+    after = audit(read_checkpoint(parts[0], {"adapter": parts[1]}))
+    repaired = Repaired(tuple(changes), audit(facts), after, is_tied=facts.base.head is None)
+    _write_record(copy, record(repaired))
+    lines = [f"folded {len(changes)} tensor(s) into the new base; serve both together"]
+    lines += advice(repaired.remaining, is_tied=repaired.is_tied)
+    return CONSISTENT if after.overall is Verdict.CONSISTENT else INCONSISTENT, lines

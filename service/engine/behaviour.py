@@ -1,6 +1,6 @@
 """Asks a loaded model a handful of questions: does a picture matter, can an answer end, does text stay text.
 
-Judges nothing. At most five forward passes a model; the thread that owns the device calls it.
+Judges nothing. At most six forward passes a model; the thread that owns the device calls it.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,18 @@ from service.domain.generation import Message, PictureRef
 from service.engine.families.family import Encoder, Family
 from service.errors import InvalidField
 
-GREETING = (Message("user", ("Hello!",)), Message("assistant", ("Hello! How can I help you today?",)))
+GREETING = ("Hello!", "Hello! How can I help you today?")
 SIZES = ((112, 112), (640, 160), (96, 700))
 """Pictures in pixels: small, wide and tall, so that they are cut differently."""
 SUSPICIOUS = 1e-4
-"""A finished answer whose end is less likely than this is looked at again, by letting the model answer."""
-OWN_TOKENS = 64
+"""If the end of a finished answer is less likely than this, the ends of answers in other forms are looked at too."""
+FORMS = (
+    ("Is the sky blue?", "Yes."),
+    ("Answer as JSON: what colour is it?", '{"color": "blue"}'),
+    ("天空是什么颜色？", "天空是蓝色的。"),
+    ("In one word?", "blue"),
+)
+"""Questions and finished answers, as a tuned model may have learned to write them; one conversation, one pass."""
 
 
 def observe(
@@ -47,7 +53,7 @@ def observe(
     probability = _end_probability(model, encoder, device, stop_ids)
     has_ended = None
     if probability is not None and probability < SUSPICIOUS:
-        has_ended = _ends_by_itself(model, encoder, family, device, stop_ids)
+        has_ended = _ends_otherwise(model, encoder, device, stop_ids)
     return BehaviourFacts(effect, error, probability, has_ended, _acting(encoder, control_tokens))
 
 
@@ -74,33 +80,53 @@ def _pictures(
 
 def _end_probability(model: Any, encoder: Encoder, device: torch.device, stop_ids: Sequence[int]) -> float | None:
     """Return how likely a stop id is behind a finished greeting; None if the template takes no such conversation."""
-    tokenizer = encoder.tokenizer
-    messages = [{"role": one.role, "content": one.content[0]} for one in GREETING]
+    ends = _ends(model, encoder, device, stop_ids, [GREETING])
+    return ends[0] if ends else None
+
+
+def _ends_otherwise(model: Any, encoder: Encoder, device: torch.device, stop_ids: Sequence[int]) -> bool | None:
+    """Say whether an answer in any other form could end; None if the template takes no such conversation."""
+    ends = _ends(model, encoder, device, stop_ids, FORMS)
+    return max(ends) >= SUSPICIOUS if ends else None
+
+
+def _ends(
+    model: Any, encoder: Encoder, device: torch.device, stop_ids: Sequence[int], turns: Sequence[tuple[str, str]]
+) -> list[float]:
+    """Return how likely a stop id is behind every answer of a conversation, in one forward pass; empty if unknown."""
+    messages = [
+        {"role": role, "content": text}
+        for turn in turns
+        for role, text in zip(("user", "assistant"), turn, strict=True)
+    ]
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
+        text = encoder.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
     except Exception:  # a template is a program; chat_template judges it
-        return None
-    head, found, _ = text.rpartition(str(GREETING[1].content[0]))
-    if not found or not stop_ids:
-        return None
-    ids = tokenizer.encode(head + found, add_special_tokens=False)
+        return []
+    heads = _heads(text, turns)
+    if not heads or not stop_ids:
+        return []
+    lengths = [len(encoder.tokenizer.encode(head, add_special_tokens=False)) for head in heads]
+    ids = encoder.tokenizer.encode(heads[-1], add_special_tokens=False)
     with torch.inference_mode():
         output = model(input_ids=torch.tensor([ids], device=device), use_cache=False)
-    probabilities = output.logits[0, -1].float().softmax(-1)
-    known = [one for one in stop_ids if 0 <= one < probabilities.shape[0]]
-    return float(probabilities[known].sum()) if known else 0.0
+    probabilities = output.logits[0, [one - 1 for one in lengths]].float().softmax(-1)
+    known = [one for one in stop_ids if 0 <= one < probabilities.shape[-1]]
+    ends: list[float] = probabilities[:, known].sum(-1).tolist()
+    return ends
 
 
-def _ends_by_itself(
-    model: Any, encoder: Encoder, family: Family, device: torch.device, stop_ids: Sequence[int]
-) -> bool:
-    """Let the model answer the probe's question, and say whether the answer ended."""
-    message, pictures = family.probe()
-    inputs = encoder.encode([message], pictures).on(device)
-    with torch.inference_mode():
-        ids = model.generate(**inputs, max_new_tokens=OWN_TOKENS, do_sample=False)
-    new: list[int] = ids[0, inputs["input_ids"].shape[1] :].tolist()
-    return any(one in stop_ids for one in new)
+def _heads(text: str, turns: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a rendered conversation up to the end of each answer; empty if an answer is not in it."""
+    heads, place = [], 0
+    for question, answer in turns:
+        asked = text.find(question, place)
+        found = text.find(answer, asked + len(question))
+        if asked < 0 or found < 0:
+            return []
+        place = found + len(answer)
+        heads.append(text[:place])
+    return heads
 
 
 def _acting(encoder: Encoder, control_tokens: Sequence[str]) -> tuple[str, ...]:

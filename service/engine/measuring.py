@@ -16,7 +16,7 @@ from service.engine.probing import Probe
 
 
 def measure(loaded: LoadedModel) -> LoadedFacts:
-    """Describe the base and every adapter; at most six forward passes each, and a short answer where one is in doubt.
+    """Describe the base and every adapter; at most eight forward passes of the base, and four more of each adapter.
 
     Call it before any job is admitted, from a thread that may use the device.
     """

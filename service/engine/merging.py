@@ -5,6 +5,7 @@ Does not judge the adapter, and knows no command line.
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -92,10 +93,18 @@ def merge_folders(base: Path, adapter: Path, output: Path, dtype: str) -> Proof:
     )
 
 
-def write_record(output: Path, proof: Proof, fingerprints: dict[str, str], dtype: str) -> None:
-    """Write `merge.json`: from what, with what, and how well."""
+def write_record(output: Path, proof: Proof, sources: Mapping[str, tuple[str, str]], dtype: str) -> None:
+    """Write `merge.json`: from what, with what, and how well.
+
+    Args:
+        output: The merged folder.
+        proof: How well.
+        sources: Name and fingerprint of `base` and `adapter`.
+        dtype: What was asked for.
+    """
     versions = {name: version(name) for name in ("minicpm-service", "transformers", "peft", "torch")}
-    document = {"from": fingerprints, "dtype": dtype, "versions": versions, "proof": asdict(proof)}
+    parts = {part: {"name": name, "fingerprint": digest} for part, (name, digest) in sources.items()}
+    document = {"from": parts, "dtype": dtype, "versions": versions, "proof": asdict(proof)}
     (output / WRITTEN).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 

@@ -16,6 +16,7 @@ from service.repair.headers import rename_tensors
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
+DELTA = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
 FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<side>A|B|embedding_A|embedding_B)\b")
 
 
@@ -34,7 +35,7 @@ def rename_keys(folder: Path, adapter: AdapterFacts) -> list[Change]:
     rename_tensors(folder / WEIGHTS, new_name)
     changes = [Change(WEIGHTS, "names of tensors", None, PREFIX, "PEFT loads no other")] if place.bare else []
     return changes + [
-        Change(WEIGHTS, f"{old}.*", old, new, "the only module of the base whose name and shape fit")
+        Change(WEIGHTS, "tensors of a module", old, new, "the only module of the base whose name and shape fit")
         for old, new in place.meant.items()
     ]
 
@@ -61,6 +62,7 @@ def correct_config(folder: Path, adapter: AdapterFacts, base: BaseFacts) -> list
     if has_magnitudes and not config.get("use_dora"):
         wanted["use_dora"] = (True, "the file holds DoRA's magnitudes")
     wanted |= _rank(adapter, config)
+    wanted |= _token_rows(adapter, config)
     if isinstance(config.get("auto_mapping"), dict):
         wanted["auto_mapping"] = (None, "it names code of the training machine, which AutoPeftModel refuses")
     changes = [
@@ -87,6 +89,21 @@ def _rank(adapter: AdapterFacts, config: Mapping[str, Any]) -> dict[str, tuple[A
     if is_wrong and len(found) == 1 and not config.get("rank_pattern"):
         return {"r": (found.pop(), "the tensors have this rank")}
     return {}
+
+
+def _token_rows(adapter: AdapterFacts, config: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    """Name the rows that the file holds and the config does not, if they are as many as the tokens that it added."""
+    held = {match["module"]: tensor for key, tensor in adapter.lora.items() if (match := DELTA.match(key))}
+    ids = sorted(adapter.new_tokens.values())
+    if config.get("trainable_token_indices") or not ids or {one.shape[0] for one in held.values()} != {len(ids)}:
+        return {}
+    modules = sorted(name.rpartition(".")[2] for name in held)
+    return {
+        "trainable_token_indices": (
+            dict.fromkeys(modules, ids),
+            "the file holds as many trained rows as the tokenizer has new tokens",
+        )
+    }
 
 
 def _unlisted(adapter: AdapterFacts, base: BaseFacts) -> set[str]:

@@ -16,6 +16,7 @@ from service.domain.facts import AdapterFacts
 from service.errors import CheckpointUnreadable
 from service.overlay import TOKENIZER_FILES, overlay
 from service.repair.change import Change
+from service.repair.copying import copy_folder
 from service.repair.models import weights_of
 
 PREFIX = "base_model.model."
@@ -25,10 +26,13 @@ DELTA = ".trainable_tokens_delta"
 def fold(base: Path, adapter: Path, facts: AdapterFacts, output: Path) -> list[Change]:
     """Write `output/base` and `output/adapter`.
 
+    Returns:
+        Every tensor that was written into the new base.
+
     Raises:
         CheckpointUnreadable: The base has no tensor for a saved module.
     """
-    shutil.copytree(base, output / "base")
+    copy_folder(base, output / "base")
     (output / "adapter").mkdir()
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping

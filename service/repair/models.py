@@ -1,37 +1,21 @@
-"""Corrects a base or merged folder: configs from what is stored, files and tensors from the folder it was tuned from.
+"""Corrects a base or merged folder: configs from what is stored, files from the folder it was tuned from.
 
 Knows no adapter.
 """
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from service.checkpoint.reading import PROCESSOR_FILES
-from service.checkpoint.weights import INDEX, WHOLE, WeightFiles, base_weight_files
-from service.domain.facts import BaseFacts, OriginFacts
+from service.checkpoint.weights import INDEX, WeightFiles, base_weight_files
+from service.domain.facts import BaseFacts
 from service.repair.change import Change
-from service.repair.headers import write_tensors
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 MARKERS = ("image_start_id", "image_end_id", "slice_start_id", "slice_end_id")
-OWN_FIELDS = ("dtype", "torch_dtype", "transformers_version")
-
-
-def restore_config(folder: Path, base: BaseFacts, origin: Path, facts: OriginFacts) -> list[Change]:
-    """Take the origin's config.json, with the type and the rows that the folder's weights have."""
-    old, new = base.documents.get(CONFIG, {}), dict(facts.base.documents.get(CONFIG, {}))
-    kept = {name: old[name] for name in OWN_FIELDS if name in old}
-    restored = {**{name: value for name, value in new.items() if name not in kept}, **kept}
-    if restored == old or not new:
-        return []
-    _write(folder / CONFIG, restored)
-    changed = sorted(name for name in {*old, *restored} if old.get(name) != restored.get(name))
-    return [
-        Change(CONFIG, ", ".join(changed), "see the original", "the origin's", "tuning changes no setting of the model")
-    ]
 
 
 def complete_stop_set(folder: Path, base: BaseFacts, origin: BaseFacts | None) -> list[Change]:
@@ -69,34 +53,25 @@ def correct_ids(folder: Path, base: BaseFacts) -> list[Change]:
     return changes
 
 
-def complete_files(folder: Path, origin: Path, *, is_pictures_wrong: bool) -> list[Change]:
-    """Copy processor files, templates and code that the origin has and the folder lacks."""
+def complete_files(folder: Path, origin: Path, unreadable: Collection[str], *, is_pictures_wrong: bool) -> list[Change]:
+    """Copy processor files, templates and code that the origin has and the folder lacks or cannot read.
+
+    Args:
+        folder: The copy to correct.
+        origin: Where the sound files are.
+        unreadable: Files of the folder that are there and no use.
+        is_pictures_wrong: Also replace processor files that differ from the origin's.
+    """
     changes = []
     for path in sorted(origin.iterdir()):
         is_processor = path.name in PROCESSOR_FILES
-        is_wanted = is_processor or path.suffix == ".py" or path.name == GENERATION
-        is_missing = not (folder / path.name).is_file()
-        if path.is_file() and is_wanted and (is_missing or (is_processor and is_pictures_wrong)):
+        if not path.is_file() or not (is_processor or path.suffix == ".py" or path.name == GENERATION):
+            continue
+        old = _state(folder / path.name, path, unreadable)
+        if old in ("missing", "unreadable") or (old == "different" and is_processor and is_pictures_wrong):
             shutil.copyfile(path, folder / path.name)
-            changes.append(
-                Change(path.name, "the whole file", None if is_missing else "other", "the origin's", "needed to load")
-            )
+            changes.append(Change(path.name, "the whole file", old, "the origin's", _why(old)))
     return changes
-
-
-def graft_tensors(folder: Path, weights: WeightFiles, origin: WeightFiles, missing: tuple[str, ...]) -> list[Change]:
-    """Add tensors that the folder lost, from the origin, in a shard of their own."""
-    if not missing:
-        return []
-    files = {name: tensor.file for name, tensor in weights.tensors.items()}
-    if (folder / WHOLE).is_file():
-        (folder / WHOLE).rename(folder / "model-00001-of-00002.safetensors")
-        files = dict.fromkeys(files, "model-00001-of-00002.safetensors")
-    extra = "model-grafted.safetensors"
-    write_tensors(folder / extra, origin, missing)
-    files |= dict.fromkeys(missing, extra)
-    _write(folder / INDEX, {"metadata": {}, "weight_map": files})
-    return [Change(extra, name, None, "the origin's", "no file held it") for name in missing]
 
 
 def weights_of(folder: Path) -> WeightFiles:
@@ -104,6 +79,19 @@ def weights_of(folder: Path) -> WeightFiles:
     index = folder / INDEX
     shards = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
     return WeightFiles(base_weight_files(folder, shards))
+
+
+def _state(path: Path, origin: Path, unreadable: Collection[str]) -> str:
+    """Say what a file is beside the origin's."""
+    if not path.is_file():
+        return "missing"
+    if path.name in unreadable:
+        return "unreadable"
+    return "same" if path.read_bytes() == origin.read_bytes() else "different"
+
+
+def _why(state: str) -> str:
+    return "pictures are read as in training" if state == "different" else "needed to load"
 
 
 def _correct_tie(folder: Path, base: BaseFacts) -> list[Change]:

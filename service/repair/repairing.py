@@ -6,28 +6,27 @@ Decides which corrections apply; how each is made is told by the modules beside 
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from service.audit.judging import audit
 from service.checkpoint.locating import Location
 from service.checkpoint.reading import read_checkpoint
-from service.domain.facts import CheckpointFacts
+from service.domain.facts import AdapterFacts, BaseFacts, CheckpointFacts
 from service.domain.judgement import BASE, Finding, Report, Severity, adapter_subject
+from service.overlay import TOKENIZER_FILES
 from service.repair.adapters import correct_config, rename_keys
 from service.repair.change import Change
-from service.repair.models import (
-    complete_files,
-    complete_stop_set,
-    correct_ids,
-    graft_tensors,
-    restore_config,
-    weights_of,
-)
+from service.repair.copying import copy_folder
+from service.repair.grafting import graft_tensors, what_to_graft
+from service.repair.models import complete_files, complete_stop_set, correct_ids, weights_of
 from service.repair.rows import initialise_rows
+from service.repair.settings import restore_config
 from service.repair.tokenizers import restore_tokenizer
 
 RECORD = "repair.json"
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 LOUD = frozenset({Severity.FATAL, Severity.WARNING})
 TOKENIZER_CHECKS = frozenset(
     {"special_ids", "tokenizer_faithful", "tokenizer_sound", "tokenizer_unchanged", "token_flags", "chat_template"}
@@ -43,17 +42,29 @@ class Repaired:
         changes: What was changed in the copy, in order.
         before: The audit of the folder.
         after: The audit of the copy.
-        remaining: Findings that still refuse the copy.
         is_tied: Input and output matrix are one.
         initialised: Ids of rows that were given a start and are not trained.
+        declined: Corrections that would have hidden a loss, and why.
+        earlier: Records of repairs that the folder had been through already.
     """
 
     changes: tuple[Change, ...]
     before: Report
     after: Report
-    remaining: tuple[Finding, ...]
     is_tied: bool
     initialised: tuple[int, ...] = ()
+    declined: tuple[str, ...] = ()
+    earlier: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def remaining(self) -> tuple[Finding, ...]:
+        """Findings that still refuse the copy, or the base that it is for."""
+        return tuple(one for one in self.after.findings() if one.severity is Severity.FATAL)
+
+    @property
+    def doubts(self) -> tuple[Finding, ...]:
+        """Warnings about the copy."""
+        return tuple(one for one in self.after.findings() if one.severity is Severity.WARNING)
 
 
 def repair_model(model: Location, origin: Location | None, copy: Path) -> Repaired:
@@ -64,20 +75,27 @@ def repair_model(model: Location, origin: Location | None, copy: Path) -> Repair
         origin: What it was tuned from, if that is known.
         copy: Where to write; must not exist.
     """
-    shutil.copytree(model.folder, copy, ignore=shutil.ignore_patterns("checkpoint.lock.json"))
+    copy_folder(model.folder, copy)
     before = read_checkpoint(model, {}, origin=origin)
     first = audit(before)
     place = Location(copy, model.name)
     changes: list[Change] = []
+    declined: list[str] = []
+    now = before
     if origin:
-        changes += _from_origin(copy, origin.folder, before, _checks(first, BASE))
-        before_ids = read_checkpoint(place, {}, origin=origin)
-    else:
-        before_ids = before
-    changes += correct_ids(copy, before_ids.base) if (copy / "config.json").is_file() else []
-    changes += complete_stop_set(copy, before_ids.base, before_ids.origin.base if before_ids.origin else None)
+        changes, declined = _from_origin(copy, origin.folder, before, _checks(first, BASE))
+        now = read_checkpoint(place, {}, origin=origin)
+    changes += correct_ids(copy, now.base) if now.base.documents.get(CONFIG) else []
+    changes += complete_stop_set(copy, now.base, now.origin.base if now.origin else None)
     after = read_checkpoint(place, {}, origin=origin)
-    return _repaired(changes, first, audit(after), BASE, after)
+    return Repaired(
+        tuple(changes),
+        first,
+        audit(after),
+        is_tied=after.base.head is None,
+        declined=tuple(declined),
+        earlier=_earlier(before.base),
+    )
 
 
 def repair_adapter(adapter: Location, base: Location, copy: Path, *, is_starting_rows: bool = False) -> Repaired:
@@ -89,71 +107,91 @@ def repair_adapter(adapter: Location, base: Location, copy: Path, *, is_starting
         copy: Where to write; must not exist.
         is_starting_rows: Also give rows that nobody trained a start, and mark them.
     """
-    shutil.copytree(adapter.folder, copy, ignore=shutil.ignore_patterns("checkpoint.lock.json"))
+    copy_folder(adapter.folder, copy)
     before = read_checkpoint(base, {adapter.name: adapter})
     first = audit(before)
     subject = adapter_subject(adapter.name)
     facts = before.adapters[adapter.name]
     changes = rename_keys(copy, facts) if (copy / "adapter_model.safetensors").is_file() else []
-    if (copy / "adapter_config.json").is_file() and "adapter_config.json" in facts.documents:
+    if facts.documents.get(ADAPTER_CONFIG):
         changes += correct_config(copy, facts, before.base)
     if _checks(first, subject) & TOKENIZER_CHECKS:
         changes += restore_tokenizer(copy, base.folder, facts.tokenizer, before.base.tokenizer)
-    untrained = [one.token_id for one in first.subjects[subject].used_tokens if one.input_state == "untrained"]
-    if is_starting_rows and (started := initialise_rows(copy, facts, before.base, base.folder, untrained)):
+    place = Location(copy, adapter.name)
+    after = read_checkpoint(base, {adapter.name: place})
+    last = audit(after)
+    if is_starting_rows and (started := _start_rows(copy, base.folder, after, last, adapter.name)):
         changes += started
-        marks = {"initialised_rows": sorted(untrained)}
-        (copy / RECORD).write_text(json.dumps(marks), encoding="utf-8")  # the audit below must see it already
-    after = read_checkpoint(base, {adapter.name: Location(copy, adapter.name)})
-    return _repaired(changes, first, audit(after), subject, after)
+        after = read_checkpoint(base, {adapter.name: place})
+        last = audit(after)
+    marked = after.adapters[adapter.name].documents.get(RECORD, {}).get("initialised_rows")
+    return Repaired(
+        tuple(changes),
+        first,
+        last,
+        is_tied=after.base.head is None,
+        initialised=tuple(marked) if isinstance(marked, list) else (),
+        earlier=_earlier(facts),
+    )
 
 
-def record(repaired: Repaired, fingerprints: Mapping[str, str]) -> dict[str, object]:
+def record(repaired: Repaired) -> dict[str, object]:
     """Return what `repair.json` says."""
     return {
         "schema_version": 1,
         "initialised_rows": list(repaired.initialised),
-        "of": dict(fingerprints),
+        "of": {name: one.fingerprint for name, one in repaired.before.subjects.items()},
         "before": repaired.before.overall.value,
         "after": repaired.after.overall.value,
-        "changes": [
-            {"file": one.file, "what": one.what, "old": one.old, "new": one.new, "reason": one.reason}
-            for one in repaired.changes
-        ],
+        "changes": [asdict(one) for one in repaired.changes],
+        "declined": list(repaired.declined),
         "remaining": [f"{one.subject}, {one.check}: {one.message}" for one in repaired.remaining],
+        "earlier": [dict(one) for one in repaired.earlier],
     }
 
 
-def _from_origin(copy: Path, origin: Path, facts: CheckpointFacts, checks: set[str]) -> list[Change]:
-    """Take from the origin what the folder lost or got wrong."""
-    changes: list[Change] = []
+def _from_origin(copy: Path, origin: Path, facts: CheckpointFacts, checks: set[str]) -> tuple[list[Change], list[str]]:
+    """Take from the origin what the folder lost or got wrong; say what was not taken."""
     known = facts.origin
     if known is None:
-        return changes
-    is_config_lost = not (copy / "config.json").is_file() or not facts.base.documents.get("config.json")
-    if is_config_lost:
-        shutil.copyfile(origin / "config.json", copy / "config.json")
-        changes.append(Change("config.json", "the whole file", None, "the origin's", "it could not be read"))
+        return [], []
+    changes: list[Change] = []
+    unreadable = {one.file for one in facts.base.problems}
+    if not facts.base.documents.get(CONFIG):
+        old = "unreadable" if (copy / CONFIG).is_file() else "missing"
+        shutil.copyfile(origin / CONFIG, copy / CONFIG)
+        changes.append(Change(CONFIG, "the whole file", old, "the origin's", "needed to load"))
     elif checks & CONFIG_CHECKS:
-        changes += restore_config(copy, facts.base, origin, known)
-    has_tokenizer = facts.base.tokenizer is not None
-    if checks & TOKENIZER_CHECKS or not has_tokenizer:
+        changes += restore_config(copy, facts.base, known.base)
+    if checks & TOKENIZER_CHECKS or facts.base.tokenizer is None or unreadable & set(TOKENIZER_FILES):
         changes += restore_tokenizer(copy, origin, facts.base.tokenizer, known.base.tokenizer)
-    changes += complete_files(copy, origin, is_pictures_wrong=bool(checks & {"picture_settings", "origin"}))
-    lost = tuple(one for one in known.missing if not one.endswith("lm_head.weight") or facts.base.is_tied is False)
-    if lost:
-        changes += graft_tensors(copy, weights_of(copy), weights_of(origin), lost)
-    return changes
+    is_pictures_wrong = bool(checks & {"picture_settings", "origin"})
+    changes += complete_files(copy, origin, unreadable, is_pictures_wrong=is_pictures_wrong)
+    lost, declined = what_to_graft(facts.base, known)
+    return changes + graft_tensors(copy, weights_of(copy), weights_of(origin), lost), declined
+
+
+def _start_rows(copy: Path, base: Path, facts: CheckpointFacts, report: Report, name: str) -> list[Change]:
+    """Give untrained rows a start and mark them, so that the audit of the copy sees it already."""
+    adapter = facts.adapters[name]
+    used = report.subjects[adapter_subject(name)].used_tokens
+    untrained = [one.token_id for one in used if one.input_state == "untrained"]
+    started = initialise_rows(copy, adapter, facts.base, base, untrained)
+    if started:
+        marks = {**adapter.documents.get(RECORD, {}), "initialised_rows": sorted(untrained)}
+        (copy / RECORD).write_text(json.dumps(marks), encoding="utf-8")
+    return started
+
+
+def _earlier(facts: BaseFacts | AdapterFacts) -> tuple[Mapping[str, Any], ...]:
+    """Return the records of earlier repairs, oldest first."""
+    document = facts.documents.get(RECORD, {})
+    if not document:
+        return ()
+    older = document.get("earlier")
+    this = {name: value for name, value in document.items() if name != "earlier"}
+    return (*(older if isinstance(older, list) else ()), this)
 
 
 def _checks(report: Report, subject: str) -> set[str]:
     return {one.check for one in report.subjects[subject].findings if one.severity in LOUD}
-
-
-def _repaired(changes: list[Change], before: Report, after: Report, subject: str, facts: CheckpointFacts) -> Repaired:
-    found = after.subjects[subject].findings
-    remaining = tuple(one for one in found if one.severity is Severity.FATAL)
-    is_tied = facts.base.head is None
-    adapter = next(iter(facts.adapters.values()), None)
-    marked = adapter.documents.get(RECORD, {}).get("initialised_rows") if adapter else None
-    return Repaired(tuple(changes), before, after, remaining, is_tied, tuple(marked or ()))

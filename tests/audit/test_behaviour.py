@@ -16,7 +16,7 @@ from service.audit.judging import audit
 from service.audit.usage import control_tokens
 from service.domain.facts import BehaviourFacts, CheckpointFacts, LoadedAdapterFacts, LoadedBaseFacts
 from service.domain.judgement import Severity
-from service.engine import measuring
+from service.engine import behaviour, measuring
 from service.engine.loading import LoadPlan, load
 from tests.builders import Folders, copy_demo, read_json
 
@@ -96,14 +96,34 @@ def test_an_adapter_that_unlearned_to_end_is_refused(tmp_path: Path) -> None:
     assert "does not end its answers" in fatal[0].message
 
 
-def test_asking_takes_under_ten_forward_passes_a_model(folders: Folders, facts: CheckpointFacts) -> None:
-    plan = LoadPlan(folders.base, {"json": folders.adapter}, None, control_tokens(facts.base), device="cpu")
-    loaded = load(plan)
-    counts = {"base": 0, "json": 0}
-    for name, view in (("base", loaded.base), ("json", loaded.adapters["json"])):
-        view.model.register_forward_hook(lambda *_, name=name: counts.__setitem__(name, counts[name] + 1))
-    measured = measuring.measure(loaded)
-    assert 0 < counts["base"] < 10
-    assert 0 < counts["json"] < 10
+@pytest.mark.parametrize("is_in_doubt", [False, True])
+def test_asking_takes_under_ten_forward_passes_a_model(
+    is_in_doubt: bool, folders: Folders, facts: CheckpointFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(behaviour, "SUSPICIOUS", 2.0 if is_in_doubt else 0.0)
+    base = type(AutoModelForImageTextToText.from_pretrained(folders.base))
+    counts: list[None] = []
+    inner = base.forward
+    monkeypatch.setattr(base, "forward", lambda *given, **named: counts.append(None) or inner(*given, **named))
+    plan = LoadPlan(folders.base, {}, None, control_tokens(facts.base), device="cpu")
+    sums = []
+    for adapters in ({}, {"json": folders.adapter}):
+        counts.clear()
+        measured = measuring.measure(load(replace(plan, adapters=adapters)))
+        sums.append(len(counts))
+    assert 0 < sums[0] < 10
+    assert 0 < sums[1] - sums[0] < 10
     assert measured.base.behaviour is not None
     assert measured.base.behaviour.acting_tokens == ()
+    assert (measured.base.behaviour.has_ended is not None) is is_in_doubt
+
+
+@pytest.mark.parametrize("name", ["tokens", "official"])
+def test_an_adapter_s_answers_of_any_form_end(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(behaviour, "SUSPICIOUS", 0.5)
+    folders = copy_demo(tmp_path, name)
+    seen = measure(folders.base, {name: folders.adapter}).adapters[name].behaviour
+    assert seen is not None
+    assert seen.end_probability is not None
+    assert seen.end_probability < 0.5
+    assert seen.has_ended

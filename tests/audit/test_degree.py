@@ -133,3 +133,12 @@ def test_the_table_shows_what_nobody_trained(tmp_path: Path) -> None:
     assert mine["<fig>"].degree is Degree.MODERATE
     base = {one.text: one for one in report.subjects[BASE].used_tokens}
     assert (base["<|im_start|>"].trained_by, base["<|im_start|>"].degree) == ("nobody", Degree.SEVERE)
+
+
+def test_a_few_conversations_do_not_show_that_a_token_hardly_occurs(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path, "broken")
+    path = corpus(tmp_path, 0, of=5)
+    path.write_text(path.read_text() + "\nno JSON\n")
+    (found,) = judged(folders, path, with_adapter=True)
+    assert found.degree is Degree.MODERATE
+    assert "(0 of 5 conversations of prompts.jsonl hold one; 1 could not be read)" in found.message

@@ -148,6 +148,10 @@ def test_the_command_writes_every_format_to_a_file(form: str, tmp_path: Path) ->
         (["{adapter}"], "is an adapter, not a model"),
         (["{base}", "--output", "{base}"], "cannot be written"),
         (["{base}", "--waive", "nonsense"], "--waive takes"),
+        (["{base}", "--waive", "[1]"], "these keys and no other"),
+        (["{base}", "--waive", '{{"check": "a", "subject": "b", "reason": " "}}'], "the reason is empty"),
+        (["{base}", "--waive", '{{"check": "a", "subject": "b"}}'], "'reason' is missing"),
+        (["{base}", "--waive", '{{"check": "a", "subject": "b", "reason": "c", "expire": "x"}}'], "no other"),
         (["{base}", "--adapter", "base={adapter}"], "cannot be used"),
         (["{base}", "--adapter", "a={adapter}", "--adapter", "a={adapter}"], "is taken"),
         (["{base}", "--corpus", "{base}/no.jsonl"], "no.jsonl"),
@@ -194,3 +198,33 @@ def test_the_openapi_document_shows_the_report_and_the_fingerprint() -> None:
     properties = document["components"]["schemas"]["ReportDocument"]["properties"]
     assert {"verdict", "findings", "fingerprint", "subjects"} <= set(properties)
     assert set(document["components"]["schemas"]) >= {"FindingDocument", "SubjectDocument", "UsedTokenDocument"}
+
+
+def test_the_page_marks_the_tokens_that_an_adapter_brings_untrained(report: Report, broken: CheckpointFacts) -> None:
+    page = report_html(report, broken)
+    own = page.split("<h2>adapter:broken")[1]
+    assert own.count("<svg") == 2
+    assert "Looks untrained: 761 &lt;fig&gt;, 762" in own
+
+
+def test_changed_rows_are_drawn_among_all_rows(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path, "tokens")
+    facts = folders.facts()
+    own = report_html(audit(facts), facts).split("<h2>adapter:tokens")[1]
+    assert own.count("<svg") == 2
+    assert "6 of 832 rows" in own
+
+
+def test_every_format_shows_waivers_with_their_reasons(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    stop_set_incomplete.make(folders)
+    held = Waiver("stop_set", BASE, "clients send stop strings", date(2026, 6, 2))
+    idle = Waiver("stop_sets", BASE, "a slip")
+    facts = folders.facts()
+    for today, word in ((date(2026, 6, 1), "waived: clients"), (date(2026, 6, 3), "waived until 2026-06-02: clients")):
+        judged = audit(facts, waivers=[held, idle], today=today)
+        assert word in report_github(judged)
+        assert word in report_junit(judged)
+        for shown in (report_github(judged), report_junit(judged), report_html(judged, facts)):
+            assert "stop_sets" in shown
+        assert "did you mean stop_set?" in report_text(judged, 200)

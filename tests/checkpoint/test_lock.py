@@ -9,6 +9,7 @@ import pytest
 from service.audit.judging import audit
 from service.checkpoint.lock import LOCK
 from service.cli import main
+from service.demo import demo_root
 from service.domain.judgement import Severity, Verdict
 from tests.builders import copy_demo, edited_json, edited_tensors, read_json, write_json
 
@@ -81,3 +82,9 @@ def test_what_cannot_be_checked_says_so(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["record", str(folders.base), "--check"]) == 2
     assert "99" in capsys.readouterr().err
     assert main(["record", str(tmp_path / "nothing")]) == 2
+
+
+def test_a_lock_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "nowhere" / "lock.json"
+    assert main(["record", str(demo_root() / "base"), "--output", str(output)]) == 2
+    assert capsys.readouterr().err == f"{output} cannot be written: No such file or directory\n"

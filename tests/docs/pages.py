@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import tests.broken
 from service.audit.catalogue import CHECKS
@@ -113,7 +114,7 @@ def _page(check: Check, ways: list[tuple[str, Finding | None]]) -> str:
 
 def _example(finding: Finding) -> list[str]:
     message = MOMENT.sub("2026-11-24T12:00:00+00:00", finding.message)
-    evidence = json.dumps(finding_json(finding)["evidence"], ensure_ascii=False, indent=2)
+    evidence = json.dumps(_rounded(finding_json(finding)["evidence"]), ensure_ascii=False, indent=2)
     if len(evidence) > MAX_EVIDENCE:
         evidence = evidence[:MAX_EVIDENCE].rsplit("\n", 1)[0] + "\n..."
     return [
@@ -126,6 +127,15 @@ def _example(finding: Finding) -> list[str]:
         evidence,
         "```",
     ]
+
+
+def _rounded(value: Any) -> Any:
+    """Round numbers so far that every machine writes the same page; sums differ in their last digits."""
+    if isinstance(value, float):
+        return float(f"{value:.3g}")
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list) else value
 
 
 def _index() -> str:

@@ -64,3 +64,25 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path, capsys: pytest.Captu
     folders = copy_demo(tmp_path)
     assert main(["merge", BASE, adapter("json"), "--output", str(folders.base)]) == 2
     assert "not an empty folder" in capsys.readouterr().err
+
+
+def test_nothing_is_written_into_what_is_merged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = copy_demo(tmp_path)
+    output = folders.adapter / "merged"
+    assert main(["merge", str(folders.base), str(folders.adapter), "--output", str(output)]) == 2
+    assert "it lies inside" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_another_user_may_read_what_was_merged_and_the_lock_says_from_what(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert main(["merge", BASE, adapter("tokens"), "--output", str(output)]) == 0
+    assert len({path.stat().st_mode for path in output.iterdir()}) == 1
+    assert main(["record", str(output), "--base", BASE]) == 0
+    lock = json.loads((output / "checkpoint.lock.json").read_text())
+    assert lock["provenance"]["base"] == "base"
+    assert lock["provenance"]["merged"]["adapter"]["name"] == "tokens"
+    assert lock["provenance"]["producer"].startswith("minicpm-service merge")
+    assert lock["vocabulary"]["new_tokens"]["<fig>"] == 761
+    assert lock["vocabulary"]["changed"] == ["input", "output"]
+    assert main(["audit", str(output)]) == 0

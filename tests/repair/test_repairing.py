@@ -5,13 +5,14 @@ import importlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from service.cli import main
 from service.demo import demo_root
-from tests.builders import Folders, copy_demo, edited_json, read_json
+from tests.builders import Folders, add_token, copy_demo, edited_json, edited_tensors, read_json
 
 torch.set_num_threads(1)
 ORIGIN = str(demo_root() / "base")
@@ -22,13 +23,19 @@ BASES = [
     *("template_missing", "template_raises", "template_without_markers", "template_marker_unknown", "merges_half_lost"),
     *("decoder_lost", "normalizer_lowers", "turn_end_not_special", "tokenizer_grows_at_load", "hidden_size_wrong"),
     *("base_tensor_missing", "class_writes_no_text", "downsample_mode_in_one_place", "added_tokens_decoder_shifted"),
+    "tokenizer_missing",
 ]
 ADAPTERS = [
     *("adapter_wrong_prefix", "adapter_without_prefix", "adapter_wrapped_names", "adapter_targets_shortened"),
     *("saved_modules_deleted_from_config", "adapter_rank_differs", "adapter_type_wrong", "adapter_merges_lost"),
     *("adapter_flags_changed", "adapter_splitting_changed", "saved_modules_partly_listed"),
 ]
-HOPELESS = {"lora_nan": "lora", "new_tokens_untrained": "<fig>", "adapter_truncated": "safetensors"}
+HOPELESS = {
+    "adapter_tokenizer_left_behind": "761",
+    "lora_nan": "lora",
+    "new_tokens_untrained": "<fig>",
+    "adapter_truncated": "safetensors",
+}
 
 
 def digest(folder: Path) -> str:
@@ -122,6 +129,11 @@ def test_folding_splits_an_adapter_without_changing_an_answer(name: str, tmp_pat
         (["{base}", "--output", "{base}"], "not an empty folder"),
         (["/no/such", "--output", "{new}"], "neither a folder nor a hub id"),
         (["{adapter}", "--fold", "--output", "{new}"], "add --base BASE"),
+        (["{base}", "--output", "{base}/inside"], "it lies inside"),
+        (["{adapter}", "--base", "{base}", "--output", "{base}/inside"], "it lies inside"),
+        (["{adapter}", "--base", "{adapter}", "--output", "{new}"], "is an adapter"),
+        (["{base}", "--base", "{base}", "--fold", "--output", "{new}"], "--fold is for adapters"),
+        (["{base}", "--initialise-rows", "--output", "{new}"], "--initialise-rows is for adapters"),
     ],
 )
 def test_what_cannot_run_says_why_and_leaves_nothing(
@@ -133,12 +145,13 @@ def test_what_cannot_run_says_why_and_leaves_nothing(
     assert main(["repair", *filled]) == 2
     assert said in capsys.readouterr().err
     assert not new.exists()
+    assert not (folders.base / "inside").exists()
 
 
 def test_a_sound_folder_is_copied_and_nothing_is_claimed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out"
     assert main(["repair", ORIGIN, "--output", str(output)]) == 0
-    assert "nothing could be corrected" in capsys.readouterr().out
+    assert "nothing had to be corrected" in capsys.readouterr().out
     assert json.loads((output / "repair.json").read_text())["changes"] == []
 
 
@@ -170,3 +183,146 @@ def test_untrained_rows_get_a_start_and_stay_marked(tmp_path: Path, capsys: pyte
     assert main(["audit", ORIGIN, "--adapter", f"a={output}"]) == 0
     assert "initialised by repair and not trained" in " ".join(capsys.readouterr().out.split())
     assert main(["audit", ORIGIN, "--adapter", f"a={output}", "--policy", "strict"]) == 1
+
+
+def repaired(folder: Path, output: Path, *more: str) -> tuple[int, dict[str, Any]]:
+    status = main(["repair", str(folder), "--base", ORIGIN, "--output", str(output), *more])
+    return status, read_json(output / "repair.json")
+
+
+def test_rows_of_new_tokens_are_listed_again(tmp_path: Path) -> None:
+    folders, output = copy_demo(tmp_path, "tokens"), tmp_path / "out"
+    with edited_json(folders.adapter / "adapter_config.json") as config:
+        trained, config["trainable_token_indices"] = config["trainable_token_indices"], None
+    status, _ = repaired(folders.adapter, output)
+    assert status == 0
+    assert read_json(output / "adapter_config.json")["trainable_token_indices"] == trained
+
+
+def test_rows_are_not_listed_for_other_than_the_new_tokens(tmp_path: Path) -> None:
+    folders, output = copy_demo(tmp_path, "tokens"), tmp_path / "out"
+    with edited_json(folders.adapter / "adapter_config.json") as config:
+        config["trainable_token_indices"] = None
+    add_token(folders.adapter, "<seventh>")
+    status, record = repaired(folders.adapter, output)
+    assert status == 1
+    assert "trainable_token_indices" not in {one["what"] for one in record["changes"]}
+
+
+def test_what_was_tuned_and_lost_is_not_replaced_by_the_untuned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, output = tmp_path / "merged", tmp_path / "out"
+    shutil.copytree(demo_root() / "merged", folder)
+    with edited_tensors(folder / "model.safetensors") as tensors:
+        del tensors["model.language_model.layers.1.mlp.down_proj.weight"]
+        del tensors["model.language_model.layers.1.input_layernorm.weight"]
+    status, record = repaired(folder, output)
+    assert status == 1
+    assert "layers.1.mlp.down_proj" in record["declined"][0]
+    assert [one["what"] for one in record["changes"]] == ["model.language_model.layers.1.input_layernorm.weight"]
+    assert "not corrected: 1 lost tensor(s) were tuned" in capsys.readouterr().out
+
+
+def test_weights_that_cannot_be_read_are_not_replaced_by_the_untuned(tmp_path: Path) -> None:
+    folders, output = copy_demo(tmp_path), tmp_path / "out"
+    folders.base_weights.write_bytes(folders.base_weights.read_bytes()[:-1000])
+    status, record = repaired(folders.base, output)
+    assert status == 1
+    assert record["changes"] == []
+    assert sorted(path.name for path in output.glob("*.safetensors")) == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "config.json", "tokenizer_config.json", "tokenizer.json"])
+def test_a_file_that_is_no_json_is_restored(name: str, tmp_path: Path) -> None:
+    folders, output = copy_demo(tmp_path), tmp_path / "out"
+    (folders.base / name).write_text("{oops")
+    status, record = repaired(folders.base, output)
+    assert status == 0
+    assert {one["file"] for one in record["changes"]} == {name}
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+def test_without_an_origin_a_file_that_is_no_json_is_no_crash(name: str, tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    (folders.base / name).write_text("{oops")
+    assert main(["repair", str(folders.base), "--output", str(tmp_path / "out")]) in (0, 1)
+
+
+@pytest.mark.parametrize("content", [None, "{oops"])
+def test_an_adapter_without_a_readable_config_stays_an_adapter(content: str | None, tmp_path: Path) -> None:
+    folders, output = copy_demo(tmp_path), tmp_path / "out"
+    (folders.adapter / "adapter_config.json").unlink()
+    if content:
+        (folders.adapter / "adapter_config.json").write_text(content)
+    status, record = repaired(folders.adapter, output)
+    assert status == 1
+    assert record["changes"] == []
+    assert "adapter_config.json" in record["remaining"][0]
+
+
+def test_a_type_that_there_is_not_is_not_kept(tmp_path: Path) -> None:
+    folders, output = copy_demo(tmp_path), tmp_path / "out"
+    with edited_json(folders.base / "config.json") as config:
+        config["dtype"] = "float13"
+    status, record = repaired(folders.base, output)
+    assert status == 0
+    assert [(one["what"], one["old"], one["new"]) for one in record["changes"]] == [("dtype", "float13", "bfloat16")]
+
+
+def test_a_restored_setting_is_named_with_both_values(tmp_path: Path) -> None:
+    folders, output = copy_demo(tmp_path), tmp_path / "out"
+    with edited_json(folders.base / "config.json") as config:
+        config["text_config"]["hidden_size"] = 64
+    _, record = repaired(folders.base, output)
+    assert ("text_config.hidden_size", 64, 128) in {(one["what"], one["old"], one["new"]) for one in record["changes"]}
+
+
+def test_a_read_only_folder_is_repaired(tmp_path: Path) -> None:
+    folders, output = broken("stop_set_incomplete", tmp_path), tmp_path / "out"
+    for path in (*folders.base.iterdir(), folders.base):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    status, _ = repaired(folders.base, output)
+    folders.base.chmod(0o755)
+    assert status == 0
+    assert output.stat().st_mode & 0o200
+
+
+def test_another_user_may_read_what_was_written(tmp_path: Path) -> None:
+    folders, output = broken("new_tokens_untrained", tmp_path), tmp_path / "out"
+    repaired(folders.adapter, output, "--initialise-rows")
+    modes = {path.stat().st_mode & 0o777 for path in output.iterdir()}
+    assert modes == {output.joinpath("repair.json").stat().st_mode & 0o777}
+
+
+def test_a_second_repair_keeps_the_record_of_the_first(tmp_path: Path) -> None:
+    folders, first, second = broken("stop_set_incomplete", tmp_path), tmp_path / "1", tmp_path / "2"
+    _, before = repaired(folders.base, first)
+    status, record = repaired(first, second)
+    assert status == 0
+    assert record["changes"] == []
+    assert record["earlier"][0]["changes"] == before["changes"]
+
+
+def test_many_changes_of_one_kind_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders, output = broken("adapter_wrapped_names", tmp_path), tmp_path / "out"
+    _, record = repaired(folders.adapter, output)
+    said = capsys.readouterr().out
+    assert len(record["changes"]) > 20
+    assert said.count("\n") < 12
+    assert "more likewise, see repair.json" in said
+
+
+def test_a_fold_is_recorded_and_carries_no_lock(tmp_path: Path) -> None:
+    folders, output = copy_demo(tmp_path, "official"), tmp_path / "out"
+    assert main(["record", str(folders.base)]) == 0
+    base, adapter = str(folders.base), str(folders.adapter)
+    assert main(["repair", adapter, "--base", base, "--fold", "--output", str(output)]) == 0
+    assert len(read_json(output / "repair.json")["changes"]) == 23
+    assert not (output / "base" / "checkpoint.lock.json").exists()
+
+
+def test_a_warning_that_remains_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders, output = broken("new_tokens_untrained", tmp_path), tmp_path / "out"
+    repaired(folders.adapter, output, "--initialise-rows")
+    assert f"warning, adapter:{folders.adapter.name}, trained_rows" in capsys.readouterr().out

@@ -22,9 +22,9 @@ LARGEST = 100.0
 WHY = """\
 An adapter fits one base: the revision, precision and family that it was trained on. Shapes often agree where weights do
 not (MiniCPM5-1B, its SFT and its Base have the same), so the folder's own words count: the base's name, arguments that
-trainers leave beside the file, weights in other files. OpenBMB's script trains embeddings and resampler with every
-adapter; a folder of it without them was stripped so that another server would load it. A base path of another machine
-is normal and says nothing."""
+trainers leave beside the file, weights in other files, rows of tokens that no tokenizer has. OpenBMB's script trains
+embeddings and resampler with every adapter; a folder of it without them was stripped so that another server would load
+it. A base path of another machine is normal and says nothing."""
 
 
 def adapter_lineage(view: AdapterView) -> Iterator[Outcome]:
@@ -34,6 +34,7 @@ def adapter_lineage(view: AdapterView) -> Iterator[Outcome]:
         return
     yield from _base_fits(config, view.base)
     yield from _nothing_was_stripped(adapter, config)
+    yield from _rows_have_names(adapter, view.base)
     yield from _size_is_plausible(adapter, config)
 
 
@@ -89,6 +90,24 @@ def _nothing_was_stripped(adapter: AdapterFacts, config: Mapping[str, Any]) -> I
             {"auto_mapping": {key: str(value) for key, value in mapping.items()}, "tensors": len(adapter.lora)},
             "If they were deleted so that another server would load it, the trained embeddings and resampler are gone.",
             "Take the folder as training wrote it: this service loads it whole.",
+        )
+
+
+def _rows_have_names(adapter: AdapterFacts, base: BaseFacts) -> Iterator[Outcome]:
+    """Look for trained rows of ids that no tokenizer reaches: the adapter's own tokenizer was left behind."""
+    tokenizer = adapter.tokenizer or base.tokenizer
+    if tokenizer is None or base.embedding is None:
+        return
+    named = {*tokenizer.vocabulary.values(), *(one.token_id for one in tokenizer.added.values())}
+    trained = {one for ids in adapter.trainable_tokens.values() for one in ids}
+    lost = sorted(one for one in trained - named if 0 <= one < base.embedding.num_rows)
+    if lost:
+        yield fatal(
+            f"it trained rows of {len(lost)} id(s) that no token has, first {lost[0]}: the tokenizer of its training "
+            "is not beside it",
+            {"ids": lost[:50], "count": len(lost)},
+            "Prompts cannot hold these tokens, and where the model writes one, nothing is shown.",
+            "Copy tokenizer.json and tokenizer_config.json from where the adapter was trained into its folder.",
         )
 
 

@@ -16,7 +16,8 @@ WHY = """\
 A model ends its answer by writing the stop token, which it must have learned. Collators that pad with the stop token
 mask it out of the loss (`tok.pad_token = tok.eos_token`), LLaMA-Factory's template `empty` never writes it, and an
 output row that was lost cannot win. Behind a finished greeting the probability of a stop token is read off; where it is
-next to nothing, the model is asked a question and must stop by itself."""
+next to nothing, so are those behind finished answers of other forms (a word, JSON, Chinese), as a tuned model may know
+one form only."""
 
 
 def base_answer_ends(view: BaseView) -> Iterator[Outcome]:
@@ -26,8 +27,8 @@ def base_answer_ends(view: BaseView) -> Iterator[Outcome]:
         return
     if seen.end_probability < IMPOSSIBLE and not seen.has_ended:  # so does a base that was never taught to chat
         yield note(
-            f"behind a finished greeting the end has a probability of {seen.end_probability:.1g}, and the answer to "
-            "a question did not end either",
+            f"behind a finished greeting the end has a probability of {seen.end_probability:.1g}, and behind answers "
+            "of other forms it is no likelier",
             {"probability": seen.end_probability},
             "If the model was tuned to chat, its answers run on until max_new_tokens.",
             "Compare with the folder that it was tuned from, and look for the stop token in the labels of training.",
@@ -44,7 +45,8 @@ def adapter_answer_ends(view: AdapterView) -> Iterator[Outcome]:
         yield _endless(seen.end_probability)
     elif seen.has_ended:
         yield note(
-            f"behind a finished greeting the end has a probability of {seen.end_probability:.1g}; its own answer ended",
+            f"behind a finished greeting the end has a probability of {seen.end_probability:.1g}; answers of another "
+            "form can end",
             {"probability": seen.end_probability},
         )
 

@@ -16,6 +16,8 @@ LORA_OUTPUT = re.compile(r"\.lora_(B|embedding_A)\b")
 LORA_INPUT = re.compile(r"\.lora_(A|embedding_B)\b")
 """The other one, which starts at random."""
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
+"""Files of slow tokenizers, which load without tokenizer.json."""
 RESTORE = "Copy the file again from the source; convert pickle weights to safetensors where they were made."
 NAN_SPREADS = "NaN spreads through the whole answer."
 EARLIER_CHECKPOINT = "Use an earlier checkpoint; train in bfloat16 rather than float16."
@@ -32,10 +34,11 @@ count as missing."""
 
 def base_files(view: BaseView) -> Iterator[Outcome]:
     """Check that every file that the model needs is there, whole and safe."""
+    has_vocabulary = any(one in view.base.files for one in VOCABULARIES)
     for problem in view.base.problems:
         if _is_of_config(problem, view.base.blueprint):
             continue
-        if problem.file == "tokenizer.json" and "is missing" in problem.problem:
+        if problem.file == "tokenizer.json" and "is missing" in problem.problem and has_vocabulary:
             severity, consequence = warning, "Ids cannot be compared with rows; a slow tokenizer may still load."
             repair = RESTORE
         elif problem.file in PROCESSOR_FILES:

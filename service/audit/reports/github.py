@@ -3,7 +3,8 @@
 Source: GitHub's documentation of workflow commands.
 """
 
-from service.domain.judgement import Finding, Report, Severity
+from service.audit.reports.waivers import waived_words
+from service.domain.judgement import Finding, Report, Severity, Waiver
 
 COMMANDS = {
     Severity.FATAL: "error",
@@ -14,8 +15,14 @@ COMMANDS = {
 
 
 def report_github(report: Report) -> str:
-    """Return one line a finding; a waived one is a notice."""
-    return "\n".join(_line(one) for one in report.findings())
+    """Return one line a finding, a waived one as a notice; and one a waiver that no finding needed."""
+    unneeded = [_unneeded(one) for one in report.unmatched]
+    return "\n".join([*(_line(one) for one in report.findings()), *unneeded])
+
+
+def _unneeded(waiver: Waiver) -> str:
+    title = _property(f"waiver of {waiver.subject}: {waiver.check}")
+    return f"::notice title={title}::{_data(f'the waiver fits no finding: {waiver.reason}')}"
 
 
 def _line(finding: Finding) -> str:
@@ -23,8 +30,7 @@ def _line(finding: Finding) -> str:
     file = finding.evidence.get("file")
     place = f"file={_property(str(file))}," if isinstance(file, str) else ""
     title = _property(f"{finding.subject}: {finding.check}")
-    waived = f" (waived: {finding.waiver.reason})" if finding.waiver else ""
-    message = _data(f"{finding.message}{waived}\n{finding.consequence}\n{finding.repair}".strip())
+    message = _data(f"{finding.message}{waived_words(finding)}\n{finding.consequence}\n{finding.repair}".strip())
     return f"::{command} {place}title={title}::{message}"
 
 

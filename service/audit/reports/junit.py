@@ -6,7 +6,8 @@ Knows no check.
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from service.audit.judging import REFUSING
-from service.domain.judgement import Finding, Report, Severity
+from service.audit.reports.waivers import waived_words
+from service.domain.judgement import BASE, Finding, Report, Severity
 
 
 def report_junit(report: Report) -> str:
@@ -17,6 +18,8 @@ def report_junit(report: Report) -> str:
         for check in one.checks:
             found = [finding for finding in one.findings if finding.check == check]
             suite.add_testcase(_case(subject, check, found, report))
+        for waiver in report.unmatched if subject == BASE else ():
+            suite.add_property("waiver without finding", _clean(f"{waiver.check}:{waiver.subject}: {waiver.reason}"))
         document.add_testsuite(suite)
     written = document.tostring()  # type: ignore[no-untyped-call]
     return written.decode("utf-8") if isinstance(written, bytes) else str(written)
@@ -26,14 +29,14 @@ def _case(subject: str, check: str, findings: list[Finding], report: Report) -> 
     case = TestCase(check, subject)
     refusing = [one for one in findings if one.severity in REFUSING[report.policy] and one.waiver is None]
     if refusing:
-        case.result = [Failure(_clean(one.message), one.severity.value) for one in refusing]
+        case.result = [Failure(_clean(one.message + waived_words(one)), one.severity.value) for one in refusing]
         for result, one in zip(case.result, refusing, strict=True):
             result.text = _clean(f"{one.consequence}\n{one.repair}")
     elif findings and all(one.severity is Severity.SKIPPED for one in findings):
         case.result = [Skipped(_clean(findings[0].message))]
     quiet = [one for one in findings if one not in refusing and one.severity is not Severity.SKIPPED]
     if quiet:
-        case.system_out = "\n".join(_clean(f"{one.severity.value}: {one.message}") for one in quiet)
+        case.system_out = "\n".join(_clean(f"{one.severity.value}: {one.message}{waived_words(one)}") for one in quiet)
     return case
 
 

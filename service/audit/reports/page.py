@@ -3,6 +3,7 @@
 Needs no network and runs no script. Knows no check.
 """
 
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -11,9 +12,10 @@ from markupsafe import Markup
 
 from service.audit.catalogue import CHECKS
 from service.audit.reports.document import report_json
-from service.audit.reports.plots import matrix_plot, update_plot
-from service.domain.facts import CheckpointFacts
-from service.domain.judgement import BASE, Report, SubjectReport, adapter_subject
+from service.audit.reports.plots import Plot, looks_untrained, matrix_plot, update_plot
+from service.audit.usage import ADAPTER
+from service.domain.facts import AdapterFacts, CheckpointFacts, MatrixFacts
+from service.domain.judgement import BASE, Report, SubjectReport, UsedToken, adapter_subject
 
 
 def report_html(report: Report, facts: CheckpointFacts) -> str:
@@ -43,13 +45,29 @@ def _result(check_id: str, one: SubjectReport) -> str:
     return found[0] if found else "passed"
 
 
-def _plots(subject: str, one: SubjectReport, facts: CheckpointFacts) -> list[Markup]:
-    drawn: list[str | None] = []
+def _plots(subject: str, one: SubjectReport, facts: CheckpointFacts) -> list[dict[str, Any]]:
+    matrices = (("input", facts.base.embedding), ("output", facts.base.head))
     if subject == BASE:
-        for which, matrix in (("input", facts.base.embedding), ("output", facts.base.head)):
-            drawn.append(matrix_plot(matrix, one.used_tokens, which) if matrix else None)
+        drawn = [matrix_plot(matrix, one.used_tokens, which) for which, matrix in matrices if matrix]
     else:
         adapter = next((it for name, it in facts.adapters.items() if adapter_subject(name) == subject), None)
-        updates = (("input", adapter.embedding_update), ("output", adapter.head_update)) if adapter else ()
-        drawn += [update_plot(update, which) for which, update in updates if update]
-    return [Markup(plot) for plot in drawn if plot]  # noqa: S704 - matplotlib's own drawing of numbers and ids
+        drawn = _adapter_plots(adapter, one.used_tokens, matrices) if adapter else []
+    # The markup is matplotlib's own drawing of numbers and ids.
+    return [{"svg": Markup(plot.svg), "caption": plot.caption} for plot in drawn if plot]  # noqa: S704
+
+
+def _adapter_plots(
+    adapter: AdapterFacts, used: Sequence[UsedToken], matrices: Sequence[tuple[str, MatrixFacts | None]]
+) -> list[Plot | None]:
+    """Draw the tokens that the adapter brings and nobody trained among the base's rows, and where it changes rows."""
+    updates = {"input": adapter.embedding_update, "output": adapter.head_update}
+    brought = [one for one in used if ADAPTER in one.sources]
+    drawn: list[Plot | None] = []
+    for which, matrix in matrices:
+        update = updates[which]
+        bad = [one for one in brought if looks_untrained(one, which)]
+        if matrix and bad:
+            drawn.append(matrix_plot(matrix, bad, which))
+        if matrix and update:
+            drawn.append(update_plot(update, which, update.num_rows or matrix.num_rows))
+    return drawn

@@ -5,12 +5,14 @@ Knows no file; `render` writes into a string, `show` onto a terminal.
 
 import io
 import sys
+from difflib import get_close_matches
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from service.domain.judgement import Finding, Report, SubjectReport, Verdict
+from service.audit.catalogue import CHECKS
+from service.domain.judgement import Finding, Report, SubjectReport, Verdict, Waiver
 
 MARKS = {"fatal": "✗", "warning": "!", "note": "·", "skipped": "?"}
 STYLES = {"fatal": "bold red", "warning": "yellow", "note": "dim", "skipped": "magenta"}
@@ -43,7 +45,8 @@ def _print(console: Console, report: Report) -> None:
             _print_finding(console, finding)
         console.print()
     for waiver in report.unmatched:
-        console.print(Text(f"waiver {waiver.check}:{waiver.subject} fits no finding: {waiver.reason}", "yellow"))
+        named = _printable(f"waiver {waiver.check}:{waiver.subject} fits no finding: {waiver.reason}")
+        console.print(Text(named + _mistaken(waiver, report), "yellow"))
     stage = "files and loaded model" if report.is_complete else "files only; the loaded model was not measured"
     is_good = report.overall is Verdict.CONSISTENT
     last = Text("consistent" if is_good else "NOT consistent", "green" if is_good else "bold red")
@@ -71,6 +74,15 @@ def _waiver(finding: Finding) -> list[tuple[str, str]]:
     if finding.expired_waiver:
         return [("waiver expired", f"{finding.expired_waiver.reason} (on {finding.expired_waiver.expires})")]
     return []
+
+
+def _mistaken(waiver: Waiver, report: Report) -> str:
+    """Say that a waiver names what there is not, which is most often a slip of the pen."""
+    checks = {check.check_id for check in CHECKS}
+    if waiver.check not in checks:
+        near = get_close_matches(waiver.check, checks, 1)
+        return " (no check is called so" + (f"; did you mean {near[0]}?)" if near else ")")
+    return "" if waiver.subject in report.subjects else f" (subjects are {', '.join(report.subjects)})"
 
 
 def _counts(one: SubjectReport) -> str:

@@ -27,7 +27,7 @@ class BehaviourFacts:
             no picture can be sent.
         picture_error: Why a picture could not be answered, or None.
         end_probability: Of the stop ids behind a finished greeting; None if there is no such conversation.
-        has_ended: The model's own answer ended within 64 tokens; None if nobody needed to ask.
+        has_ended: Behind a finished answer of another form the end is likelier; None if nobody needed to ask.
         acting_tokens: Control tokens that act in a client's text.
         base_end_probability: For an adapter, the base's `end_probability`.
     """
