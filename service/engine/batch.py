@@ -64,6 +64,7 @@ class Batch:
         observe: Told about every step.
 
     Attributes:
+        decoder: The running rows.
         nonfinite: Answers that ended because logits were not finite.
         out_of_memory: Answers that ended because the device's memory did not suffice.
     """
@@ -79,7 +80,7 @@ class Batch:
         observe: Callable[[StepStats], None],
     ) -> None:
         self._prefiller = prefiller
-        self._decoder = decoder
+        self.decoder = decoder
         self._slots = slots
         self._states = states
         self._observe = observe
@@ -97,6 +98,11 @@ class Batch:
     def num_running(self) -> int:
         """Sequences prefilling or decoding."""
         return self._scheduler.num_inside
+
+    @property
+    def num_prefilling(self) -> int:
+        """Sequences whose prompts are being computed."""
+        return len(self._scheduler.prefilling)
 
     @property
     def num_waiting(self) -> int:
@@ -173,7 +179,7 @@ class Batch:
         sequence = one.sequence
         chosen = None
         if logits is not None:
-            chosen = self._decoder.first(one.prompt, logits, sequence.job.sampling, sequence.stop_ids)
+            chosen = self.decoder.first(one.prompt, logits, sequence.job.sampling, sequence.stop_ids)
         seconds = time.monotonic() - started
         self._pace.prefilled(seconds, progress.done - before)
         self._observe(StepStats(StepKind.PREFILL, seconds, 1, progress.done - before))
@@ -185,21 +191,21 @@ class Batch:
         """Take a prompt's first token; the sequence runs on unless that ends it."""
         self._push(one, chosen)
         if one.sequence.finish_reason is None:
-            self._decoder.insert(one.prompt, progress.cache, one.adapter_id, one.need)
+            self.decoder.insert(one.prompt, progress.cache, one.adapter_id, one.need)
             self._scheduler.run(one)
             one.progress = None
         else:
             self._leave(one)
 
     def _decode(self) -> None:
-        for first, end in reversed(list(self._decoder.runs())):  # whoever leaves is replaced from behind
+        for first, end in reversed(list(self.decoder.runs())):  # whoever leaves is replaced from behind
             self._decode_run(self._scheduler.running[first:end], first, end)
         for one in [one for one in self._scheduler.running if one.sequence.finish_reason is not None]:
             self._leave(one)
 
     def _decode_run(self, rows: Sequence[Prepared], first: int, end: int) -> None:
         started = time.monotonic()
-        chosen = self._guarded(rows, partial(self._decoder.step, first, end))
+        chosen = self._guarded(rows, partial(self.decoder.step, first, end))
         if chosen is None:
             return
         seconds = time.monotonic() - started
@@ -220,7 +226,7 @@ class Batch:
             row = self._scheduler.running.index(one)
             if error is None and one.sequence.finish_reason is FinishReason.STOP:
                 self._remember(one, row)
-            self._decoder.remove(row, is_clean=error is None)
+            self.decoder.remove(row, is_clean=error is None)
             last = self._scheduler.running.pop()
             if last is not one:
                 self._scheduler.running[row] = last
@@ -235,7 +241,7 @@ class Batch:
         """Keep the end of an answer for the next turn."""
         if one.prompt.names is not None:
             names = one.prompt.names.followed_by(one.sequence.generated_ids[:-1], one.prompt.offset)
-            self._states.keep(names, len(names), self._decoder.extract(row))
+            self._states.keep(names, len(names), self.decoder.extract(row))
 
     def _guarded(self, those: Sequence[Prepared], compute: Callable[[], T]) -> T | None:
         """Compute something for sequences; whatever it raises ends them alone, and None comes back."""

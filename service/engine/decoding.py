@@ -79,6 +79,11 @@ class Decoder:
         self._position_rows = 1
         self._takes_positions = takes_positions(rowwise.model)
 
+    @property
+    def tree(self) -> Any:
+        """The model in which each row has its own adapter."""
+        return self._rowwise.model
+
     def __len__(self) -> int:
         return len(self._rows)
 

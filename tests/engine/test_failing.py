@@ -70,7 +70,7 @@ def raising(module: Any, error: Exception, when: Callable[[torch.Tensor], bool])
 
 
 def decode_tree(running: Running) -> Any:
-    return running.parts.batch._decoder._rowwise.model
+    return running.parts.batch.decoder.tree
 
 
 def short_of_memory(loaded: LoadedModel, largest: int) -> tuple[list[Event], list[Event], Running]:
@@ -128,7 +128,7 @@ def test_an_exception_in_a_step_ends_the_step_s_sequences_and_not_who_still_pref
     running = Running(loaded)
     running.add("one")
     running.add("two")
-    while len(running.parts.batch._decoder) < 2:
+    while len(running.parts.batch.decoder) < 2:
         running.parts.batch.step()
     running.add("a question that comes later " * 40)
     calls = iter([True])
@@ -143,7 +143,7 @@ def test_logits_that_are_not_finite_end_one_row_and_are_counted(loaded: LoadedMo
     running = Running(loaded)
     for number in range(3):
         running.add(f"{QUESTION} {number}", sampling=greedy(20))
-    while len(running.parts.batch._decoder) < 3:
+    while len(running.parts.batch.decoder) < 3:
         running.parts.batch.step()
     poisoned = iter([True])
 
@@ -164,7 +164,7 @@ def test_logits_that_are_not_finite_end_one_row_and_are_counted(loaded: LoadedMo
 def test_a_lost_device_ends_the_engine_and_tells_everyone(plan_of: Callable[..., LoadPlan]) -> None:
     engine = Engine(load(plan_of(demo_root() / "base")), Limits(8))
     assert answer(engine, ask("Hello"))[1].text
-    head = engine._parts.batch._decoder._rowwise.model.get_output_embeddings()
+    head = engine._parts.batch.decoder.tree.get_output_embeddings()
     events: list[Queue[Event]] = [Queue(), Queue()]
     with raising(head, torch.AcceleratorError("device lost", 1), lambda hidden: True):
         for one in events:
