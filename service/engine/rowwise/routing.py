@@ -11,37 +11,33 @@ import torch
 
 KEPT_MIXES = 64
 """Mixes of adapters whose tensors are kept, so that a mix that comes back finds the same ones."""
-SPAN_WASTE = 1.5
-"""Neighbouring columns are read as one slice if that reads at most so many times what is needed."""
 
 
 @dataclass(eq=False, slots=True)
 class Columns:
-    """Columns of concatenated factors, in the order of the adapters; modules with the same ones share this.
+    """Columns of concatenated factors; modules with the same ones share this.
 
     Attributes:
-        widths: Number of columns of each adapter that has any, ascending by adapter.
+        spans: Adapter and width of each run of columns.
         owners: `(columns,)`, the adapter of each.
         place: Where a mix keeps its pick.
     """
 
-    widths: tuple[tuple[int, int], ...]
+    spans: tuple[tuple[int, int], ...]
     owners: torch.Tensor
     place: int
 
 
 @dataclass(eq=False, slots=True)
 class Pick:
-    """The columns that a mix needs.
+    """The columns that a mix needs, in their order.
 
     Attributes:
-        adapters: Whose.
         where: A slice, or indices `(picked,)`.
         owners: `(picked,)`
         hidden: `(rows, 1, picked)`, true where a column is not the row's adapter's; None if all rows need all.
     """
 
-    adapters: tuple[int, ...]
     where: slice | torch.Tensor
     owners: torch.Tensor
     hidden: torch.Tensor | None
@@ -52,6 +48,7 @@ class Mix:
     """Tensors for one number of rows and one set of adapters, rewritten in place when rows change places.
 
     Attributes:
+        active: Adapters to compute for.
         index: `(rows,)`, each row's adapter.
         picks: By `Columns.place`; None where nobody in the mix has columns.
         rows: The same as `index`.
@@ -59,6 +56,7 @@ class Mix:
         found: Places of an adapter's rows, see `rows_of`.
     """
 
+    active: tuple[int, ...]
     index: torch.Tensor
     picks: list[Pick | None]
     rows: tuple[int, ...] = ()
@@ -74,11 +72,13 @@ class Routing:
     Attributes:
         rows: Each row's adapter.
         mix: What the modules read; None if all rows are the base's.
+        serial: Rises whenever the rows change.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.rows: tuple[int, ...] = ()
         self.mix: Mix | None = None
+        self.serial = 0
         self._device = device
         self._among: frozenset[int] = frozenset()
         self._columns: dict[tuple[tuple[int, int], ...], Columns] = {}
@@ -97,6 +97,7 @@ class Routing:
         if wanted == self.rows and (not among or self._among.issuperset(among)) and len(among) == len(self._among):
             return
         self.rows, self._among = wanted, frozenset(among)
+        self.serial += 1
         active = tuple(sorted({*wanted, *among} - {0}))
         if not active:
             self.mix = None
@@ -106,19 +107,19 @@ class Routing:
             self.mix = self._mix(len(wanted), active, is_uniform)
             self._fill(self.mix, wanted)
 
-    def columns(self, widths: tuple[tuple[int, int], ...]) -> Columns:
-        """Return the columns of these widths; only while the tree is built."""
-        if widths not in self._columns:
-            owners = [adapter for adapter, width in widths for _ in range(width)]
-            self._columns[widths] = Columns(widths, torch.tensor(owners, device=self._device), len(self._columns))
-        return self._columns[widths]
+    def columns(self, spans: tuple[tuple[int, int], ...]) -> Columns:
+        """Return the columns of these runs; only while the tree is built."""
+        if spans not in self._columns:
+            owners = [adapter for adapter, width in spans for _ in range(width)]
+            self._columns[spans] = Columns(spans, torch.tensor(owners, device=self._device), len(self._columns))
+        return self._columns[spans]
 
     def _mix(self, num_rows: int, active: tuple[int, ...], is_uniform: bool) -> Mix:
         key = (num_rows, active, is_uniform)
         if key not in self._mixes:
             index = torch.empty(num_rows, dtype=torch.long, device=self._device)
             picks = [_pick(one, active, num_rows, is_uniform) for one in self._columns.values()]
-            self._mixes[key] = Mix(index, picks)
+            self._mixes[key] = Mix(active, index, picks)
             if len(self._mixes) > KEPT_MIXES:
                 self._mixes.popitem(last=False)
         self._mixes.move_to_end(key)
@@ -141,22 +142,26 @@ def rows_of(mix: Mix, adapter: int) -> torch.Tensor:
     return mix.found[adapter]
 
 
-def _pick(columns: Columns, active: tuple[int, ...], num_rows: int, is_uniform: bool) -> Pick | None:
-    """Pick the columns of the active adapters: one slice if they are (nearly) neighbours."""
-    places, start = {}, 0
-    for adapter, width in columns.widths:
+def picked(spans: tuple[tuple[int, int], ...], active: tuple[int, ...]) -> slice | list[int] | None:
+    """Return the columns of the active adapters: a slice if they are neighbours, None if there are none."""
+    columns: list[int] = []
+    start = 0
+    for adapter, width in spans:
         if adapter in active:
-            places[adapter] = (start, start + width)
+            columns += range(start, start + width)
         start += width
-    if not places:
+    if not columns:
         return None
-    adapters, spans = tuple(places), tuple(places.values())
-    needed = sum(end - begin for begin, end in spans)
-    where: slice | torch.Tensor = slice(spans[0][0], spans[-1][1])
-    if spans[-1][1] - spans[0][0] > SPAN_WASTE * needed:
-        ranges = [torch.arange(begin, end) for begin, end in spans]
-        where = torch.cat(ranges).to(columns.owners.device)
+    is_slice = columns[-1] - columns[0] == len(columns) - 1
+    return slice(columns[0], columns[-1] + 1) if is_slice else columns
+
+
+def _pick(columns: Columns, active: tuple[int, ...], num_rows: int, is_uniform: bool) -> Pick | None:
+    found = picked(columns.spans, active)
+    if found is None:
+        return None
+    where = found if isinstance(found, slice) else torch.tensor(found, device=columns.owners.device)
     owners = columns.owners[where]
     shape = (num_rows, 1, len(owners))
     hidden = None if is_uniform else torch.empty(shape, dtype=torch.bool, device=owners.device)
-    return Pick(adapters, where, owners, hidden)
+    return Pick(where, owners, hidden)
