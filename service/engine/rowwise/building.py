@@ -46,12 +46,15 @@ def row_wise(base: Any, views: Mapping[str, Any]) -> RowWise:
         base: A transformers model.
         views: The base with one adapter each, by id, as `mount` makes them.
     """
-    path, inputs, problem = decode_path(base), {}, ""
+    path: tuple[str, ...] = ()
+    inputs: dict[str, int] = {}
+    problem = ""
     batched: dict[str, int] = {}
     grouped: dict[str, str] = {}
     parts: dict[str, dict[int, Part]] = defaultdict(dict)
     try:
-        inputs = trace(share(base)) if views else {}
+        if views:
+            path, inputs = decode_path(base), trace(share(base))
     except NotBatched as error:
         problem = str(error)
     for adapter_id, view in views.items():
@@ -65,7 +68,7 @@ def row_wise(base: Any, views: Mapping[str, Any]) -> RowWise:
         batched[adapter_id] = number = len(batched) + 1
         for name, part in found.items():
             parts[name][number] = part
-    routing = Routing(next(base.parameters()).device)
+    routing = Routing(next(base.parameters()).device, len(batched))
     return RowWise(_tree(base, parts, routing, inputs), routing, batched, grouped)
 
 

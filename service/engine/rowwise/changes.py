@@ -18,24 +18,27 @@ class Gains:
     Args:
         gains: `(out,)` by adapter.
         bias: Of the base's module; DoRA leaves it as it is.
+        num_adapters: Of the whole tree.
     """
 
-    def __init__(self, gains: Mapping[int, torch.Tensor], bias: torch.Tensor | None) -> None:
+    def __init__(self, gains: Mapping[int, torch.Tensor], bias: torch.Tensor | None, num_adapters: int) -> None:
         first = next(iter(gains.values()))
-        self._table = first.new_zeros(max(gains) + 1, 1, len(first))
+        self._table = first.new_zeros(num_adapters + 1, 1, len(first))
         for adapter, gain in gains.items():
             self._table[adapter, 0] = gain
+        self._is_scaled = torch.tensor([one in gains for one in range(num_adapters + 1)], device=first.device)
         self._adapters = frozenset(gains)
         self._bias = bias
 
     def apply(self, y: torch.Tensor, mix: Mix) -> torch.Tensor:
-        """Return y `(rows, tokens, out)` with the rows of DoRA's adapters scaled."""
-        for adapter in self._adapters.intersection(mix.present):
-            rows = rows_of(mix, adapter)
-            mine = y[rows]
-            weighted = mine if self._bias is None else mine - self._bias
-            y[rows] = torch.addcmul(mine, weighted, self._table[adapter].to(y.dtype))
-        return y
+        """Return y `(rows, tokens, out)` with the rows of DoRA's adapters scaled, and all others untouched."""
+        if self._adapters.isdisjoint(mix.active):
+            return y
+        gains = self._table[mix.index].to(y.dtype)
+        scaled = torch.addcmul(y, y if self._bias is None else y - self._bias, gains)
+        if self._adapters.issuperset(mix.present):
+            return scaled
+        return torch.where(self._is_scaled[mix.index][:, None, None], scaled, y)
 
 
 class Tokens:

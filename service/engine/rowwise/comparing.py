@@ -20,10 +20,17 @@ ROUTED = "experts"
 
 
 def decode_path(base: Any) -> tuple[str, ...]:
-    """Name the modules that a decode step runs: the decoder, the input embedding and the head."""
+    """Name the modules that a decode step runs: the decoder, the input embedding and the head.
+
+    Raises:
+        NotBatched: The model does not say which they are.
+    """
     names = {id(module): name for name, module in base.named_modules()}
-    modules = (base.get_decoder(), base.get_input_embeddings(), base.get_output_embeddings())
-    return tuple(names[id(one)] for one in modules if one is not None)
+    try:
+        modules = (base.get_decoder(), base.get_input_embeddings(), base.get_output_embeddings())
+        return tuple(names[id(one)] for one in modules if one is not None)
+    except (AttributeError, NotImplementedError, KeyError) as error:
+        raise NotBatched(f"{class_path(base)} does not say which modules a step of text runs") from error
 
 
 def compare(base: Any, view: Any, path: tuple[str, ...], called: Container[str]) -> dict[str, Part]:

@@ -73,7 +73,7 @@ class Factors:
         if columns is None:
             return None
         start = sum(width for adapter, width in self._before if adapter in active)
-        up = _computable(self._up[columns])
+        up = _computable(self._up, columns)
         return slice(start, start + len(up)), up
 
 
@@ -82,13 +82,12 @@ class Downs:
 
     Args:
         modules: In the order of the calls.
-        routing: Shared by the whole tree.
+        routing: Knows the columns.
     """
 
     def __init__(self, modules: Sequence[Factors], routing: Routing) -> None:
         spans = tuple(span for one in modules for span in one.spans)
         self._columns = routing.columns(spans)
-        self._routing = routing
         self._down = torch.cat([one.down for one in modules])
         self._ones = torch.cat([one.ones for one in modules])
         self._has_ones = bool(self._ones.any())
@@ -107,9 +106,9 @@ class Downs:
         The first reader computes it, the next ones find it, if they really read the same tensor.
         """
         tensor, serial, inner = self._kept
-        if reader is self._first or tensor is not x or serial != self._routing.serial:
+        if reader is self._first or tensor is not x or serial != mix.serial:
             inner = self._compute(x, mix, is_embedding=False)
-            self._kept = (x, self._routing.serial, inner)
+            self._kept = (x, mix.serial, inner)
         if reader is self._last:
             self._kept = (None, -1, None)
         return inner
@@ -123,8 +122,8 @@ class Downs:
         if pick is None:
             return None
         if mix.active != self._active or self._picked is None:
-            ones = _computable(self._ones[pick.where]) if self._has_ones else None
-            self._active, self._picked = mix.active, (_computable(self._down[pick.where]), ones)
+            ones = _computable(self._ones, pick.where) if self._has_ones else None
+            self._active, self._picked = mix.active, (_computable(self._down, pick.where), ones)
         down, ones = self._picked
         if is_embedding:
             inner = down.index_select(1, x.flatten()).T.contiguous()
@@ -135,6 +134,12 @@ class Downs:
         return inner
 
 
-def _computable(factor: torch.Tensor) -> torch.Tensor:
-    """Return float32 on a CPU: products of this size take a quarter of the time there that they take in 16 bits."""
-    return factor.float() if factor.device.type == "cpu" else factor
+@torch.inference_mode(False)
+@torch.no_grad()
+def _computable(factor: torch.Tensor, columns: slice | torch.Tensor | list[int]) -> torch.Tensor:
+    """Return some rows of a factor, on a CPU in float32.
+
+    Products of this size take a quarter of the time there that they take in 16 bits.
+    """
+    rows = factor[columns]
+    return rows.float() if rows.device.type == "cpu" else rows

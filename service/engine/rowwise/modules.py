@@ -38,11 +38,11 @@ class RowModule(nn.Module):
         self._dims = dims
         self._own = {adapter: part.own for adapter, part in parts.items() if part.own is not None}
         low = {adapter: part for adapter, part in parts.items() if part.down is not None or part.shift is not None}
-        like = next((part.down for part in low.values() if part.down is not None), base.weight)
-        self.factors = Factors(low, dims, like) if low else None
+        tensors = [one for part in low.values() for one in (part.down, part.shift) if one is not None]
+        self.factors = Factors(low, dims, tensors[0]) if low else None
         self.downs: Downs | None = None
         gained = {adapter: part.gain for adapter, part in parts.items() if part.gain is not None}
-        self._gains = Gains(gained, getattr(base, "bias", None)) if gained else None
+        self._gains = Gains(gained, getattr(base, "bias", None), routing.num_adapters) if gained else None
         tokens = {adapter: part for adapter, part in parts.items() if part.token_ids is not None}
         self._tokens = Tokens(tokens, base.weight.shape[0]) if tokens else None
 
@@ -82,7 +82,7 @@ class RowLinear(RowModule):
         if self._own and mix.present.issubset(self._own):
             outputs = x.new_empty(num_rows, inputs.shape[1], num_out)
         else:
-            outputs = self.base(x).reshape(num_rows, -1, num_out)
+            outputs = self._modules["base"](x).reshape(num_rows, -1, num_out).contiguous()  # type: ignore[misc]
         if self._gains is not None:
             outputs = self._gains.apply(outputs, mix)
         if self.factors is not None and self.downs is not None:
@@ -100,7 +100,7 @@ class RowEmbedding(RowModule):
     def _mixed(self, x: torch.Tensor, mix: Mix) -> torch.Tensor:
         if x.shape[0] != len(mix.rows):
             raise ValueError(f"{len(mix.rows)} rows have an adapter each, the batch has the shape {tuple(x.shape)}")
-        outputs: torch.Tensor = self.base(x)
+        outputs: torch.Tensor = self._modules["base"](x)  # type: ignore[misc]
         if self._gains is not None:
             outputs = self._gains.apply(outputs, mix)
         if self.factors is not None and self.downs is not None:

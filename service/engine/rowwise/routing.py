@@ -53,6 +53,7 @@ class Mix:
         picks: By `Columns.place`; None where nobody in the mix has columns.
         rows: The same as `index`.
         present: The adapters in `rows`, the base included.
+        serial: Rises whenever `rows` are written.
         found: Places of an adapter's rows, see `rows_of`.
     """
 
@@ -61,6 +62,7 @@ class Mix:
     picks: list[Pick | None]
     rows: tuple[int, ...] = ()
     present: frozenset[int] = frozenset()
+    serial: int = 0
     found: dict[int, torch.Tensor] = field(default_factory=dict)
 
 
@@ -72,14 +74,19 @@ class Routing:
     Attributes:
         rows: Each row's adapter.
         mix: What the modules read; None if all rows are the base's.
-        serial: Rises whenever the rows change.
+        num_adapters: See the argument.
+
+    Args:
+        device: Of the model.
+        num_adapters: They are numbered from 1.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, num_adapters: int) -> None:
         self.rows: tuple[int, ...] = ()
         self.mix: Mix | None = None
-        self.serial = 0
         self._device = device
+        self.num_adapters = num_adapters
+        self._serial = 0
         self._among: frozenset[int] = frozenset()
         self._columns: dict[tuple[tuple[int, int], ...], Columns] = {}
         self._mixes: OrderedDict[tuple[int, tuple[int, ...], bool], Mix] = OrderedDict()
@@ -91,18 +98,23 @@ class Routing:
             rows: The adapter of each row, 0 for the base.
             among: Adapters to compute for even if no row has them. With the same number of rows and the same adapters
                 in `rows` and `among` together, the same tensors are rewritten in place, and LoRA runs the same
-                operations on them, as a CUDA graph needs.
+                operations on them, as a CUDA graph needs. Modules and tokens of an adapter's own do not: they run for
+                its rows only.
+
+        Raises:
+            ValueError: There is no such adapter.
         """
-        wanted = tuple(rows)
-        if wanted == self.rows and (not among or self._among.issuperset(among)) and len(among) == len(self._among):
+        wanted, more = tuple(rows), frozenset(among)
+        if wanted == self.rows and more == self._among:
             return
-        self.rows, self._among = wanted, frozenset(among)
-        self.serial += 1
-        active = tuple(sorted({*wanted, *among} - {0}))
+        if not all(0 <= one <= self.num_adapters for one in (*wanted, *more)):
+            raise ValueError(f"adapters are numbered from 1 to {self.num_adapters}, 0 is the base: {wanted}")
+        self.rows, self._among = wanted, more
+        active = tuple(sorted({*wanted, *more} - {0}))
         if not active:
             self.mix = None
             return
-        is_uniform = not among and len(set(wanted)) == 1
+        is_uniform = not more and len(set(wanted)) == 1
         with torch.inference_mode(False), torch.no_grad():
             self.mix = self._mix(len(wanted), active, is_uniform)
             self._fill(self.mix, wanted)
@@ -127,7 +139,8 @@ class Routing:
 
     def _fill(self, mix: Mix, rows: tuple[int, ...]) -> None:
         mix.index.copy_(torch.tensor(rows))
-        mix.rows, mix.present = rows, frozenset(rows)
+        self._serial += 1
+        mix.rows, mix.present, mix.serial = rows, frozenset(rows), self._serial
         mix.found.clear()
         for pick in mix.picks:
             if pick is not None and pick.hidden is not None:
