@@ -14,9 +14,11 @@ from transformers.pytorch_utils import Conv1D
 
 from service.engine.adapters import share
 from service.engine.rowwise.comparing import compare, decode_path
+from service.engine.rowwise.factors import Downs
 from service.engine.rowwise.modules import RowEmbedding, RowLinear, RowModule
 from service.engine.rowwise.parts import NotBatched, Part
 from service.engine.rowwise.routing import Routing
+from service.engine.rowwise.tracing import trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +46,55 @@ def row_wise(base: Any, views: Mapping[str, Any]) -> RowWise:
         base: A transformers model.
         views: The base with one adapter each, by id, as `mount` makes them.
     """
-    path = decode_path(base)
+    path: tuple[str, ...] = ()
+    inputs: dict[str, int] = {}
+    problem = ""
     batched: dict[str, int] = {}
     grouped: dict[str, str] = {}
     parts: dict[str, dict[int, Part]] = defaultdict(dict)
+    try:
+        if views:
+            path, inputs = decode_path(base), trace(share(base))
+    except NotBatched as error:
+        problem = str(error)
     for adapter_id, view in views.items():
         try:
-            found = compare(base, view, path)
+            if problem:
+                raise NotBatched(problem)
+            found = compare(base, view, path, inputs)
         except NotBatched as error:
             grouped[adapter_id] = str(error)
             continue
         batched[adapter_id] = number = len(batched) + 1
         for name, part in found.items():
             parts[name][number] = part
+    routing = Routing(next(base.parameters()).device, len(batched))
+    return RowWise(_tree(base, parts, routing, inputs), routing, batched, grouped)
+
+
+def _tree(base: Any, parts: Mapping[str, Mapping[int, Part]], routing: Routing, inputs: Mapping[str, int]) -> Any:
+    """Put a row-wise module in the place of each one that an adapter changes.
+
+    Args:
+        base: Stays as it is.
+        parts: What adapters do, by module and adapter.
+        routing: For all of them.
+        inputs: A number of the tensor that each module reads, in the order of the calls.
+    """
     tree = share(base)
-    routing = Routing(next(base.parameters()).device)
-    for name, of_module in parts.items():
-        parent, _, key = name.rpartition(".")
-        module = tree.get_submodule(name)
-        setattr(tree.get_submodule(parent), key, _row_module(module, of_module, routing))
-    return RowWise(tree, routing, batched, grouped)
+    readers: dict[int, list[RowModule]] = defaultdict(list)
+    for name, number in inputs.items():
+        if name in parts:
+            parent, _, key = name.rpartition(".")
+            module = _row_module(tree.get_submodule(name), parts[name], routing)
+            setattr(tree.get_submodule(parent), key, module)
+            if module.factors is not None:
+                readers[number].append(module)
+    for modules in readers.values():
+        downs = Downs([one.factors for one in modules if one.factors is not None], routing)
+        for one in modules:
+            one.downs = downs
+    return tree
 
 
 def _row_module(base: Any, parts: Mapping[int, Part], routing: Routing) -> RowModule:

@@ -3,7 +3,7 @@
 Everything must be recognised: a module of another class, a tensor of its own, a hook. Runs no model.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,19 +20,37 @@ ROUTED = "experts"
 
 
 def decode_path(base: Any) -> tuple[str, ...]:
-    """Name the modules that a decode step runs: the decoder, the input embedding and the head."""
+    """Name the modules that a decode step runs: the decoder, the input embedding and the head.
+
+    Raises:
+        NotBatched: The model does not say which they are.
+    """
     names = {id(module): name for name, module in base.named_modules()}
-    modules = (base.get_decoder(), base.get_input_embeddings(), base.get_output_embeddings())
-    return tuple(names[id(one)] for one in modules if one is not None)
+    try:
+        modules = (base.get_decoder(), base.get_input_embeddings(), base.get_output_embeddings())
+        return tuple(names[id(one)] for one in modules if one is not None)
+    except (AttributeError, NotImplementedError, KeyError) as error:
+        raise NotBatched(f"{class_path(base)} does not say which modules a step of text runs") from error
 
 
-def compare(base: Any, view: Any, path: tuple[str, ...]) -> dict[str, Part]:
+def compare(base: Any, view: Any, path: tuple[str, ...], called: Container[str]) -> dict[str, Part]:
     """Return what the adapter does to each module on the path that it changes, by name.
+
+    Args:
+        base: A transformers model.
+        view: The base with one adapter.
+        path: See `decode_path`.
+        called: Modules that a step calls with the rows of the batch.
 
     Raises:
         NotBatched: It does something there that rows of a mixed batch cannot do.
     """
-    return dict(_compare(base, view, path, ""))
+    parts = dict(_compare(base, view, path, ""))
+    for name in parts:
+        if name not in called or ROUTED in name.split("."):
+            kind = class_path(view.get_submodule(name))
+            raise NotBatched(f"{name}: {kind} is not called with the rows of the batch, so no row can have its own")
+    return parts
 
 
 def _compare(base: Any, view: Any, path: tuple[str, ...], name: str) -> Iterator[tuple[str, Part]]:
@@ -45,7 +63,7 @@ def _compare(base: Any, view: Any, path: tuple[str, ...], name: str) -> Iterator
         _check_class(base, inner)
         whole = _with_tensors(base, inner, part)
         if whole is not None:
-            _check_part(base, view, whole, name)
+            _check_part(base, view, whole)
             yield name, whole
     except NotBatched as error:
         raise NotBatched(f"{name or 'the model'}: {error}") from error
@@ -116,10 +134,8 @@ def _is_untrained(base: Any, own: Any) -> bool:
     return type(own) is type(base) and not list(own.children()) and not _changed(base, own)
 
 
-def _check_part(base: Any, view: Any, part: Part, name: str) -> None:
+def _check_part(base: Any, view: Any, part: Part) -> None:
     around = f"{class_path(view)} is around {class_path(base)}, which" if is_peft_layer(view) else class_path(base)
-    if ROUTED in name.split("."):
-        raise NotBatched(f"{around} sees the tokens that a router chose")
     if not isinstance(base, (*LINEAR, nn.Embedding)):
         raise NotBatched(f"{around} is neither a linear layer nor an embedding")
     if getattr(base, "max_norm", None) is not None:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from service.engine.rowwise.changes import Factors, Gains, Tokens
+from service.engine.rowwise.changes import Gains, Tokens
+from service.engine.rowwise.factors import Downs, Factors
 from service.engine.rowwise.parts import Part
 from service.engine.rowwise.routing import Mix, Routing, rows_of
 
@@ -24,6 +25,10 @@ class RowModule(nn.Module):
         parts: By adapter, ascending.
         routing: Shared by the whole tree.
         dims: Number of inputs (of an embedding: rows) and outputs.
+
+    Attributes:
+        factors: Low-rank factors, or None if no adapter has any.
+        downs: Their first half, shared with the modules that read the same tensor; set once all are built.
     """
 
     def __init__(self, base: Any, parts: Mapping[int, Part], routing: Routing, dims: tuple[int, int]) -> None:
@@ -33,10 +38,11 @@ class RowModule(nn.Module):
         self._dims = dims
         self._own = {adapter: part.own for adapter, part in parts.items() if part.own is not None}
         low = {adapter: part for adapter, part in parts.items() if part.down is not None or part.shift is not None}
-        like = next((part.down for part in low.values() if part.down is not None), base.weight)
-        self._factors = Factors(low, routing, dims, like) if low else None
+        tensors = [one for part in low.values() for one in (part.down, part.shift) if one is not None]
+        self.factors = Factors(low, dims, tensors[0]) if low else None
+        self.downs: Downs | None = None
         gained = {adapter: part.gain for adapter, part in parts.items() if part.gain is not None}
-        self._gains = Gains(gained, getattr(base, "bias", None)) if gained else None
+        self._gains = Gains(gained, getattr(base, "bias", None), routing.num_adapters) if gained else None
         tokens = {adapter: part for adapter, part in parts.items() if part.token_ids is not None}
         self._tokens = Tokens(tokens, base.weight.shape[0]) if tokens else None
 
@@ -51,7 +57,7 @@ class RowModule(nn.Module):
         """Return what each row's adapter makes of x: `(rows, ..., in)`, or token ids `(rows, tokens)`."""
         mix = self._routing.mix
         if mix is None:
-            return self.base(x)  # type: ignore[no-any-return]
+            return self._modules["base"](x)  # type: ignore[no-any-return,misc]
         return self._mixed(x, mix)
 
     def _mixed(self, x: torch.Tensor, mix: Mix) -> torch.Tensor:
@@ -76,11 +82,11 @@ class RowLinear(RowModule):
         if self._own and mix.present.issubset(self._own):
             outputs = x.new_empty(num_rows, inputs.shape[1], num_out)
         else:
-            outputs = self.base(x).reshape(num_rows, -1, num_out)
+            outputs = self._modules["base"](x).reshape(num_rows, -1, num_out).contiguous()  # type: ignore[misc]
         if self._gains is not None:
             outputs = self._gains.apply(outputs, mix)
-        if self._factors is not None:
-            outputs = self._factors.add(inputs, outputs, mix)
+        if self.factors is not None and self.downs is not None:
+            outputs = self.factors.add(self.downs.inner(self.factors, x, mix), outputs, mix)
         if self._tokens is not None:
             self._tokens.write_logits(inputs, outputs, mix)
         if self._own:
@@ -94,11 +100,11 @@ class RowEmbedding(RowModule):
     def _mixed(self, x: torch.Tensor, mix: Mix) -> torch.Tensor:
         if x.shape[0] != len(mix.rows):
             raise ValueError(f"{len(mix.rows)} rows have an adapter each, the batch has the shape {tuple(x.shape)}")
-        outputs: torch.Tensor = self.base(x)
+        outputs: torch.Tensor = self._modules["base"](x)  # type: ignore[misc]
         if self._gains is not None:
             outputs = self._gains.apply(outputs, mix)
-        if self._factors is not None:
-            outputs = self._factors.add_rows(x, outputs, mix)
+        if self.factors is not None and self.downs is not None:
+            outputs = self.factors.add(self.downs.embedded(x, mix), outputs, mix)
         if self._tokens is not None:
             outputs = self._tokens.embed(x, outputs, mix)
         if self._own:

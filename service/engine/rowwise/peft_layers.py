@@ -116,7 +116,7 @@ def _magnitude(layer: Any, name: str, norm: Any, down: Any, up: Any) -> torch.Te
 
     weight = dequantize_module_weight(layer.get_base_layer())
     update = norm.get_lora_weight(lora_A=down, lora_B=up)
-    length = norm.get_weight_norm(weight, update.to(weight.dtype), layer.scaling[name])
+    length = norm.get_weight_norm(weight.to(update.dtype), update, layer.scaling[name])
     factor: torch.Tensor = (norm.weight / length).detach().reshape(-1)
     return factor
 

@@ -11,37 +11,33 @@ import torch
 
 KEPT_MIXES = 64
 """Mixes of adapters whose tensors are kept, so that a mix that comes back finds the same ones."""
-SPAN_WASTE = 1.5
-"""Neighbouring columns are read as one slice if that reads at most so many times what is needed."""
 
 
 @dataclass(eq=False, slots=True)
 class Columns:
-    """Columns of concatenated factors, in the order of the adapters; modules with the same ones share this.
+    """Columns of concatenated factors; modules with the same ones share this.
 
     Attributes:
-        widths: Number of columns of each adapter that has any, ascending by adapter.
+        spans: Adapter and width of each run of columns.
         owners: `(columns,)`, the adapter of each.
         place: Where a mix keeps its pick.
     """
 
-    widths: tuple[tuple[int, int], ...]
+    spans: tuple[tuple[int, int], ...]
     owners: torch.Tensor
     place: int
 
 
 @dataclass(eq=False, slots=True)
 class Pick:
-    """The columns that a mix needs.
+    """The columns that a mix needs, in their order.
 
     Attributes:
-        adapters: Whose.
         where: A slice, or indices `(picked,)`.
         owners: `(picked,)`
         hidden: `(rows, 1, picked)`, true where a column is not the row's adapter's; None if all rows need all.
     """
 
-    adapters: tuple[int, ...]
     where: slice | torch.Tensor
     owners: torch.Tensor
     hidden: torch.Tensor | None
@@ -52,17 +48,21 @@ class Mix:
     """Tensors for one number of rows and one set of adapters, rewritten in place when rows change places.
 
     Attributes:
+        active: Adapters to compute for.
         index: `(rows,)`, each row's adapter.
         picks: By `Columns.place`; None where nobody in the mix has columns.
         rows: The same as `index`.
         present: The adapters in `rows`, the base included.
+        serial: Rises whenever `rows` are written.
         found: Places of an adapter's rows, see `rows_of`.
     """
 
+    active: tuple[int, ...]
     index: torch.Tensor
     picks: list[Pick | None]
     rows: tuple[int, ...] = ()
     present: frozenset[int] = frozenset()
+    serial: int = 0
     found: dict[int, torch.Tensor] = field(default_factory=dict)
 
 
@@ -74,12 +74,19 @@ class Routing:
     Attributes:
         rows: Each row's adapter.
         mix: What the modules read; None if all rows are the base's.
+        num_adapters: See the argument.
+
+    Args:
+        device: Of the model.
+        num_adapters: They are numbered from 1.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, num_adapters: int) -> None:
         self.rows: tuple[int, ...] = ()
         self.mix: Mix | None = None
         self._device = device
+        self.num_adapters = num_adapters
+        self._serial = 0
         self._among: frozenset[int] = frozenset()
         self._columns: dict[tuple[tuple[int, int], ...], Columns] = {}
         self._mixes: OrderedDict[tuple[int, tuple[int, ...], bool], Mix] = OrderedDict()
@@ -91,34 +98,40 @@ class Routing:
             rows: The adapter of each row, 0 for the base.
             among: Adapters to compute for even if no row has them. With the same number of rows and the same adapters
                 in `rows` and `among` together, the same tensors are rewritten in place, and LoRA runs the same
-                operations on them, as a CUDA graph needs.
+                operations on them, as a CUDA graph needs. Modules and tokens of an adapter's own do not: they run for
+                its rows only.
+
+        Raises:
+            ValueError: There is no such adapter.
         """
-        wanted = tuple(rows)
-        if wanted == self.rows and (not among or self._among.issuperset(among)) and len(among) == len(self._among):
+        wanted, more = tuple(rows), frozenset(among)
+        if wanted == self.rows and more == self._among:
             return
-        self.rows, self._among = wanted, frozenset(among)
-        active = tuple(sorted({*wanted, *among} - {0}))
+        if not all(0 <= one <= self.num_adapters for one in (*wanted, *more)):
+            raise ValueError(f"adapters are numbered from 1 to {self.num_adapters}, 0 is the base: {wanted}")
+        self.rows, self._among = wanted, more
+        active = tuple(sorted({*wanted, *more} - {0}))
         if not active:
             self.mix = None
             return
-        is_uniform = not among and len(set(wanted)) == 1
+        is_uniform = not more and len(set(wanted)) == 1
         with torch.inference_mode(False), torch.no_grad():
             self.mix = self._mix(len(wanted), active, is_uniform)
             self._fill(self.mix, wanted)
 
-    def columns(self, widths: tuple[tuple[int, int], ...]) -> Columns:
-        """Return the columns of these widths; only while the tree is built."""
-        if widths not in self._columns:
-            owners = [adapter for adapter, width in widths for _ in range(width)]
-            self._columns[widths] = Columns(widths, torch.tensor(owners, device=self._device), len(self._columns))
-        return self._columns[widths]
+    def columns(self, spans: tuple[tuple[int, int], ...]) -> Columns:
+        """Return the columns of these runs; only while the tree is built."""
+        if spans not in self._columns:
+            owners = [adapter for adapter, width in spans for _ in range(width)]
+            self._columns[spans] = Columns(spans, torch.tensor(owners, device=self._device), len(self._columns))
+        return self._columns[spans]
 
     def _mix(self, num_rows: int, active: tuple[int, ...], is_uniform: bool) -> Mix:
         key = (num_rows, active, is_uniform)
         if key not in self._mixes:
             index = torch.empty(num_rows, dtype=torch.long, device=self._device)
             picks = [_pick(one, active, num_rows, is_uniform) for one in self._columns.values()]
-            self._mixes[key] = Mix(index, picks)
+            self._mixes[key] = Mix(active, index, picks)
             if len(self._mixes) > KEPT_MIXES:
                 self._mixes.popitem(last=False)
         self._mixes.move_to_end(key)
@@ -126,7 +139,8 @@ class Routing:
 
     def _fill(self, mix: Mix, rows: tuple[int, ...]) -> None:
         mix.index.copy_(torch.tensor(rows))
-        mix.rows, mix.present = rows, frozenset(rows)
+        self._serial += 1
+        mix.rows, mix.present, mix.serial = rows, frozenset(rows), self._serial
         mix.found.clear()
         for pick in mix.picks:
             if pick is not None and pick.hidden is not None:
@@ -141,22 +155,26 @@ def rows_of(mix: Mix, adapter: int) -> torch.Tensor:
     return mix.found[adapter]
 
 
-def _pick(columns: Columns, active: tuple[int, ...], num_rows: int, is_uniform: bool) -> Pick | None:
-    """Pick the columns of the active adapters: one slice if they are (nearly) neighbours."""
-    places, start = {}, 0
-    for adapter, width in columns.widths:
+def picked(spans: tuple[tuple[int, int], ...], active: tuple[int, ...]) -> slice | list[int] | None:
+    """Return the columns of the active adapters: a slice if they are neighbours, None if there are none."""
+    columns: list[int] = []
+    start = 0
+    for adapter, width in spans:
         if adapter in active:
-            places[adapter] = (start, start + width)
+            columns += range(start, start + width)
         start += width
-    if not places:
+    if not columns:
         return None
-    adapters, spans = tuple(places), tuple(places.values())
-    needed = sum(end - begin for begin, end in spans)
-    where: slice | torch.Tensor = slice(spans[0][0], spans[-1][1])
-    if spans[-1][1] - spans[0][0] > SPAN_WASTE * needed:
-        ranges = [torch.arange(begin, end) for begin, end in spans]
-        where = torch.cat(ranges).to(columns.owners.device)
+    is_slice = columns[-1] - columns[0] == len(columns) - 1
+    return slice(columns[0], columns[-1] + 1) if is_slice else columns
+
+
+def _pick(columns: Columns, active: tuple[int, ...], num_rows: int, is_uniform: bool) -> Pick | None:
+    found = picked(columns.spans, active)
+    if found is None:
+        return None
+    where = found if isinstance(found, slice) else torch.tensor(found, device=columns.owners.device)
     owners = columns.owners[where]
     shape = (num_rows, 1, len(owners))
     hidden = None if is_uniform else torch.empty(shape, dtype=torch.bool, device=owners.device)
-    return Pick(adapters, where, owners, hidden)
+    return Pick(where, owners, hidden)
