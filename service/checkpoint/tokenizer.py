@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from service.checkpoint.documents import Documents
-from service.checkpoint.soundness import SHOWN, contradictions, is_byte_level, lossy_texts, unreachable_tokens
+from service.checkpoint.soundness import (
+    SHOWN,
+    contradictions,
+    is_byte_level,
+    lossy_texts,
+    unreachable_tokens,
+    unreachable_words,
+)
 from service.checkpoint.template import render_template, template_files
 from service.domain.facts import AddedToken, FileProblem, GoldenMismatch, TemplateFacts, TokenizerFacts
 from service.overlay import overlay
@@ -144,7 +151,7 @@ def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
     named = {name: text for name, text in loaded.special_tokens_map.items() if isinstance(text, str)}
     plain = [text for text in GOLDEN_TEXTS if not any(token in text for token in added)]
     is_bytes = is_byte_level(document)
-    num_sampled, unreachable = unreachable_tokens(raw, vocabulary, added) if is_bytes else (0, [])
+    num_sampled, unreachable = (unreachable_tokens if is_bytes else unreachable_words)(raw, vocabulary, added)
     declared = config.get("tokenizer_class")
     return TokenizerFacts(
         vocabulary=vocabulary,
