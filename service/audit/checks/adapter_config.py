@@ -3,6 +3,7 @@
 Knows no value of a tensor. Which modules PEFT targets is told by `targeting`.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from service.domain.facts import AdapterFacts, BaseFacts
 CONFIG = "adapter_config.json"
 LORA_LIKE = frozenset({"LORA", "ADALORA", "XLORA"})
 PROMPTS = frozenset({"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "ADAPTION_PROMPT"})
+FLAGS = ("use_rslora", "use_dora", "lora_bias", "fan_in_fan_out")
+BIASES = ("none", "all", "lora_only")
 NEEDED = ("r", "lora_alpha", "target_modules")
 SPLITTING = frozenset({"pissa", "olora", "corda", "loftq", "lora_ga", "milora"})
 FACTOR = re.compile(r"^(?P<module>.+)\.lora_(A|B|embedding_A|embedding_B)\b")
@@ -68,6 +71,7 @@ def _fields_are_there(config: Mapping[str, Any]) -> Iterator[Outcome]:
         )
         return
     rank, alpha = config["r"], config["lora_alpha"]
+    yield from _values_are_usable(config)
     if isinstance(rank, int) and rank <= 0:
         yield fatal(f"r is {rank}", {"r": rank}, "PEFT refuses to build the adapter.", COPY)
     if isinstance(alpha, int | float) and alpha <= 0:
@@ -77,6 +81,32 @@ def _fields_are_there(config: Mapping[str, Any]) -> Iterator[Outcome]:
             "The update is multiplied by nothing, or by its opposite: what was trained is lost.",
             COPY,
         )
+
+
+def _values_are_usable(config: Mapping[str, Any]) -> Iterator[Outcome]:
+    """Look for values that PEFT computes with and that are of another type; `adapter_applied` says so of ranks."""
+    alphas = config.get("alpha_pattern") or {}
+    numbers = {"lora_alpha": config["lora_alpha"], "lora_dropout": config.get("lora_dropout") or 0}
+    numbers |= alphas if isinstance(alphas, dict) else {"alpha_pattern": alphas}
+    wrong = {name: value for name, value in numbers.items() if not _is_number(value)}
+    wrong |= {name: config[name] for name in FLAGS if not isinstance(config.get(name), bool | None)}
+    bias = config.get("bias")
+    wrong |= {"bias": bias} if bias not in (None, *BIASES) else {}
+    targets = config.get("target_modules")
+    is_names = isinstance(targets, list) and all(isinstance(one, str) for one in targets)
+    wrong |= {} if targets is None or isinstance(targets, str) or is_names else {"target_modules": targets}
+    if wrong:
+        name, value = next(iter(wrong.items()))
+        yield fatal(
+            f"{CONFIG} has {name} {str(value)[:60]!r}, which PEFT cannot use",
+            {"values": {name: str(value)[:100] for name, value in list(wrong.items())[:20]}},
+            "Loading fails, or the update is scaled by something else than in training.",
+            COPY,
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _variants_agree(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterator[Outcome]:
