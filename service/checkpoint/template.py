@@ -108,6 +108,7 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
             if placeholder and (shown := texts[name]) is not None
         },
         lost=tuple(_lost(texts)),
+        lost_beside_pictures=tuple(_lost_beside_pictures(texts)),
         is_prompting=texts["question"] != bare,
         split_markers=tuple(sorted({one for one in MARKER.findall(written) if one not in tokenizer.vocabulary})),
         training_tags=tuple(sorted({match[1] for match in TRAINING_TAG.finditer(used)})),
@@ -122,6 +123,16 @@ def _lost(texts: Mapping[str, str | None]) -> list[str]:
         for name, conversation in {**PLAIN, "system": OPTIONAL["system"]}.items()
         for message in conversation
         if (text := texts[name]) is not None and message["content"] not in text
+    ]
+
+
+def _lost_beside_pictures(texts: Mapping[str, str | None]) -> list[str]:
+    """Name the conversations with pictures whose text does not appear."""
+    return [
+        name
+        for name in NUM_PICTURES
+        for part in OPTIONAL[name][0]["content"]
+        if "text" in part and (text := texts[name]) is not None and part["text"] not in text
     ]
 
 
