@@ -22,6 +22,8 @@ from service.domain.facts import MergeFacts, TensorMerge
 
 WEIGHTS = "adapter_model.safetensors"
 BLOCK_VALUES = 1_000_000
+MOST_ROUNDINGS = 9.0
+"""A tensor that the adapter leaves as it is may be rounded anew, more than once; lengths are squared."""
 EMPTY = TensorMerge(0.0, 0.0, 0.0, 0.0)
 
 
@@ -164,7 +166,11 @@ def _measure(
 def _as_merge(total: "np.ndarray[tuple[int], np.dtype[np.float64]]", *, is_finite: bool) -> TensorMerge:
     old, delta, change, rest, rounding, product = (float(one) for one in total)
     if delta == 0:
-        return EMPTY if change == 0 else replace(EMPTY, measured=math.sqrt(change / old) if old else 1.0)
+        return (
+            EMPTY
+            if change <= MOST_ROUNDINGS * rounding
+            else replace(EMPTY, measured=math.sqrt(change / old) if old else 1.0)
+        )
     scale = math.sqrt(old) or 1.0
     return TensorMerge(
         expected=math.sqrt(delta) / scale,
