@@ -121,6 +121,11 @@ def _load(folder: Path, *, is_code_trusted: bool) -> tuple[Any, Any]:
         raise _unreadable("cannot be loaded by transformers", error) from error
     if getattr(loaded, "backend_tokenizer", None) is None:
         raise _Unreadable("tokenizer.json", "is not what transformers loads: it takes a slow tokenizer instead")
+    try:
+        loaded.decode(loaded.encode("a", add_special_tokens=False))
+    except Exception as error:  # settings of any type are taken over unseen
+        said = without_folders(" ".join(str(error).split()))[:300]
+        raise _Unreadable("tokenizer_config.json", f"makes transformers fail at the first text: {said}") from error
     return raw, loaded
 
 

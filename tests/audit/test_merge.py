@@ -254,7 +254,13 @@ def adapter_unreadable(pair: Pair) -> None:
     pair.adapter_weights.write_bytes(b"x")
 
 
+def rows_and_columns_exchanged(pair: Pair) -> None:
+    with edited_json(pair.adapter / "adapter_config.json") as config:
+        config["fan_in_fan_out"] = True
+
+
 BROKEN: dict[str, tuple[Edit, str]] = {
+    "rows_and_columns_exchanged": (rows_and_columns_exchanged, "has the shape"),
     "merged_twice": (scaled(2), "it was merged twice"),
     "half_merged": (scaled(0.5), "0.5 times"),
     "merged_backwards": (scaled(-1), "-1 times"),
