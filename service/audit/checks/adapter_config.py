@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
-from service.audit.targeting import is_targeted, matches_any
+from service.audit.targeting import LAYER, is_targeted, matches_any
 from service.domain.facts import AdapterFacts, BaseFacts
 
 CONFIG = "adapter_config.json"
@@ -20,6 +20,7 @@ BIASES = ("none", "all", "lora_only")
 NEEDED = ("r", "lora_alpha", "target_modules")
 SPLITTING = frozenset({"pissa", "olora", "corda", "loftq", "lora_ga", "milora"})
 FACTOR = re.compile(r"^(?P<module>.+)\.lora_(A|B|embedding_A|embedding_B)\b")
+ROWS = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
 SHOWN = 3
 COPY = "Copy adapter_config.json again from where the adapter was trained."
 WHY = """\
@@ -54,6 +55,8 @@ def adapter_config(view: AdapterView) -> Iterator[Outcome]:
     elif adapter.peft_type == "LORA":
         yield from _fields_are_there(config)
         yield from _variants_agree(config, adapter)
+        yield from _layers_agree(config, adapter)
+        yield from _rows_agree(adapter)
         if not adapter.attachment.unknown and not adapter.attachment.bare:
             yield from _targets_agree(config, adapter, view.base)
 
@@ -95,6 +98,8 @@ def _values_are_usable(config: Mapping[str, Any]) -> Iterator[Outcome]:
     targets = config.get("target_modules")
     is_names = isinstance(targets, list) and all(isinstance(one, str) for one in targets)
     wrong |= {} if targets is None or isinstance(targets, str) or is_names else {"target_modules": targets}
+    wrong |= {name: value for name, value in numbers.items() if name in alphas and _is_number(value) and value <= 0}
+    wrong |= {one: "no regular expression" for one in _patterns(config) if not _compiles(one)}
     if wrong:
         name, value = next(iter(wrong.items()))
         yield fatal(
@@ -103,6 +108,22 @@ def _values_are_usable(config: Mapping[str, Any]) -> Iterator[Outcome]:
             "Loading fails, or the update is scaled by something else than in training.",
             COPY,
         )
+
+
+def _patterns(config: Mapping[str, Any]) -> list[str]:
+    """Return what PEFT matches module names with."""
+    named = [config.get(name) for name in ("target_modules", "exclude_modules")]
+    keyed = [config.get(name) for name in ("rank_pattern", "alpha_pattern")]
+    keys = [key for one in keyed if isinstance(one, dict) for key in one]
+    return [one for one in (*named, *keys) if isinstance(one, str)]
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(rf"(.*\.)?({pattern})$")
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return True
 
 
 def _is_number(value: Any) -> bool:
@@ -169,9 +190,50 @@ def _targets_agree(config: Mapping[str, Any], adapter: AdapterFacts, base: BaseF
             "They stay untrained: a part of the training was not saved, or the config is another adapter's.",
             "Copy the folder again; if they were never trained, restore target_modules and exclude_modules.",
         )
-    patterns = [*(config.get("rank_pattern") or {}), *(config.get("alpha_pattern") or {})]
+    patterns = [one for name in ("rank_pattern", "alpha_pattern") for one in _keys(config.get(name)) if _compiles(one)]
     if idle := [one for one in patterns if not any(re.match(rf"(.*\.)?({one})$", name) for name in modules)]:
         yield note(f"rank_pattern or alpha_pattern {idle[0]!r} fits no module of the file", {"patterns": idle[:20]})
+
+
+def _keys(pattern: Any) -> list[str]:
+    return [one for one in pattern if isinstance(one, str)] if isinstance(pattern, dict) else []
+
+
+def _layers_agree(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterator[Outcome]:
+    """With `layer_replication` PEFT builds as many layers as the spans say, each with factors of its own."""
+    spans = config.get("layer_replication")
+    if not isinstance(spans, list) or not all(_is_span(one) for one in spans) or not spans:
+        return
+    wanted = sum(stop - start for start, stop in spans)
+    layers = {int(match["index"]) for key in adapter.lora if (match := LAYER.match(key))}
+    if layers and max(layers) + 1 < wanted:
+        yield fatal(
+            f"layer_replication makes {wanted} layers, the file has factors for {max(layers) + 1}",
+            {"layer_replication": spans, "layers": sorted(layers)[:200]},
+            "The model is rebuilt with layers that the adapter was not trained with.",
+            COPY,
+        )
+
+
+def _is_span(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(one) is int for one in value)
+
+
+def _rows_agree(adapter: AdapterFacts) -> Iterator[Outcome]:
+    """Every module of `trainable_token_indices` must have its rows in the file."""
+    modules = {match["module"] for key in adapter.lora if (match := ROWS.match(key))}
+    lost = [
+        one
+        for one in adapter.trainable_tokens
+        if one != "*" and not any(f".{name}".endswith(f".{one}") for name in modules)
+    ]
+    if modules and lost:
+        yield fatal(
+            f"trainable_token_indices names {lost[0]}, but the file's rows are of {', '.join(sorted(modules))}",
+            {"modules": lost, "in_file": sorted(modules)},
+            "The rows are dropped, or written into another matrix: what the tokens mean is lost.",
+            COPY,
+        )
 
 
 CHECK = Check("adapter_config", "The config asks for exactly what the file holds", of_adapter=adapter_config, why=WHY)

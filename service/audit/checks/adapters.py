@@ -16,6 +16,8 @@ FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(
 TOKEN_DELTA = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
 COPY_PART = ".base_layer."
 TENSORS_KNOWN = frozenset({"", "LORA", "ADALORA", "TRAINABLE_TOKENS"})
+OWN = re.compile(r"\.(lora_|trainable_tokens_delta)")
+WHOLE_NUMBERS = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
 COMPARABLE = frozenset({"F64", "F32", "F16", "BF16"})
 """Quantised weights are packed into other shapes."""
 SHOWN = 5
@@ -107,6 +109,8 @@ def _expected_shape(
     """Say what shape was needed, or None if it fits or cannot be told."""
     if 0 in tensor.shape:
         return "no empty dimension"
+    if tensor.dtype in WHOLE_NUMBERS and OWN.search(key):
+        return f"floating point instead of {tensor.dtype}"
     if match := FACTOR.match(key):
         if key.endswith(".bias"):
             return None

@@ -135,6 +135,13 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
             "The LoRA part of the adapter changes nothing: its tensors were lost when it was saved.",
             "Copy the adapter again from where it was trained; sharded training must gather the weights before saving.",
         )
+    if empty := [name for name, one in values.items() if ".lora_magnitude_vector" in name and one.is_all_zero]:
+        yield fatal(
+            f"{len(empty)} of DoRA's magnitudes are zero throughout, such as {empty[0]}",
+            {"tensors": empty[:50], "count": len(empty)},
+            "They are the lengths of the rows of whole matrices: with the adapter these pass nothing on.",
+            "Copy the adapter again from where it was trained; sharded training must gather the weights before saving.",
+        )
     yield from _embedding_is_trained(values)
     factors = [name for name in values if LORA_OUTPUT.search(name)]
     idle = [name for name in factors if values[name].is_all_zero]
