@@ -10,6 +10,7 @@ from typing import Any
 
 from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
 from service.audit.targeting import LAYER, is_targeted, matches_any
+from service.audit.usage import is_tied
 from service.domain.facts import AdapterFacts, BaseFacts
 
 CONFIG = "adapter_config.json"
@@ -56,7 +57,7 @@ def adapter_config(view: AdapterView) -> Iterator[Outcome]:
         yield from _fields_are_there(config)
         yield from _variants_agree(config, adapter)
         yield from _layers_agree(config, adapter)
-        yield from _rows_agree(adapter)
+        yield from _rows_agree(adapter, view.base)
         if not adapter.attachment.unknown and not adapter.attachment.bare:
             yield from _targets_agree(config, adapter, view.base)
 
@@ -219,14 +220,16 @@ def _is_span(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(type(one) is int for one in value)
 
 
-def _rows_agree(adapter: AdapterFacts) -> Iterator[Outcome]:
-    """Every module of `trainable_token_indices` must have its rows in the file."""
+def _rows_agree(adapter: AdapterFacts, base: BaseFacts) -> Iterator[Outcome]:
+    """Every module of `trainable_token_indices` must have its rows in the file; those of tied ones are saved once."""
     modules = {match["module"] for key in adapter.lora if (match := ROWS.match(key))}
     lost = [
         one
         for one in adapter.trainable_tokens
         if one != "*" and not any(f".{name}".endswith(f".{one}") for name in modules)
     ]
+    if is_tied(base) and len(lost) < len(adapter.trainable_tokens):
+        return
     if modules and lost:
         yield fatal(
             f"trainable_token_indices names {lost[0]}, but the file's rows are of {', '.join(sorted(modules))}",
