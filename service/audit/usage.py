@@ -120,8 +120,9 @@ class _Uses:
     def _add_processor(self, base: BaseFacts, tokenizer: TokenizerFacts) -> None:
         for token_id in replaced_tokens(base.claims):
             self.add(token_id, "", PROCESSOR, REPLACED)
+        is_seeing = isinstance(base.documents.get("config.json", {}).get("vision_config"), dict)
         for roles, is_constant in ((PICTURE_MARKERS, True), (RARE_MARKERS, False)):
-            for role in roles:
+            for role in roles if is_seeing else ():
                 if (named := tokenizer.named.get(role)) is not None:
                     self._add_marker(named, is_constant=is_constant)
         if base.model_type.lower() in OLDER_PICTURE_MODELS:

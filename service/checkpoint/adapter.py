@@ -121,7 +121,7 @@ def vocabulary_ids(location: Location) -> set[int]:
     added = documents.json("tokenizer.json").get("added_tokens")
     listed = [one.get("id") for one in added if isinstance(one, dict)] if isinstance(added, list) else []
     trained = {one for ids in read_config(documents).trainable_tokens.values() for one in ids}
-    return {one for one in listed if isinstance(one, int)} | trained
+    return {one for one in listed if type(one) is int} | trained  # true and false count as integers
 
 
 def _missing_files(documents: Documents) -> list[FileProblem]:

@@ -22,6 +22,8 @@ from service.domain.facts import MergeFacts, TensorMerge
 
 WEIGHTS = "adapter_model.safetensors"
 BLOCK_VALUES = 1_000_000
+MOST_ROUNDINGS = 9.0
+"""A tensor that the adapter leaves as it is may be rounded anew, more than once; lengths are squared."""
 EMPTY = TensorMerge(0.0, 0.0, 0.0, 0.0)
 
 
@@ -57,7 +59,7 @@ def merge_facts(adapter: Location, origin: BaseReading, merged: BaseReading, com
         touched.add(place.new)
         wanted = _shape_of(update, weights, origin.weights, place.old)
         stored = merged.weights.tensors[place.new].shape
-        if wanted is None or not _is_comparable(wanted, stored):
+        if wanted is None or not (_is_comparable(wanted, stored) and _fits(update, weights, stored)):
             reshaped[place.new] = (wanted or (), stored)
         elif merged.weights.is_float(place.new):
             known = targets.get(place.new)
@@ -134,6 +136,18 @@ def _is_comparable(wanted: tuple[int, ...], stored: tuple[int, ...]) -> bool:
     return wanted == stored or (len(wanted) == len(stored) == 2 and wanted[1] == stored[1] and wanted[0] <= stored[0])
 
 
+def _fits(update: Update, weights: WeightFiles, stored: tuple[int, ...]) -> bool:
+    """Say whether the parts of an update have the sizes that the stored tensor asks of them."""
+    num_rows, width = (stored[0], math.prod(stored[1:])) if stored else (1, 1)
+    if update.rows and update.replaced:
+        return weights.tensors[update.replaced].shape[1:] == stored[1:]
+    if update.low_rank is None:
+        return True
+    left, right = update.low_rank
+    is_matrix = right.shape[1] == width and left.shape[0] <= num_rows
+    return is_matrix and (update.magnitude is None or len(update.magnitude) == len(left))
+
+
 def _measure(
     update: Update, weights: WeightFiles, origin: WeightFiles, merged: WeightFiles, place: _Place
 ) -> TensorMerge:
@@ -164,7 +178,11 @@ def _measure(
 def _as_merge(total: "np.ndarray[tuple[int], np.dtype[np.float64]]", *, is_finite: bool) -> TensorMerge:
     old, delta, change, rest, rounding, product = (float(one) for one in total)
     if delta == 0:
-        return EMPTY if change == 0 else replace(EMPTY, measured=math.sqrt(change / old) if old else 1.0)
+        return (
+            EMPTY
+            if change <= MOST_ROUNDINGS * rounding
+            else replace(EMPTY, measured=math.sqrt(change / old) if old else 1.0)
+        )
     scale = math.sqrt(old) or 1.0
     return TensorMerge(
         expected=math.sqrt(delta) / scale,

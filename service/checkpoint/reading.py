@@ -4,6 +4,7 @@ Builds no model, judges nothing; takes seconds where loading takes minutes.
 """
 
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from service.checkpoint.comparing import Comparison, compare, origin_facts
 from service.checkpoint.corpus import count_corpus
 from service.checkpoint.documents import Documents
 from service.checkpoint.fingerprint import content_digests, fingerprint
+from service.checkpoint.inner import inner_values
 from service.checkpoint.locating import Location
 from service.checkpoint.lock import read_lock
 from service.checkpoint.merging import merge_facts
@@ -112,7 +114,8 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         documents.json(name)
     weights = WeightFiles(base_weight_files(location.folder, index))
     names = find_embedding(weights), find_head(weights)
-    with surveyed_beside(weights, names):
+    with ThreadPoolExecutor(max_workers=1) as pool, surveyed_beside(weights, names):
+        inner = pool.submit(inner_values, weights, names)
         reading = read_tokenizer(location.folder, is_code_trusted=is_code_trusted)
     tokenizer = reading.tokenizer
     beside = Blueprint(config, weights.tensors)
@@ -143,6 +146,7 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         is_native=is_native(config),
         blueprint=blueprint,
         lock=read_lock(location.folder, digests),
+        inner=inner.result(),
     )
     return BaseReading(location.folder, facts, weights)
 

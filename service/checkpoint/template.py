@@ -90,6 +90,12 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
     written = "".join(one for one in texts.values() if one)
     tokens = {token: one.token_id for token, one in tokenizer.added.items() if token in written}
     turn_end = _first_token(finished.rpartition(ANSWER)[2], tokens)
+    encoded = {
+        name: tuple(loaded.encode(text, add_special_tokens=False)) if text is not None else None
+        for name, text in texts.items()
+    }
+    split = {one for one in MARKER.findall(written) if one not in tokenizer.vocabulary}
+    split |= set(_split_tokens(texts, encoded, tokens))
     placeholder = tokenizer.texts.get("image_token")
     used = loaded.chat_template if isinstance(loaded.chat_template, str) else ""
     return TemplateFacts(
@@ -98,21 +104,32 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
         turn_end=turn_end,
         turn_end_id=tokens.get(turn_end) if turn_end else None,
         error=None,
-        conversations={
-            name: tuple(loaded.encode(text, add_special_tokens=False)) if text is not None else None
-            for name, text in texts.items()
-        },
+        conversations=encoded,
         placeholders={
             name: shown.count(placeholder)
             for name in NUM_PICTURES
             if placeholder and (shown := texts[name]) is not None
         },
         lost=tuple(_lost(texts)),
+        lost_beside_pictures=tuple(_lost_beside_pictures(texts)),
         is_prompting=texts["question"] != bare,
-        split_markers=tuple(sorted({one for one in MARKER.findall(written) if one not in tokenizer.vocabulary})),
+        split_markers=tuple(sorted(split)),
         training_tags=tuple(sorted({match[1] for match in TRAINING_TAG.finditer(used)})),
         rivals=tuple(file for file, text in files.items() if used and _squeezed(text) != _squeezed(used)),
     )
+
+
+def _split_tokens(
+    texts: Mapping[str, str | None], encoded: Mapping[str, tuple[int, ...] | None], tokens: Mapping[str, int]
+) -> list[str]:
+    """Name the tokens that stand in a prompt's text more often than in its ids."""
+    whole = [one for one in tokens if not any(one != other and one in other for other in tokens)]
+    return [
+        token
+        for token in whole
+        for name, text in texts.items()
+        if text and text.count(token) > (encoded[name] or ()).count(tokens[token])
+    ]
 
 
 def _lost(texts: Mapping[str, str | None]) -> list[str]:
@@ -122,6 +139,16 @@ def _lost(texts: Mapping[str, str | None]) -> list[str]:
         for name, conversation in {**PLAIN, "system": OPTIONAL["system"]}.items()
         for message in conversation
         if (text := texts[name]) is not None and message["content"] not in text
+    ]
+
+
+def _lost_beside_pictures(texts: Mapping[str, str | None]) -> list[str]:
+    """Name the conversations with pictures whose text does not appear."""
+    return [
+        name
+        for name in NUM_PICTURES
+        for part in OPTIONAL[name][0]["content"]
+        if "text" in part and (text := texts[name]) is not None and part["text"] not in text
     ]
 
 

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from service.checkpoint.documents import Documents
-from service.checkpoint.soundness import SHOWN, contradictions, is_byte_level, lossy_texts, unreachable_tokens
+from service.checkpoint.soundness import (
+    SHOWN,
+    contradictions,
+    is_byte_level,
+    lossy_texts,
+    unreachable_tokens,
+    unreachable_words,
+)
 from service.checkpoint.template import render_template, template_files
 from service.domain.facts import AddedToken, FileProblem, GoldenMismatch, TemplateFacts, TokenizerFacts
 from service.overlay import overlay
@@ -114,6 +121,11 @@ def _load(folder: Path, *, is_code_trusted: bool) -> tuple[Any, Any]:
         raise _unreadable("cannot be loaded by transformers", error) from error
     if getattr(loaded, "backend_tokenizer", None) is None:
         raise _Unreadable("tokenizer.json", "is not what transformers loads: it takes a slow tokenizer instead")
+    try:
+        loaded.decode(loaded.encode("a", add_special_tokens=False))
+    except Exception as error:  # settings of any type are taken over unseen
+        said = without_folders(" ".join(str(error).split()))[:300]
+        raise _Unreadable("tokenizer_config.json", f"makes transformers fail at the first text: {said}") from error
     return raw, loaded
 
 
@@ -144,7 +156,7 @@ def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
     named = {name: text for name, text in loaded.special_tokens_map.items() if isinstance(text, str)}
     plain = [text for text in GOLDEN_TEXTS if not any(token in text for token in added)]
     is_bytes = is_byte_level(document)
-    num_sampled, unreachable = unreachable_tokens(raw, vocabulary, added) if is_bytes else (0, [])
+    num_sampled, unreachable = (unreachable_tokens if is_bytes else unreachable_words)(raw, vocabulary, added)
     declared = config.get("tokenizer_class")
     return TokenizerFacts(
         vocabulary=vocabulary,

@@ -161,6 +161,14 @@ class WeightFiles:
         step = CHUNK_VALUES
         return all(np.array_equal(one[at : at + step], two[at : at + step]) for at in range(0, one.size, step))
 
+    def num_values(self, name: str) -> int:
+        """Count the values of a tensor."""
+        return self._count(name)
+
+    def num_bytes(self, name: str) -> int:
+        """Return how many bytes a tensor takes in its file."""
+        return self._num_bytes[name]
+
     def is_float(self, name: str) -> bool:
         """Say whether the values can be read; integers and 8-bit floats cannot."""
         return self.tensors[name].dtype in STORED

@@ -5,7 +5,7 @@ Knows no HTTP and no Prometheus; `engine.Engine` is the door. A request's way th
     preparing    a job is encoded on its own thread: ids, picture parts, positions, names of its beginnings (`prompt`)
     worker       the one thread that owns the device takes it from a bounded queue
     scheduler    it waits for its adapter's turn and for memory, then its prompt is computed piece by piece
-    prefill      pictures first (`families.pictures`), then pieces of ids, on the adapter's own view, in a separate cache
+    prefill      pictures first (`families.pictures`), then pieces of ids, on the adapter's own view and cache
     remembered   what pictures and beginnings were computed before is taken from memory
     slots        the finished prompt's states move into a row of the batch
     decoding     one token for every row at once: each its adapter (`rowwise`), each its rules (`sampling`)

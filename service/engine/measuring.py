@@ -61,14 +61,12 @@ def _base_facts(loaded: LoadedModel) -> LoadedBaseFacts:
     head = model.get_output_embeddings()
     head_weight = head.weight if head is not None else None
     mismatched = [one[0] for one in info.get("mismatched_keys", ())]
-    nonfinite, all_zero = _scan(model)
     return LoadedBaseFacts(
         embedding_rows=int(embedding.shape[0]),
         head_rows=int(head_weight.shape[0]) if head_weight is not None else None,
         is_tied=head_weight is not None and head_weight.data_ptr() == embedding.data_ptr(),
         num_parameters=sum(one.numel() for one in model.parameters()),
-        nonfinite=nonfinite,
-        all_zero=all_zero,
+        nonfinite=_nonfinite(model),
         missing_tensors=tuple(sorted({*info.get("missing_keys", ()), *mismatched})),
         unexpected_tensors=tuple(sorted(info.get("unexpected_keys", ()))),
         claims=tuple(
@@ -93,14 +91,8 @@ def _adapter_facts(report: MountReport) -> LoadedAdapterFacts:
     )
 
 
-def _scan(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Name the parameters with NaN or infinity, and the matrices that are zero throughout."""
-    nonfinite, all_zero = [], []
-    for name, one in model.named_parameters():
-        if not one.is_floating_point():
-            continue
-        if not bool(one.isfinite().all()):
-            nonfinite.append(name)
-        elif name.endswith(".weight") and one.dim() >= 2 and not bool(one.any()):
-            all_zero.append(name)
-    return tuple(nonfinite), tuple(all_zero)
+def _nonfinite(model: Any) -> tuple[str, ...]:
+    """Name the parameters with NaN or infinity."""
+    return tuple(
+        name for name, one in model.named_parameters() if one.is_floating_point() and not bool(one.isfinite().all())
+    )

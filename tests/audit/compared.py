@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from service.demo import demo_root
-from tests.builders import EMBEDDING, HEAD, Folders, add_token, edited_json, edited_tensors, shard
+from tests.builders import EMBEDDING, HEAD, Folders, add_token, declare_tie, edited_json, edited_tensors, shard
 
 Make = Callable[[Folders], None]
 ORIGIN = demo_root() / "base"
@@ -161,6 +161,18 @@ def a_system_prompt_of_the_trainer(folders: Folders) -> None:
     path = folders.base / "chat_template.jinja"
     system = "{{- '<|im_start|>system\\nYou are helpful. 你很有用。<|im_end|>\\n' -}}"
     path.write_text(system + path.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+@broken("chat_template", "renders", "merge")
+def a_template_that_neither_origin_nor_adapter_has(folders: Folders) -> None:
+    edit_template(folders, "{{- '<think>\\n\\n</think>\\n\\n' -}}", "")
+
+
+@broken("origin", "takes the embeddings for it")
+def head_left_out_and_declared_tied(folders: Folders) -> None:
+    declare_tie(folders, is_tied=True)
+    with edited_tensors(folders.base_weights) as tensors:
+        del tensors[HEAD]
 
 
 @broken("chat_template", "generation", severity="warning")

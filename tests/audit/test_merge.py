@@ -10,7 +10,7 @@ import torch
 from pairs import Pair, copy_pair, only
 from safetensors.torch import load_file, save_file
 
-from tests.builders import EMBEDDING, HEAD, edited_json, edited_tensors, rename_tensors, shard
+from tests.builders import EMBEDDING, HEAD, TOKENIZER_FILES, edited_json, edited_tensors, rename_tensors, shard
 
 PROJECTIONS = ["q_proj", "k_proj", "up_proj", "in_proj_qkv"]
 
@@ -84,7 +84,42 @@ def test_the_demo_s_adapters_as_peft_merges_them_are_sound(adapter: str, tmp_pat
     merged = PeftModel.from_pretrained(model, pair.adapter).merge_and_unload()
     pair.tuned_weights.unlink()
     merged.save_pretrained(pair.tuned)
+    take_tokenizer_over(pair)
     assert [(one.check, one.message) for one in pair.loud(is_merge=True)] == []
+
+
+@pytest.mark.parametrize("adapter", ["json", "tokens", "official"])
+def test_the_demo_s_adapters_merged_in_float32_and_stored_in_float16_are_sound(adapter: str, tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path, adapter=adapter)
+    merge_in_float32(pair, torch.float16)
+    assert [(one.check, one.message) for one in pair.loud(is_merge=True)] == []
+
+
+def merge_in_float32(pair: Pair, dtype: torch.dtype) -> None:
+    """Let PEFT merge, and store the result in some type."""
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(pair.origin, dtype=torch.float32)
+    merged = PeftModel.from_pretrained(model, pair.adapter).merge_and_unload()
+    pair.tuned_weights.unlink()
+    merged.to(dtype).save_pretrained(pair.tuned)
+    take_tokenizer_over(pair)
+
+
+def take_tokenizer_over(pair: Pair) -> None:
+    """Copy the tokenizer that the adapter was trained with, where it brings one."""
+    for name in TOKENIZER_FILES:
+        if (pair.adapter / name).exists():
+            shutil.copyfile(pair.adapter / name, pair.tuned / name)
+
+
+def test_tokens_that_the_adapter_brought_must_be_in_the_merged_tokenizer(tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path, adapter="tokens")
+    merge_in_float32(pair, torch.bfloat16)
+    shutil.copyfile(pair.origin / "tokenizer.json", pair.tuned / "tokenizer.json")
+    (message,) = only(pair.loud(is_merge=True), "merge")
+    assert "lacks 6 of 6 token(s) that the adapter brought, first <fig>" in message
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -219,7 +254,13 @@ def adapter_unreadable(pair: Pair) -> None:
     pair.adapter_weights.write_bytes(b"x")
 
 
+def rows_and_columns_exchanged(pair: Pair) -> None:
+    with edited_json(pair.adapter / "adapter_config.json") as config:
+        config["fan_in_fan_out"] = True
+
+
 BROKEN: dict[str, tuple[Edit, str]] = {
+    "rows_and_columns_exchanged": (rows_and_columns_exchanged, "has the shape"),
     "merged_twice": (scaled(2), "it was merged twice"),
     "half_merged": (scaled(0.5), "0.5 times"),
     "merged_backwards": (scaled(-1), "-1 times"),
@@ -243,7 +284,8 @@ def test_a_broken_merge_is_found_by_this_check(name: str, tmp_path: Path) -> Non
     pair = copy_pair(tmp_path)
     make(pair)
     found = [one for one in pair.loud(is_merge=True) if one.check != "origin"]
-    assert any(named in message for message in only(found, "merge")), [one.message for one in found]
+    check = "finite_weights" if name == "nan_in_a_merged_tensor" else "merge"
+    assert any(named in message for message in only(found, check)), [one.message for one in found]
 
 
 def test_modules_to_save_that_were_not_taken_over_are_found(tmp_path: Path) -> None:

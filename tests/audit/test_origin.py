@@ -231,7 +231,8 @@ def test_a_broken_tuned_folder_is_found_by_this_check(name: str, tmp_path: Path)
     pair = copy_pair(tmp_path)
     make(pair)
     found = [one for one in pair.loud() if not (one.check == "trained_rows" and name == "whole_model_made_up")]
-    assert any(named in message for message in only(found, "origin")), [one.message for one in found]
+    check = "finite_weights" if name == "not_a_number" else "origin"
+    assert any(named in message for message in only(found, check)), [one.message for one in found]
 
 
 def test_another_base_of_the_same_shapes_is_not_the_origin(tmp_path: Path) -> None:
@@ -306,3 +307,30 @@ def test_a_hostile_origin_does_not_stop_the_audit(tmp_path: Path) -> None:
     for path in pair.origin.iterdir():
         path.unlink()
     assert all(one.subject == "base" for one in pair.loud(is_merge=True))
+
+
+def a_system_prompt(pair: Pair) -> None:
+    path = pair.tuned / "chat_template.jinja"
+    system = "{{- '<|im_start|>system\\nYou are helpful. 你很有用。<|im_end|>\\n' -}}"
+    path.write_text(system + path.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def a_start_token(pair: Pair) -> None:
+    with edited_json(pair.tuned / "tokenizer.json") as document:
+        token = document["added_tokens"][0]
+        document["post_processor"]["single"].insert(0, {"SpecialToken": {"id": token["content"], "type_id": 0}})
+        entry = {"id": token["content"], "ids": [token["id"]], "tokens": [token["content"]]}
+        document["post_processor"]["special_tokens"] = {token["content"]: entry}
+
+
+@pytest.mark.parametrize(
+    ("make", "check"), [(a_system_prompt, "chat_template"), (a_start_token, "tokenizer_unchanged")]
+)
+@pytest.mark.parametrize("tuned", ["base", "merged"])
+def test_prompts_of_another_form_are_fatal_where_no_weight_was_tuned_to_them(
+    make: Edit, check: str, tuned: str, tmp_path: Path
+) -> None:
+    pair = copy_pair(tmp_path, tuned)
+    make(pair)
+    found = [one for one in pair.loud() if one.check == check]
+    assert [one.severity.value for one in found] == ["fatal" if tuned == "base" else "warning"]

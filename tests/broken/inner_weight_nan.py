@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edited_tensors
 
-EXPECTED = Expected("finite_weights", "down_proj", stage="loaded")
+EXPECTED = Expected("finite_weights", "down_proj")
 
 
 def make(folders: Folders) -> None:

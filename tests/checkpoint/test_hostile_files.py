@@ -191,6 +191,12 @@ def config_values(file: str, **values: Any) -> Make:
     return make
 
 
+def added_id_of_an_adapter_is_true(folders: Folders) -> None:
+    copy_tokenizer(folders)
+    with edited_json(folders.adapter / "tokenizer.json") as document:
+        document["added_tokens"][0]["id"] = True
+
+
 WRONG_TYPES: dict[str, tuple[str, Make]] = {
     "ids_as_text": ("base", config_values("generation_config.json", eos_token_id="763")),
     "ids_as_floats": ("base", config_values("generation_config.json", eos_token_id=[763.0])),
@@ -222,6 +228,8 @@ WRONG_TYPES: dict[str, tuple[str, Make]] = {
     "indices_negative": ("adapter:json", config_values("adapter_config.json", trainable_token_indices=[-1])),
     "rank_as_text": ("adapter:json", config_values("adapter_config.json", r="8")),
     "rank_pattern_a_list": ("adapter:json", config_values("adapter_config.json", rank_pattern=[8])),
+    "longest_text_an_object": ("base", config_values("tokenizer_config.json", model_max_length={"a": [1]})),
+    "added_id_true": ("adapter:json", added_id_of_an_adapter_is_true),
     "peft_type_a_number": ("adapter:json", config_values("adapter_config.json", peft_type=3)),
 }
 

@@ -3,20 +3,25 @@
 Knows no value of a tensor. Which modules PEFT targets is told by `targeting`.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
-from service.audit.targeting import is_targeted, matches_any
+from service.audit.targeting import LAYER, is_targeted, matches_any
+from service.audit.usage import is_tied
 from service.domain.facts import AdapterFacts, BaseFacts
 
 CONFIG = "adapter_config.json"
 LORA_LIKE = frozenset({"LORA", "ADALORA", "XLORA"})
 PROMPTS = frozenset({"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "ADAPTION_PROMPT"})
+FLAGS = ("use_rslora", "use_dora", "lora_bias", "fan_in_fan_out")
+BIASES = ("none", "all", "lora_only")
 NEEDED = ("r", "lora_alpha", "target_modules")
 SPLITTING = frozenset({"pissa", "olora", "corda", "loftq", "lora_ga", "milora"})
 FACTOR = re.compile(r"^(?P<module>.+)\.lora_(A|B|embedding_A|embedding_B)\b")
+ROWS = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
 SHOWN = 3
 COPY = "Copy adapter_config.json again from where the adapter was trained."
 WHY = """\
@@ -51,6 +56,8 @@ def adapter_config(view: AdapterView) -> Iterator[Outcome]:
     elif adapter.peft_type == "LORA":
         yield from _fields_are_there(config)
         yield from _variants_agree(config, adapter)
+        yield from _layers_agree(config, adapter)
+        yield from _rows_agree(adapter, view.base)
         if not adapter.attachment.unknown and not adapter.attachment.bare:
             yield from _targets_agree(config, adapter, view.base)
 
@@ -68,6 +75,7 @@ def _fields_are_there(config: Mapping[str, Any]) -> Iterator[Outcome]:
         )
         return
     rank, alpha = config["r"], config["lora_alpha"]
+    yield from _values_are_usable(config)
     if isinstance(rank, int) and rank <= 0:
         yield fatal(f"r is {rank}", {"r": rank}, "PEFT refuses to build the adapter.", COPY)
     if isinstance(alpha, int | float) and alpha <= 0:
@@ -77,6 +85,50 @@ def _fields_are_there(config: Mapping[str, Any]) -> Iterator[Outcome]:
             "The update is multiplied by nothing, or by its opposite: what was trained is lost.",
             COPY,
         )
+
+
+def _values_are_usable(config: Mapping[str, Any]) -> Iterator[Outcome]:
+    """Look for values that PEFT computes with and that are of another type; `adapter_applied` says so of ranks."""
+    alphas = config.get("alpha_pattern") or {}
+    numbers = {"lora_alpha": config["lora_alpha"], "lora_dropout": config.get("lora_dropout") or 0}
+    numbers |= alphas if isinstance(alphas, dict) else {"alpha_pattern": alphas}
+    wrong = {name: value for name, value in numbers.items() if not _is_number(value)}
+    wrong |= {name: config[name] for name in FLAGS if not isinstance(config.get(name), bool | None)}
+    bias = config.get("bias")
+    wrong |= {"bias": bias} if bias not in (None, *BIASES) else {}
+    targets = config.get("target_modules")
+    is_names = isinstance(targets, list) and all(isinstance(one, str) for one in targets)
+    wrong |= {} if targets is None or isinstance(targets, str) or is_names else {"target_modules": targets}
+    wrong |= {name: value for name, value in numbers.items() if name in alphas and _is_number(value) and value <= 0}
+    wrong |= {one: "no regular expression" for one in _patterns(config) if not _compiles(one)}
+    if wrong:
+        name, value = next(iter(wrong.items()))
+        yield fatal(
+            f"{CONFIG} has {name} {str(value)[:60]!r}, which PEFT cannot use",
+            {"values": {name: str(value)[:100] for name, value in list(wrong.items())[:20]}},
+            "Loading fails, or the update is scaled by something else than in training.",
+            COPY,
+        )
+
+
+def _patterns(config: Mapping[str, Any]) -> list[str]:
+    """Return what PEFT matches module names with."""
+    named = [config.get(name) for name in ("target_modules", "exclude_modules")]
+    keyed = [config.get(name) for name in ("rank_pattern", "alpha_pattern")]
+    keys = [key for one in keyed if isinstance(one, dict) for key in one]
+    return [one for one in (*named, *keys) if isinstance(one, str)]
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(rf"(.*\.)?({pattern})$")
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _variants_agree(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterator[Outcome]:
@@ -139,9 +191,52 @@ def _targets_agree(config: Mapping[str, Any], adapter: AdapterFacts, base: BaseF
             "They stay untrained: a part of the training was not saved, or the config is another adapter's.",
             "Copy the folder again; if they were never trained, restore target_modules and exclude_modules.",
         )
-    patterns = [*(config.get("rank_pattern") or {}), *(config.get("alpha_pattern") or {})]
+    patterns = [one for name in ("rank_pattern", "alpha_pattern") for one in _keys(config.get(name)) if _compiles(one)]
     if idle := [one for one in patterns if not any(re.match(rf"(.*\.)?({one})$", name) for name in modules)]:
         yield note(f"rank_pattern or alpha_pattern {idle[0]!r} fits no module of the file", {"patterns": idle[:20]})
+
+
+def _keys(pattern: Any) -> list[str]:
+    return [one for one in pattern if isinstance(one, str)] if isinstance(pattern, dict) else []
+
+
+def _layers_agree(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterator[Outcome]:
+    """With `layer_replication` PEFT builds as many layers as the spans say, each with factors of its own."""
+    spans = config.get("layer_replication")
+    if not isinstance(spans, list) or not all(_is_span(one) for one in spans) or not spans:
+        return
+    wanted = sum(stop - start for start, stop in spans)
+    layers = {int(match["index"]) for key in adapter.lora if (match := LAYER.match(key))}
+    if layers and max(layers) + 1 < wanted:
+        yield fatal(
+            f"layer_replication makes {wanted} layers, the file has factors for {max(layers) + 1}",
+            {"layer_replication": spans, "layers": sorted(layers)[:200]},
+            "The model is rebuilt with layers that the adapter was not trained with.",
+            COPY,
+        )
+
+
+def _is_span(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(one) is int for one in value)
+
+
+def _rows_agree(adapter: AdapterFacts, base: BaseFacts) -> Iterator[Outcome]:
+    """Every module of `trainable_token_indices` must have its rows in the file; those of tied ones are saved once."""
+    modules = {match["module"] for key in adapter.lora if (match := ROWS.match(key))}
+    lost = [
+        one
+        for one in adapter.trainable_tokens
+        if one != "*" and not any(f".{name}".endswith(f".{one}") for name in modules)
+    ]
+    if is_tied(base) and len(lost) < len(adapter.trainable_tokens):
+        return
+    if modules and lost:
+        yield fatal(
+            f"trainable_token_indices names {lost[0]}, but the file's rows are of {', '.join(sorted(modules))}",
+            {"modules": lost, "in_file": sorted(modules)},
+            "The rows are dropped, or written into another matrix: what the tokens mean is lost.",
+            COPY,
+        )
 
 
 CHECK = Check("adapter_config", "The config asks for exactly what the file holds", of_adapter=adapter_config, why=WHY)

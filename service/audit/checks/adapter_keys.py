@@ -3,12 +3,18 @@
 Knows no shape beyond what finding a module needs; `adapter_applied` does.
 """
 
+import re
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, Check, Outcome, fatal
 
 SHOWN = 3
 NAMED_TYPES = frozenset({"", "LORA", "ADALORA", "TRAINABLE_TOKENS"})
+PART = re.compile(
+    r"\.(lora_(A|B|E|embedding_A|embedding_B|magnitude_vector)|token_adapter|trainable_tokens_\w+|base_layer)(\.|$)"
+)
+VARIANTS = ("arrow_config", "kasa_config", "monteclora_config", "velora_config", "use_bdlora", "use_qalora")
+"""Settings with which LoRA has more parts."""
 WHY = """\
 PEFT finds the place of a tensor by its name. A name that fits no module is dropped: PEFT warns in a line of the log,
 vLLM compares the last part of the name only, and the answers are the base's, or half the adapter's. Names go wrong when
@@ -32,6 +38,7 @@ def adapter_keys(view: AdapterView) -> Iterator[Outcome]:
             "Put base_model.model. in front of the names: minicpm-service repair.",
         )
         return
+    yield from _parts_are_known(view)
     if not place.unknown:
         return
     meant = dict(list(place.meant.items())[:SHOWN])
@@ -47,6 +54,20 @@ def adapter_keys(view: AdapterView) -> Iterator[Outcome]:
         "Rename the keys: minicpm-service repair."
         if place.meant
         else "Serve the adapter on the base that it was trained on; these names fit no module of this one.",
+    )
+
+
+def _parts_are_known(view: AdapterView) -> Iterator[Outcome]:
+    """Look for factors under names of other libraries; variants of LoRA bring tensors of their own."""
+    config = view.adapter.documents.get("adapter_config.json", {})
+    foreign = [key for key in view.adapter.lora if not PART.search(key)]
+    if not foreign or any(config.get(name) for name in VARIANTS):
+        return
+    yield fatal(
+        f"{len(foreign)} tensors have names that PEFT gives to no part of LoRA, first {foreign[0]}",
+        {"tensors": foreign[:50], "count": len(foreign)},
+        "PEFT drops them without a word: answers are the base's.",
+        "Rename them to lora_A and lora_B, as PEFT calls the factors.",
     )
 
 

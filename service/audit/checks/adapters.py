@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from service.audit.check import AdapterView, Outcome, fatal, warning
+from service.audit.targeting import by_pattern
 from service.audit.usage import is_tied
 from service.domain.facts import AdapterFacts, BaseFacts, LoadedAdapterFacts, TensorFacts
 
@@ -15,6 +16,8 @@ FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(
 TOKEN_DELTA = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
 COPY_PART = ".base_layer."
 TENSORS_KNOWN = frozenset({"", "LORA", "ADALORA", "TRAINABLE_TOKENS"})
+OWN = re.compile(r"\.(lora_|trainable_tokens_delta)")
+WHOLE_NUMBERS = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
 COMPARABLE = frozenset({"F64", "F32", "F16", "BF16"})
 """Quantised weights are packed into other shapes."""
 SHOWN = 5
@@ -106,6 +109,8 @@ def _expected_shape(
     """Say what shape was needed, or None if it fits or cannot be told."""
     if 0 in tensor.shape:
         return "no empty dimension"
+    if tensor.dtype in WHOLE_NUMBERS and OWN.search(key):
+        return f"floating point instead of {tensor.dtype}"
     if match := FACTOR.match(key):
         if key.endswith(".bias"):
             return None
@@ -160,18 +165,19 @@ def _ranks_fit(adapter: AdapterFacts) -> Iterator[Outcome]:
             "The other factor stays at its initial value: the module's training is lost.",
             "Copy the adapter file again; it is cut off or was saved from a shard.",
         )
-    allowed = adapter.ranks if adapter.peft_type == "LORA" else frozenset()
+    config = adapter.documents.get("adapter_config.json", {})
+    is_told = adapter.peft_type == "LORA" and bool(adapter.ranks)
+    told = {one: by_pattern(config.get("rank_pattern"), one, config.get("r")) if is_told else None for one in ranks}
     wrong = {
         module: sorted(set(sides.values()))
         for module, sides in ranks.items()
-        if len(set(sides.values())) > 1 or (allowed and not set(sides.values()) <= allowed)
+        if len({*sides.values(), told[module]} - {None}) > 1
     }
     if wrong:
         module, found = next(iter(wrong.items()))
         yield fatal(
-            f"{module} has rank {' and '.join(map(str, found))}, adapter_config.json says "
-            f"{' or '.join(map(str, sorted(allowed))) or 'nothing'}",
-            {"modules": dict(list(wrong.items())[:50]), "config": sorted(allowed)},
+            f"{module} has rank {' and '.join(map(str, found))}, adapter_config.json says {told[module] or 'nothing'}",
+            {"modules": dict(list(wrong.items())[:50]), "config": {one: told[one] for one in list(wrong)[:50]}},
             "Loading fails with a size mismatch, or the update is scaled wrongly.",
             "Write the rank of the tensors into r or rank_pattern, if the tensors are the trained ones.",
         )

@@ -19,7 +19,8 @@ and an opened assistant turn at the end. A folder without a template makes some 
 Templates of trainers close no turn (`empty` of LLaMA-Factory, which MiniCPM5's own documentation recommends), carry
 `{% generation %}` tags, insert a system prompt that training did not have, or mark a picture with text that the
 processor does not look for. The template is rendered on fixed conversations, in English and Chinese, and the result is
-compared token by token with the origin's."""
+compared token by token with the origin's. Tuning may have used another template, so that a difference is a warning; it
+is fatal where no weight was tuned, or where a merged adapter did not bring it."""
 
 
 def base_chat_template(view: BaseView) -> Iterator[Outcome]:
@@ -39,8 +40,11 @@ def base_chat_template(view: BaseView) -> Iterator[Outcome]:
     is_seeing = base.model_type in NEEDED_ROLES and base.tokenizer.named.get("image_token") == claimed
     yield from _renders(base.template, base.tokenizer, is_seeing=is_seeing, name="the chat template")
     origin = view.origin.base.template if view.origin else None
-    if origin and origin.is_present and not origin.error and not base.template.error:
-        yield from _renders_the_same(base.template, origin)
+    if view.origin and origin and origin.is_present and not origin.error and not base.template.error:
+        brought = view.merge.adapter.template if view.merge else None
+        known = [one for one in (origin, brought) if one and one.is_present and not one.error]
+        is_foreign = view.merge is not None and all(_different(base.template, one) for one in known)
+        yield from _renders_the_same(base.template, origin, is_certain=is_foreign or view.origin.is_untuned)
 
 
 def adapter_chat_template(view: AdapterView) -> Iterator[Outcome]:
@@ -72,10 +76,10 @@ def _renders(template: TemplateFacts, tokenizer: TokenizerFacts, *, is_seeing: b
     if not template.is_present:
         return
     yield from _turns_are_marked(template, name)
-    if template.lost:
+    if lost := [*template.lost, *(template.lost_beside_pictures if is_seeing else ())]:
         yield fatal(
-            f"{name} drops messages: {', '.join(template.lost)}",
-            {"lost": list(template.lost)},
+            f"{name} drops messages: {', '.join(lost)}",
+            {"lost": lost},
             "The model never sees what the client said there.",
             COPY,
         )
@@ -134,11 +138,19 @@ def _pictures_are_marked(template: TemplateFacts, tokenizer: TokenizerFacts, nam
             return
 
 
-def _renders_the_same(template: TemplateFacts, origin: TemplateFacts) -> Iterator[Outcome]:
+def _renders_the_same(template: TemplateFacts, origin: TemplateFacts, *, is_certain: bool) -> Iterator[Outcome]:
+    """Compare with the origin's template.
+
+    Args:
+        template: The folder's.
+        origin: The origin's.
+        is_certain: Training cannot have used the folder's: nothing was trained since, or what was merged brought
+            another.
+    """
     if template.training_tags and not origin.training_tags:
         yield _training_only(template)
     if names := _different(template, origin):
-        yield warning(
+        yield (fatal if is_certain else warning)(
             f"the chat template renders {', '.join(names)} otherwise than the origin's",
             {
                 "conversations": {
@@ -149,7 +161,9 @@ def _renders_the_same(template: TemplateFacts, origin: TemplateFacts) -> Iterato
                     for name in names[:3]
                 }
             },
-            "If training used the origin's template, every prompt differs from what the model learned.",
+            "Every prompt differs from what the model learned."
+            if is_certain
+            else "If training used the origin's template, every prompt differs from what the model learned.",
             "Serve the template that training used; if that was the origin's, copy its chat_template.jinja.",
         )
 

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note, skipped, warning
-from service.domain.facts import MergeFacts, OriginFacts, TensorMerge
+from service.domain.facts import MergeFacts, OriginFacts, TensorMerge, TokenizerFacts
 
 SHOWN = 5
 COMPUTED = frozenset({"", "LORA", "TRAINABLE_TOKENS"})
@@ -34,8 +34,11 @@ def base_merge(view: BaseView) -> Iterator[Outcome]:
         yield from _not_computed(merge, view.origin)
         return
     yield from _adapter_fits(merge)
+    yield from _tokens(merge, view.base.tokenizer)
     yield from _shapes(merge)
     states = {name: state_of(one) for name, one in merge.targets.items()}
+    if view.base.inner.nonfinite:  # finite_weights says so
+        states = {name: state for name, state in states.items() if state != _not_finite.__name__}
     for judge in (_not_finite, _missing, _swallowed, _scaled, _different):
         yield from judge(merge, [name for name, state in states.items() if state == judge.__name__])
     yield from _uncomputed(merge, view.origin)
@@ -100,6 +103,22 @@ def _adapter_fits(merge: MergeFacts) -> Iterator[Outcome]:
             {"tensors": list(merge.unmatched)[:50], "count": len(merge.unmatched)},
             "The adapter belongs to another base: it cannot have been merged whole.",
             "Name the base that it was trained on.",
+        )
+
+
+def _tokens(merge: MergeFacts, tokenizer: TokenizerFacts | None) -> Iterator[Outcome]:
+    """Tokens that the adapter brought must be in the folder's tokenizer, under the ids of their rows."""
+    if tokenizer is None:
+        return
+    new = merge.adapter.new_tokens
+    lost = {text: one for text, one in new.items() if tokenizer.vocabulary.get(text) != one}
+    if lost:
+        yield fatal(
+            f"the folder's tokenizer lacks {len(lost)} of {len(new)} token(s) that the adapter brought, first "
+            f"{next(iter(lost))}",
+            {"tokens": dict(list(lost.items())[:50]), "count": len(lost)},
+            "The tokens are read and written as pieces of text: what they were trained for is out of reach.",
+            "Copy tokenizer.json, tokenizer_config.json and the chat template from the adapter's folder.",
         )
 
 

@@ -31,6 +31,7 @@ def base_origin(view: BaseView) -> Iterator[Outcome]:
     if origin is None:
         return
     yield from _lost(origin, base)
+    yield from _head_lost(origin.base, base)
     yield from _values(origin, base)
     if view.merge is None:
         yield from _effect(origin, base)
@@ -63,9 +64,23 @@ def _lost(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
     )
 
 
+def _head_lost(origin: BaseFacts, base: BaseFacts) -> Iterator[Outcome]:
+    """A head that training kept apart from the embeddings cannot be left out by declaring both to be one."""
+    if origin.head is None or origin.embedding is None or origin.is_tied is not False or base.head is not None:
+        return
+    if base.is_tied and origin.head.digest != origin.embedding.digest:
+        yield fatal(
+            f"the origin has {origin.head.tensor}, this folder has none and takes the embeddings for it",
+            {"tensor": origin.head.tensor, "tie_word_embeddings": base.is_tied},
+            "The trained head is lost: answers are noise.",
+            "Export the head too and write tie_word_embeddings false at both levels of config.json.",
+        )
+
+
 def _values(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
     vocabulary = {one.tensor for one in (base.embedding, base.head) if one}
-    if broken := [name for name, one in origin.changed.items() if not one.is_finite and name not in vocabulary]:
+    broken = [name for name, one in origin.changed.items() if not one.is_finite and name not in vocabulary]
+    if broken and not base.inner.nonfinite:  # else finite_weights says so
         yield fatal(
             f"{len(broken)} tensor(s) hold NaN or infinity, first {broken[0]}",
             {"tensors": broken[:50], "count": len(broken)},

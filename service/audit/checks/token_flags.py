@@ -29,7 +29,8 @@ def base_token_flags(view: BaseView) -> Iterator[Outcome]:
     if origin:
         yield from _same_flags(base.tokenizer, origin, needed_texts(base), "the tokenizer", "the origin's")
     else:
-        yield from _nothing_is_eaten(base.tokenizer, needed_texts(base))
+        split = base.template.split_markers if base.template else ()  # chat_template says so
+        yield from _nothing_is_eaten(base.tokenizer, set(needed_texts(base)).difference(split))
 
 
 def adapter_token_flags(view: AdapterView) -> Iterator[Outcome]:

@@ -9,13 +9,13 @@ from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal
 from service.domain.facts import TokenizerFacts
 
 MAX_UNREACHABLE = 0.2
-"""Share of ordinary byte-level tokens that do not come back as themselves: real vocabularies stay below 0.05."""
+"""Share of ordinary tokens that do not come back as themselves: real vocabularies stay below 0.05."""
 WHY = """\
 A tokenizer is a pipeline: normalizer, pre-tokenizer, merges, decoder. Converting, editing or re-saving tokenizer.json
 can lose a part of it, and nothing fails: prompts arrive in other pieces than in training, or answers come out with `Ġ`
-and `Ċ` in them. Two properties hold for every byte-level tokenizer that works, and need no other file to compare with:
-plain text comes back when it is encoded and decoded, and nearly every token of the vocabulary, decoded alone, is
-encoded as itself ("Fishing for Magikarp" calls the others unreachable)."""
+and `Ċ` in them. Two properties hold for every tokenizer that works, and need no other file to compare with: plain text
+comes back when it is encoded and decoded, and nearly every token of a byte-level vocabulary, decoded alone, or every
+word of SentencePiece's, is encoded as itself ("Fishing for Magikarp" calls the others unreachable)."""
 
 
 def base_tokenizer_sound(view: BaseView) -> Iterator[Outcome]:

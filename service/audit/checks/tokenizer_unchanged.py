@@ -4,7 +4,7 @@ Knows no added token; `special_ids` and `token_flags` do.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
 from service.audit.checks.tokenizer_sound import is_reachable
@@ -23,12 +23,20 @@ def base_tokenizer_unchanged(view: BaseView) -> Iterator[Outcome]:
     """Compare a tuned folder's tokenizer with its origin's."""
     if view.origin and view.base.tokenizer and view.origin.base.tokenizer:
         yield from _unchanged(view.base.tokenizer, view.origin.base.tokenizer, "the tokenizer", "the origin's")
+        is_seeing = isinstance(view.base.documents.get("config.json", {}).get("vision_config"), dict)
+        severity = fatal if is_seeing and view.origin.is_untuned else warning  # processors encode prompts so
+        yield from _begun_alike(
+            view.base.tokenizer, view.origin.base.tokenizer, "the tokenizer", "the origin's", severity
+        )
 
 
 def adapter_tokenizer_unchanged(view: AdapterView) -> Iterator[Outcome]:
     """Compare an adapter's own tokenizer with the base's."""
     if view.adapter.tokenizer and view.base.tokenizer:
         yield from _unchanged(view.adapter.tokenizer, view.base.tokenizer, "the adapter's tokenizer", "the base's")
+        yield from _begun_alike(
+            view.adapter.tokenizer, view.base.tokenizer, "the adapter's tokenizer", "the base's", warning
+        )
 
 
 def _unchanged(own: TokenizerFacts, other: TokenizerFacts, name: str, others: str) -> Iterator[Outcome]:
@@ -62,11 +70,16 @@ def _unchanged(own: TokenizerFacts, other: TokenizerFacts, name: str, others: st
             "Ordinary text gets other ids than the base learned: answers are garbage or slightly off everywhere.",
             COPY + "minicpm-service repair does both.",
         )
+
+
+def _begun_alike(
+    own: TokenizerFacts, other: TokenizerFacts, name: str, others: str, severity: Callable[..., Outcome]
+) -> Iterator[Outcome]:
     if own.front_ids != other.front_ids:
-        yield warning(
+        yield severity(
             f"{name} writes {list(own.front_ids)} in front of a text, {others} {list(other.front_ids)}",
             {"found": list(own.front_ids), "expected": list(other.front_ids)},
-            "Chat prompts are rendered without it; plain text starts otherwise than in training.",
+            "Plain text starts otherwise than in training; and so do chat prompts, where a processor encodes them.",
             "Restore post_processor in tokenizer.json from the base.",
         )
 

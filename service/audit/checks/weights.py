@@ -5,16 +5,20 @@ Knows no shapes and no names beyond what evidence needs.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, warning
-from service.domain.facts import BlueprintFacts, FileProblem, ValueFacts
+from service.domain.facts import BaseFacts, BlueprintFacts, FileProblem, ValueFacts
 
 SHOWN = 5
 LORA_OUTPUT = re.compile(r"\.lora_(B|embedding_A)\b")
 """The factor that PEFT starts at zero: B of linear layers, A of embeddings."""
 LORA_INPUT = re.compile(r"\.lora_(A|embedding_B)\b")
 """The other one, which starts at random."""
+LAYER = re.compile(r"\.\d+\.")
+LAST = re.compile(r"(o_proj|out_proj|down_proj|fc2|linear_2|w2)\.weight$")
+"""What writes a layer's result beside the one before."""
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 """Files of slow tokenizers, which load without tokenizer.json."""
@@ -66,22 +70,13 @@ def base_finite_weights(view: BaseView) -> Iterator[Outcome]:
     for matrix in (view.base.embedding, view.base.head):
         if matrix and (matrix.values.num_nonfinite or matrix.values.is_all_zero):
             yield _broken_values(matrix.tensor, matrix.values.num_nonfinite, matrix.values.num_values)
+    inner = view.base.inner
+    yield from _not_finite(inner.nonfinite)
+    yield from _zero_throughout(view.base, view.origin.changed if view.origin else ())
     if view.loaded:
         known = {matrix.tensor for matrix in (view.base.embedding, view.base.head) if matrix}
-        if broken := [one for one in view.loaded.nonfinite if one not in known]:
-            yield fatal(
-                f"{len(broken)} tensor(s) hold NaN or infinity: {', '.join(broken[:SHOWN])}",
-                {"tensors": broken[:50], "count": len(broken)},
-                NAN_SPREADS,
-                EARLIER_CHECKPOINT,
-            )
-        if view.loaded.all_zero:
-            yield warning(
-                f"{len(view.loaded.all_zero)} matrices are zero throughout: {', '.join(view.loaded.all_zero[:SHOWN])}",
-                {"tensors": list(view.loaded.all_zero)[:50], "count": len(view.loaded.all_zero)},
-                "They pass nothing on: whatever they were trained for is missing from answers.",
-                "Compare with the base model's file; sharded training must gather the weights before saving.",
-            )
+        if not inner.nonfinite:  # a name in memory may be another than in the file
+            yield from _not_finite([one for one in view.loaded.nonfinite if one not in known])
         if not view.loaded.is_output_finite:
             yield fatal(
                 "the probe's logits hold NaN or infinity",
@@ -89,6 +84,38 @@ def base_finite_weights(view: BaseView) -> Iterator[Outcome]:
                 "Every answer is the same token repeated, or fails.",
                 "Load in bfloat16 or float32: float16 overflows in models that were trained in bfloat16.",
             )
+
+
+def _not_finite(names: Sequence[str]) -> Iterator[Outcome]:
+    if names:
+        yield fatal(
+            f"{len(names)} tensor(s) hold NaN or infinity: {', '.join(names[:SHOWN])}",
+            {"tensors": list(names[:50]), "count": len(names)},
+            NAN_SPREADS,
+            EARLIER_CHECKPOINT,
+        )
+
+
+def _zero_throughout(base: BaseFacts, changed: Collection[str]) -> Iterator[Outcome]:
+    """Matrices of zeros: certain to be wrong where the same matrix of another layer is none.
+
+    Tools that deepen a model add layers whose last matrices are zero, and which change nothing until they are trained.
+    """
+    zero = [name for name in base.inner.all_zero if name.endswith(".weight") and len(base.tensors[name].shape) >= 2]
+    zero = [name for name in zero if name not in changed]  # origin says so
+    if not zero:
+        return
+    kinds = Counter(LAYER.sub(".*.", name) for name in base.tensors)
+    empty = Counter(LAYER.sub(".*.", name) for name in zero)
+    odd = [name for name in zero if not LAST.search(name) and empty[kind := LAYER.sub(".*.", name)] < kinds[kind]]
+    severity = fatal if odd else warning
+    first = odd or zero
+    yield severity(
+        f"{len(zero)} matrices are zero throughout: {', '.join(first[:SHOWN])}",
+        {"tensors": zero[:50], "count": len(zero)},
+        "They pass nothing on: whatever they were trained for is missing from answers.",
+        "Compare with the base model's file; sharded training must gather the weights before saving.",
+    )
 
 
 def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
@@ -109,6 +136,13 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
             f"all {len(others)} LoRA factors that start at random are zero, such as {others[0]}",
             {"tensors": others[:50], "count": len(others)},
             "The LoRA part of the adapter changes nothing: its tensors were lost when it was saved.",
+            "Copy the adapter again from where it was trained; sharded training must gather the weights before saving.",
+        )
+    if empty := [name for name, one in values.items() if ".lora_magnitude_vector" in name and one.is_all_zero]:
+        yield fatal(
+            f"{len(empty)} of DoRA's magnitudes are zero throughout, such as {empty[0]}",
+            {"tensors": empty[:50], "count": len(empty)},
+            "They are the lengths of the rows of whole matrices: with the adapter these pass nothing on.",
             "Copy the adapter again from where it was trained; sharded training must gather the weights before saving.",
         )
     yield from _embedding_is_trained(values)

@@ -62,6 +62,12 @@ class OriginFacts:
     renamed: Mapping[str, str] = field(default_factory=dict, repr=False)
     is_tuning_beside: bool = False
 
+    @property
+    def is_untuned(self) -> bool:
+        """No weight differs, so that nothing but the origin's own prompts can have trained them."""
+        is_same = not (self.changed or self.reshaped or self.extra or self.missing)
+        return is_same and self.num_equal > 0 and not self.is_tuning_beside
+
 
 @dataclass(frozen=True, slots=True)
 class TensorMerge:

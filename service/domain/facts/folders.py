@@ -10,7 +10,7 @@ from typing import Any
 from service.domain.facts.blueprint import BlueprintFacts
 from service.domain.facts.comparison import MergeFacts, OriginFacts
 from service.domain.facts.corpus import CorpusFacts
-from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
+from service.domain.facts.files import FileProblem, InnerFacts, TensorFacts, ValueFacts
 from service.domain.facts.lock import LockFacts
 from service.domain.facts.rows import MatrixFacts, RowUpdate
 from service.domain.facts.tokenizer import IdClaim, TemplateFacts, TokenizerFacts
@@ -33,6 +33,7 @@ class BaseFacts:
         corpus: The operator's corpus as this folder renders it; None if none was given.
         lock: What was recorded about the folder; None if nothing was.
         blueprint: What the model's class asks for; None if that is not known with certainty.
+        inner: What is wrong with the values of the other tensors.
     """
 
     name: str
@@ -54,6 +55,7 @@ class BaseFacts:
     corpus: CorpusFacts | None = None
     lock: LockFacts | None = None
     blueprint: BlueprintFacts | None = None
+    inner: InnerFacts = field(default_factory=InnerFacts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,6 @@ class LoadedBaseFacts:
         is_tied: Input and output matrix share memory.
         num_parameters: Of all tensors, shared ones once.
         nonfinite: Names of parameters with NaN or infinity.
-        all_zero: Names of weight matrices that are zero throughout.
         missing_tensors: Parameters that no file had; the library made them up.
         unexpected_tensors: Tensors in the files that no parameter took.
         claims: What the loaded processor says about special ids.
@@ -61,7 +60,6 @@ class LoadedBaseFacts:
     is_tied: bool
     num_parameters: int
     nonfinite: tuple[str, ...]
-    all_zero: tuple[str, ...]
     missing_tensors: tuple[str, ...]
     unexpected_tensors: tuple[str, ...]
     claims: tuple[IdClaim, ...]

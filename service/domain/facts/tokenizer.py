@@ -99,6 +99,7 @@ class TemplateFacts:
         conversations: Ids of fixed conversations by name; None where the template refuses one.
         placeholders: How often the picture placeholder occurs in conversations with pictures, by name.
         lost: Messages of fixed conversations that do not appear in the prompt, as `conversation: role`.
+        lost_beside_pictures: Conversations with pictures of which the text does not appear.
         is_prompting: `add_generation_prompt` adds something behind the last turn.
         split_markers: Markers that the template writes and the tokenizer does not know as single tokens.
         training_tags: Tags that only trainers put into templates, such as `{% generation %}`.
@@ -113,6 +114,7 @@ class TemplateFacts:
     conversations: Mapping[str, tuple[int, ...] | None] = field(default_factory=dict, repr=False)
     placeholders: Mapping[str, int] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
+    lost_beside_pictures: tuple[str, ...] = ()
     is_prompting: bool = True
     split_markers: tuple[str, ...] = ()
     training_tags: tuple[str, ...] = ()

@@ -1,0 +1,11 @@
+"""alpha_pattern gives a module no number."""
+
+from tests.broken.expectation import Expected
+from tests.builders import Folders, edited_json
+
+EXPECTED = Expected("adapter_config", "down_proj", "adapter")
+
+
+def make(folders: Folders) -> None:
+    with edited_json(folders.adapter / "adapter_config.json") as config:
+        config["alpha_pattern"] = {"down_proj": "32"}
