@@ -147,10 +147,12 @@ class _State(LinearAttentionLayer):  # type: ignore[misc]
     def __init__(self, example: LinearAttentionLayer, rows: int) -> None:
         super().__init__(example.number_of_states)
         self._whole: dict[tuple[str, int], torch.Tensor] = {}
-        for kind, states in (("conv", example.conv_states), ("recurrent", example.recurrent_states)):
-            for index, one in states.items():
-                if one is not None:
-                    self._whole[kind, index] = one.new_zeros((rows, *one.shape[1:]))
+        for index, one in example.conv_states.items():
+            if one is not None:  # channels side by side in memory, so that a step reads them in a row
+                self._whole["conv", index] = one.new_zeros(rows, *one.shape[:0:-1]).transpose(1, 2)
+        for index, one in example.recurrent_states.items():
+            if one is not None:
+                self._whole["recurrent", index] = one.new_zeros(rows, *one.shape[1:])
         for index in range(example.number_of_states):
             self.has_previous_state[index] = True
             self.is_conv_states_initialized[index] = ("conv", index) in self._whole

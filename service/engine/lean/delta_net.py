@@ -27,7 +27,7 @@ class LeanDeltaNet(nn.Module):
         self.layer_idx = inner.layer_idx
         self._groups = inner.num_v_heads // inner.num_k_heads
         self._sizes = [inner.key_dim, inner.key_dim, inner.value_dim]
-        self._kernel = inner.conv1d.weight.squeeze(1).float()  # (channels, kernel)
+        self._kernel = inner.conv1d.weight.squeeze(1).T.float().contiguous()  # (kernel, channels)
         self._rate = -inner.A_log.float().exp()  # (value heads,)
 
     def forward(self, hidden_states: torch.Tensor, cache_params: Any = None, **more: Any) -> torch.Tensor:
@@ -53,8 +53,10 @@ class LeanDeltaNet(nn.Module):
 
 def _convolve(past: torch.Tensor, new: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     """Push a column `(rows, channels)` into the past `(rows, channels, kernel)`; return its convolution in float32."""
-    past.copy_(torch.cat([past[..., 1:], new[..., None]], dim=-1))
-    mixed = (past * kernel).sum(-1)
+    columns = past.transpose(1, 2)
+    columns[:, :-1] = columns[:, 1:].clone()
+    columns[:, -1] = new
+    mixed = (columns * kernel).sum(1)
     return F.silu(mixed.to(new.dtype)).float()
 
 
