@@ -238,10 +238,14 @@ class Batch:
             one.sequence.fail(error)
 
     def _remember(self, one: Prepared, row: int) -> None:
-        """Keep the end of an answer for the next turn."""
-        if one.prompt.names is not None:
-            names = one.prompt.names.followed_by(one.sequence.generated_ids[:-1], one.prompt.offset)
+        """Keep the end of an answer for the next turn, if there is memory for it."""
+        if one.prompt.names is None:
+            return
+        names = one.prompt.names.followed_by(one.sequence.generated_ids[:-1], one.prompt.offset)
+        try:
             self._states.keep(names, len(names), self.decoder.extract(row))
+        except torch.OutOfMemoryError:
+            self._states.forget()
 
     def _guarded(self, those: Sequence[Prepared], compute: Callable[[], T]) -> T | None:
         """Compute something for sequences; whatever it raises ends them alone, and None comes back."""
@@ -271,6 +275,7 @@ class Batch:
 
         All of them, if the step has moved their states on half way.
         """
+        self._states.forget()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         youngest = max(those, key=lambda one: one.sequence.started_at)

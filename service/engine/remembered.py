@@ -83,6 +83,10 @@ class StateMemory:
         """Say whether a beginning is kept."""
         return (tokens, names.name(tokens)) in self._states
 
+    def forget(self) -> None:
+        """Give all memory back."""
+        self._states.clear()
+
     @property
     def used_bytes(self) -> float:
         """Memory in use."""
