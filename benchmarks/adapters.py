@@ -6,7 +6,7 @@ Makes a random Qwen3.5 text model and adapters of rank 16 on all its linear laye
 eight in which 0, 1, 2, 4 or 8 adapters are mixed (of as many configured as the largest number). The steps take turns,
 so a slower machine slows all of them; prints the median and range of each step and of its ratio to the base's step of
 the same turn. `--shape 1.3b` is the language model of the real MiniCPM-V 4.6, which has 1.3 B parameters with its
-vision tower.
+vision tower. On a machine that others use too, `OMP_NUM_THREADS=1 ... --busy` counts processor time of one thread.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--targets", default="all-linear", help="a name, or a regular expression")
     parser.add_argument("--dora", action="store_true")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
-    parser.add_argument("--busy", action="store_true", help="count processor time: for a machine that others use too")
+    parser.add_argument("--busy", action="store_true", help="count processor time")
     arguments = parser.parse_args()
     _settle_allocator()
     base = _base(SHAPES[arguments.shape], getattr(torch, arguments.dtype))

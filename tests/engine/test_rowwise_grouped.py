@@ -13,6 +13,7 @@ from peft.tuners.lora import LoraLayer
 from rowcases import assert_rows, build, load_base, lora, trained
 from torch import nn
 
+from service import engine
 from service.engine.adapters import mount, share
 from service.engine.rowwise import peft_layers, row_wise
 from service.engine.rowwise.tracing import trace
@@ -109,6 +110,19 @@ def test_whatever_else_was_done_to_a_view_is_noticed(change: Any, reason: str, l
     change(view)
     grouped = row_wise(llama_base, {"odd": view}).grouped
     assert re.search(reason, grouped["odd"]), grouped
+
+
+def test_a_hook_on_a_layer_of_peft_is_noticed(llama_base: Any, tmp_path: Path) -> None:
+    view = mount(llama_base, trained(llama_base, lora(), tmp_path / "plain")).model
+    view.model.layers[0].mlp.up_proj.register_forward_hook(lambda _module, _x, y: 2 * y)
+    grouped = row_wise(llama_base, {"odd": view}).grouped
+    assert re.search(r"up_proj: the adapter hooks into peft\S+Linear", grouped["odd"]), grouped
+
+
+def test_two_files_of_the_engine_import_peft() -> None:
+    files = Path(engine.__file__).parent.rglob("*.py")
+    found = {one.name for one in files if re.search(r"^\s*(from|import) peft", one.read_text(), re.MULTILINE)}
+    assert found == {"adapters.py", "peft_layers.py"}
 
 
 def test_a_layer_that_a_step_does_not_call_cannot_differ_by_row(llama_base: Any, tmp_path: Path) -> None:
