@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/adapters.py --shape 70m --steps 60
 
-Makes a random Qwen3.5 text model in bfloat16 and adapters of rank 16 on all its linear layers, and runs batches of
+Makes a random Qwen3.5 text model and adapters of rank 16 on all its linear layers, and runs batches of
 eight in which 0, 1, 2, 4 or 8 adapters are mixed (of as many configured as the largest number). The steps take turns,
 so a slower machine slows all of them; prints the median and range of each step and of its ratio to the base's step of
 the same turn. `--shape 1.3b` is the language model of the real MiniCPM-V 4.6, which has 1.3 B parameters with its
-vision tower.
+vision tower. On a machine that others use too, `OMP_NUM_THREADS=1 ... --busy` counts processor time of one thread.
 """
 
 import argparse
@@ -63,16 +63,19 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--configured", type=int, default=max(COUNTS), help="adapters in the tree")
     parser.add_argument("--targets", default="all-linear", help="a name, or a regular expression")
-    parser.add_argument("--busy", action="store_true", help="count processor time: for a machine that others use too")
+    parser.add_argument("--dora", action="store_true")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--busy", action="store_true", help="count processor time")
     arguments = parser.parse_args()
     _settle_allocator()
-    base = _base(SHAPES[arguments.shape])
+    base = _base(SHAPES[arguments.shape], getattr(torch, arguments.dtype))
     tree = _tree(base, arguments)
     counts = [count for count in COUNTS if count <= arguments.configured]
     samples = _measure(base, tree, counts, arguments)
     size = sum(one.numel() for one in base.parameters()) / 1e6
     print(
-        f"{size:.0f} M parameters, {arguments.configured} adapters of rank {arguments.rank}, {ROWS} rows, "
+        f"{size:.0f} M parameters in {arguments.dtype}, {arguments.configured} adapters of rank {arguments.rank}, "
+        f"{ROWS} rows, "
         f"{arguments.steps} steps, {torch.get_num_threads()} threads"
     )
     bases = samples.pop("base")
@@ -90,9 +93,9 @@ def _settle_allocator() -> None:
     del block
 
 
-def _base(shape: dict[str, int]) -> Any:
+def _base(shape: dict[str, int], dtype: torch.dtype) -> Any:
     torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
+    torch.set_default_dtype(dtype)
     model = Qwen3_5ForCausalLM(Qwen3_5TextConfig(**shape, tie_word_embeddings=True)).eval()
     torch.set_default_dtype(torch.float32)
     return model
@@ -101,7 +104,9 @@ def _base(shape: dict[str, int]) -> Any:
 def _tree(base: Any, arguments: argparse.Namespace) -> RowWise:
     views = {}
     for number in range(arguments.configured):
-        config = LoraConfig(r=arguments.rank, target_modules=arguments.targets, init_lora_weights=False)
+        config = LoraConfig(
+            r=arguments.rank, target_modules=arguments.targets, use_dora=arguments.dora, init_lora_weights=False
+        )
         model = get_peft_model(share(base), config, autocast_adapter_dtype=False)
         views[str(number)] = model.get_base_model().eval()
     tree = row_wise(base, views)

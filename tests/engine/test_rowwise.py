@@ -30,7 +30,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from service.engine.adapters import mount
 from service.engine.engine import Engine
-from service.engine.rowwise import row_wise
+from service.engine.rowwise import Routing, row_wise
+from service.engine.rowwise.changes import Gains
 
 
 @pytest.fixture(scope="module", params=["demo", "causal", "causal (llama)", "biased llama"])
@@ -153,6 +154,29 @@ def test_one_adapter_s_infinities_stay_in_its_rows(tmp_path: Path) -> None:
     assert not mixed[0].isfinite().all()
     assert torch.equal(mixed[1], logits_of(base, ids)[1])
     assert difference(mixed[2], logits_of(case.views["tame"], ids[2:])[0]) <= CLOSE
+
+
+def test_what_layers_share_is_computed_anew_when_rows_or_numbers_change(case: Case) -> None:
+    tree = case.tree
+    block = next(one for one in tree.model.get_decoder().layers if hasattr(one, "mlp")).mlp
+    x = torch.randn(2, 1, block.gate_proj.in_features)
+    with torch.inference_mode():
+        tree.routing.set(number(case, "all_linear", None))
+        block.gate_proj(x)
+        tree.routing.set(number(case, None, "all_linear"))
+        assert torch.equal(block.up_proj(x), block.up_proj(x.clone()))
+        block.gate_proj(x)
+        x *= 2
+        assert torch.equal(block.gate_proj(x), block.gate_proj(x.clone()))
+
+
+def test_dora_does_not_touch_the_numbers_of_other_rows() -> None:
+    routing = Routing(torch.device("cpu"), 2)
+    gains = Gains({1: torch.ones(3), 2: torch.zeros(3)}, None, 2)
+    y = torch.full((3, 1, 3), float("inf"))
+    routing.set([0, 1, 0])
+    assert routing.mix is not None
+    assert torch.equal(gains.apply(y, routing.mix), y)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -13,8 +13,10 @@ from peft.tuners.lora import LoraLayer
 from rowcases import assert_rows, build, load_base, lora, trained
 from torch import nn
 
-from service.engine.adapters import share
+from service import engine
+from service.engine.adapters import mount, share
 from service.engine.rowwise import peft_layers, row_wise
+from service.engine.rowwise.tracing import trace
 
 GROUPED: dict[str, tuple[Any, str]] = {
     "ia3": (IA3Config(target_modules=["o_proj"], feedforward_modules=[]), r"o_proj: peft\.tuners\.ia3.*is not LoRA"),
@@ -110,6 +112,19 @@ def test_whatever_else_was_done_to_a_view_is_noticed(change: Any, reason: str, l
     assert re.search(reason, grouped["odd"]), grouped
 
 
+def test_a_hook_on_a_layer_of_peft_is_noticed(llama_base: Any, tmp_path: Path) -> None:
+    view = mount(llama_base, trained(llama_base, lora(), tmp_path / "plain")).model
+    view.model.layers[0].mlp.up_proj.register_forward_hook(lambda _module, _x, y: 2 * y)
+    grouped = row_wise(llama_base, {"odd": view}).grouped
+    assert re.search(r"up_proj: the adapter hooks into peft\S+Linear", grouped["odd"]), grouped
+
+
+def test_two_files_of_the_engine_import_peft() -> None:
+    files = Path(engine.__file__).parent.rglob("*.py")
+    found = {one.name for one in files if re.search(r"^\s*(from|import) peft", one.read_text(), re.MULTILINE)}
+    assert found == {"adapters.py", "peft_layers.py"}
+
+
 def test_a_layer_that_a_step_does_not_call_cannot_differ_by_row(llama_base: Any, tmp_path: Path) -> None:
     """Fused projections read the weight, so that no row could have its own."""
     base = share(llama_base)
@@ -127,6 +142,35 @@ def test_a_model_that_cannot_run_text_alone_has_only_grouped_adapters(llama_base
     assert tree.grouped == {
         "a": "the model cannot run a step of text alone: ZeroDivisionError: integer division or modulo by zero"
     }
+
+
+def test_an_adapter_with_numbers_that_are_not_finite_shares_no_batch(llama_base: Any, tmp_path: Path) -> None:
+    view = mount(llama_base, trained(llama_base, lora(), tmp_path / "wild")).model
+    view.model.layers[0].mlp.up_proj.lora_B["default"].weight.data[3, 1] = float("inf")
+    grouped = row_wise(llama_base, {"wild": view}).grouped
+    assert re.search(r"up_proj: peft\S+Linear holds numbers that are not finite", grouped["wild"]), grouped
+
+
+class Writing(nn.Module):
+    """Reads one tensor twice, and writes into it in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(8, 4)
+        self.first, self.same, self.late = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, input_ids: torch.Tensor, **_more: Any) -> None:
+        x = self.embed(input_ids)
+        self.first(x)
+        self.same(x)
+        self.late(x.add_(1))
+
+
+def test_layers_read_the_same_numbers_only_if_nobody_wrote_in_between() -> None:
+    numbers = trace(Writing())
+    assert list(numbers) == ["embed", "first", "same", "late"]
+    assert numbers["first"] == numbers["same"]
+    assert len(set(numbers.values())) == 3
 
 
 class Quantised(nn.Linear):

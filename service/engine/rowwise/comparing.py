@@ -59,6 +59,8 @@ def _compare(base: Any, view: Any, path: tuple[str, ...], name: str) -> Iterator
     inner, part = view, Part()
     try:
         if is_peft_layer(view):
+            if view._forward_hooks or view._forward_pre_hooks:
+                raise NotBatched(f"the adapter hooks into {class_path(view)}")
             inner, part = unwrap(view)
         _check_class(base, inner)
         whole = _with_tensors(base, inner, part)
