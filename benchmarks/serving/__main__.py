@@ -30,13 +30,12 @@ from benchmarks.serving.load import Span
 from benchmarks.serving.machine import commit, describe_machine
 from benchmarks.serving.parameters import describe_parameters
 from benchmarks.serving.peers import PEERS, PeerUnavailable, versions
-from benchmarks.serving.servers import Running, launch_of, running
+from benchmarks.serving.servers import DEFAULT_CACHE, Running, launch_of, running
 from benchmarks.serving.shapes import SHAPES
 from benchmarks.serving.table import LABELS, OURS, table
 
 CLIENTS = (1, 8, 16)
 REPEATED_CLIENTS = MIXED_CLIENTS = 8
-DEFAULT_CACHE = Path.home() / ".cache" / "minicpm-service-bench"
 
 
 @dataclass(slots=True)
@@ -151,7 +150,7 @@ def _arguments() -> argparse.Namespace:
     add("--cache", type=Path, default=DEFAULT_CACHE, help="for checkpoints, environments and logs")
     add("--output", type=Path, help="where to write the table as well")
     for server in LABELS:
-        add(f"--{server}-arguments", default="", help="more arguments of its command line, in one string")
+        add(f"--{server}-arguments", default="", help='more of its command line: ="--one --another"')
     return parser.parse_args()
 
 

@@ -13,10 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForImageTextToText, GenerationConfig, MiniCPMV4_6Config
 
+from benchmarks.serving.material import text_ids
 from benchmarks.serving.shapes import CONTEXT_TOKENS, Shape
 from service.demo import demo_root
 
@@ -50,6 +49,9 @@ def checkpoint(root: Path, name: str, shape: Shape) -> Path:
 
 
 def _write(folder: Path, shape: Shape) -> None:
+    import torch
+    from transformers import AutoModelForImageTextToText, GenerationConfig, MiniCPMV4_6Config
+
     source = demo_root() / "base"
     for file in TOKENIZER_FILES:
         shutil.copyfile(source / file, folder / file)
@@ -57,8 +59,9 @@ def _write(folder: Path, shape: Shape) -> None:
     _copy_edited(source / "processor_config.json", folder, lambda known: _with_geometry(known, shape))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     ends = [tokenizer.token_to_id(token) for token in ("<|endoftext|>", "<|im_end|>")]
+    config = MiniCPMV4_6Config(**_config(shape, tokenizer))
     torch.manual_seed(SEED)
-    model = AutoModelForImageTextToText.from_config(_config(shape, tokenizer), dtype=torch.bfloat16)
+    model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
     loudness = torch.zeros(shape.text.rows, 1)
     loudness[: tokenizer.get_vocab_size()] = SILENT
     loudness[text_ids(tokenizer)] = 1
@@ -66,13 +69,6 @@ def _write(folder: Path, shape: Shape) -> None:
         model.get_output_embeddings().weight.mul_(loudness)
     model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=ends[0], do_sample=False)
     model.save_pretrained(folder)
-
-
-def text_ids(tokenizer: Tokenizer) -> list[int]:
-    """Return the ids whose tokens are whole characters and not added by name."""
-    added = set(tokenizer.get_added_tokens_decoder())
-    ids = (id_ for id_ in range(tokenizer.get_vocab_size()) if id_ not in added)
-    return [id_ for id_ in ids if (text := tokenizer.decode([id_])) and "\ufffd" not in text and text.isprintable()]
 
 
 def _copy_edited(path: Path, folder: Path, edit: Any) -> None:
@@ -90,12 +86,12 @@ def _with_geometry(known: dict[str, Any], shape: Shape) -> dict[str, Any]:
     return {key: value | geometry if isinstance(value, dict) else value for key, value in known.items()}
 
 
-def _config(shape: Shape, tokenizer: Tokenizer) -> MiniCPMV4_6Config:
+def _config(shape: Shape, tokenizer: Tokenizer) -> dict[str, Any]:
     text, vision = shape.text, shape.vision
     half = text.head_size // 8  # a quarter of a head is rotated, half of that are frequencies: time, height, width
     sections = [half - 2 * (half // 3), half // 3, half // 3]
-    return MiniCPMV4_6Config(
-        text_config={
+    return {
+        "text_config": {
             "model_type": "qwen3_5_text",
             "vocab_size": text.rows,
             "hidden_size": text.hidden,
@@ -120,7 +116,7 @@ def _config(shape: Shape, tokenizer: Tokenizer) -> MiniCPMV4_6Config:
             "eos_token_id": tokenizer.token_to_id("<|im_end|>"),
             "tie_word_embeddings": text.is_tied,
         },
-        vision_config={
+        "vision_config": {
             "hidden_size": vision.hidden,
             "intermediate_size": vision.inner,
             "num_hidden_layers": vision.layers,
@@ -128,10 +124,10 @@ def _config(shape: Shape, tokenizer: Tokenizer) -> MiniCPMV4_6Config:
             "image_size": vision.resolution,
             "patch_size": PATCH_PIXELS,
         },
-        insert_layer_id=vision.insert_layer,
-        image_size=vision.resolution,
-        downsample_mode="16x",
-        image_token_id=tokenizer.token_to_id("<|image_pad|>"),
-        video_token_id=tokenizer.token_to_id("<|video_pad|>"),
-        tie_word_embeddings=text.is_tied,
-    )
+        "insert_layer_id": vision.insert_layer,
+        "image_size": vision.resolution,
+        "downsample_mode": "16x",
+        "image_token_id": tokenizer.token_to_id("<|image_pad|>"),
+        "video_token_id": tokenizer.token_to_id("<|video_pad|>"),
+        "tie_word_embeddings": text.is_tied,
+    }

@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tokenizers import Tokenizer
 
-from benchmarks.serving.checkpoints import text_ids
 from benchmarks.serving.dialects import Question
 
 TEXT_TOKENS = 64
@@ -88,3 +87,10 @@ class Material:
         encoded = io.BytesIO()
         picture.save(encoded, "JPEG", quality=PICTURE_QUALITY)
         return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()
+
+
+def text_ids(tokenizer: Tokenizer) -> list[int]:
+    """Return the ids whose tokens are whole characters and not added by name."""
+    added = set(tokenizer.get_added_tokens_decoder())
+    ids = (id_ for id_ in range(tokenizer.get_vocab_size()) if id_ not in added)
+    return [id_ for id_ in ids if (text := tokenizer.decode([id_])) and "\ufffd" not in text and text.isprintable()]

@@ -22,6 +22,8 @@ from benchmarks.serving.machine import resident_bytes
 from benchmarks.serving.peers import PeerUnavailable, environment, last_line
 from benchmarks.serving.shapes import CONTEXT_TOKENS
 
+DEFAULT_CACHE = Path.home() / ".cache" / "minicpm-service-bench"
+"""For checkpoints, environments and logs."""
 HOST = "127.0.0.1"
 START_SECONDS = 900.0
 END_SECONDS = 40.0
