@@ -27,7 +27,7 @@ DEFAULT_CACHE = Path.home() / ".cache" / "minicpm-service-bench"
 HOST = "127.0.0.1"
 START_SECONDS = 900.0
 END_SECONDS = 40.0
-POLL_SECONDS = 0.2
+POLL_SECONDS, POLL_TIMEOUT_SECONDS = 0.2, 5.0
 TIMEOUT_SECONDS = 900
 MAX_WAITING = 512
 RESERVED = "VLLM_CPU_NUM_OF_RESERVED_CPU"
@@ -171,16 +171,17 @@ def _watch_memory(server: Running, stop: threading.Event) -> None:
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path, deadline: float) -> None:
     said = "it did not become healthy in time"
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            text = log.read_text(encoding="utf-8", errors="replace")
-            raise PeerUnavailable(last_line(text) or f"it ended with status {process.returncode}")
-        with suppress(httpx.TransportError):
-            answer = httpx.get(url, timeout=5)
-            if answer.status_code == 200:
-                return
-            said = f"{answer.status_code}: {answer.text[:300]}"
-        time.sleep(POLL_SECONDS)
+    with httpx.Client(timeout=POLL_TIMEOUT_SECONDS) as client:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                text = log.read_text(encoding="utf-8", errors="replace")
+                raise PeerUnavailable(last_line(text) or f"it ended with status {process.returncode}")
+            with suppress(httpx.TransportError):
+                answer = client.get(url)
+                if answer.status_code == 200:
+                    return
+                said = f"{answer.status_code}: {answer.text[:300]}"
+            time.sleep(POLL_SECONDS)
     raise PeerUnavailable(said)
 
 
