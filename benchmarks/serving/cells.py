@@ -3,6 +3,7 @@
 Knows no process and no Markdown.
 """
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -174,4 +175,4 @@ def _quantiles(samples: Sequence[float], least: int) -> Quantiles:
     if len(samples) < max(least, 1):
         return Quantiles(None, None)
     ordered = sorted(samples)
-    return Quantiles(*(ordered[min(int(share * len(ordered)), len(ordered) - 1)] for share in (0.5, 0.99)))
+    return Quantiles(*(ordered[max(math.ceil(share * len(ordered)) - 1, 0)] for share in (0.5, 0.99)))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 TORCH = ("torch==2.13.0", "torchvision==0.28.0")
 INSTALL_SECONDS = 1800
+ERROR_SIGNS = ("Error", "error:", "ERROR", "fatal", '"phase": "failed"')
+LINE_CHARACTERS = 400
 
 
 class PeerUnavailable(Exception):
@@ -97,7 +99,7 @@ def _name_vllm(folder: Path) -> None:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that names an error, or the last one that is not empty."""
+    """Return the last line that tells of an error, or the last one that is not empty."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "Error" in line or "error" in line]
-    return (errors or lines or [""])[-1][:300]
+    errors = [line for line in lines if any(sign in line for sign in ERROR_SIGNS)]
+    return (errors or lines or [""])[-1][-LINE_CHARACTERS:]

@@ -116,6 +116,7 @@ def _our_settings(model: str) -> dict[str, str]:
         "MINICPM_HOST": HOST,
         "MINICPM_MAX_WAITING": str(MAX_WAITING),
         "MINICPM_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
+        "MINICPM_ON_REJECTED": "exit",
         "MINICPM_LOG_LEVEL": "warning",
     }
 
