@@ -22,7 +22,7 @@ from benchmarks.serving.checkpoints import checkpoint
 from benchmarks.serving.load import Span
 from benchmarks.serving.machine import commit, describe_machine
 from benchmarks.serving.parameters import bytes_per_step, describe_parameters
-from benchmarks.serving.servers import DEFAULT_CACHE, launch_of, running
+from benchmarks.serving.servers import DEFAULT_CACHE, end_servers_on_sigterm, launch_of, running
 from benchmarks.serving.shapes import SHAPES, Shape
 
 ARRAY_BYTES = 2**30
@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
     known = parser.parse_args()
+    end_servers_on_sigterm()
     shape = SHAPES[known.shape]
     folder = checkpoint(known.cache / "checkpoints", known.shape, shape)
     print(f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}; {describe_machine(known.threads)}; commit {commit()}")

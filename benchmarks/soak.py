@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 
 from benchmarks.serving.machine import commit, describe_machine
-from benchmarks.serving.servers import DEFAULT_CACHE, Running, launch_demo, running
+from benchmarks.serving.servers import DEFAULT_CACHE, Running, end_servers_on_sigterm, launch_demo, running
 from service.demo import demo_root
 
 PICTURES = sorted((Path(demo_root()).parent / "pictures").glob("*.png"))
@@ -63,6 +63,7 @@ def main() -> int:
     parser.add_argument("--max-slope", type=float, default=1.0, help="kilobytes per request")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="for the log")
     known = parser.parse_args()
+    end_servers_on_sigterm()
     print(f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}; {describe_machine(known.threads)}; commit {commit()}")
     with running(launch_demo(known.threads), known.cache / "logs" / "soak.log") as server:
         started = time.perf_counter()

@@ -30,9 +30,9 @@ from benchmarks.serving.load import Span
 from benchmarks.serving.machine import commit, describe_machine
 from benchmarks.serving.parameters import describe_parameters
 from benchmarks.serving.peers import PEERS, PeerUnavailable, versions
-from benchmarks.serving.servers import DEFAULT_CACHE, Running, launch_of, running
+from benchmarks.serving.servers import DEFAULT_CACHE, Running, end_servers_on_sigterm, launch_of, running
 from benchmarks.serving.shapes import SHAPES
-from benchmarks.serving.table import LABELS, OURS, table
+from benchmarks.serving.table import LABELS, OURS, VLLM, table
 
 CLIENTS = (1, 8, 16)
 REPEATED_CLIENTS = MIXED_CLIENTS = 8
@@ -57,6 +57,7 @@ class Report:
 def main() -> int:
     """Measure what was asked for; 1 if one of our own cells failed."""
     known = _arguments()
+    end_servers_on_sigterm()
     report = Report(
         [
             f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}; {describe_machine(known.threads)}",
@@ -84,7 +85,8 @@ def _measure_server(server: str, name: str, folder: Path, known: argparse.Namesp
     extra = tuple(getattr(known, f"{server}_arguments").split())
     try:
         _say(f"{name}: starting {LABELS[server]}")
-        launch = launch_of(server, folder, known.cache, known.threads, extra)
+        threads = known.vllm_threads or known.threads if server == VLLM else known.threads
+        launch = launch_of(server, folder, known.cache, threads, extra)
         with running(launch, known.cache / "logs" / f"{name}-{server}.log") as one:
             warm(shape, one, folder, known.kinds, cells[0].tokens, max(known.clients))
             for cell in cells:
@@ -115,6 +117,8 @@ def _cells(name: str, known: argparse.Namespace) -> list[Cell]:
 def _life(name: str, server: Running, known: argparse.Namespace, extra: Sequence[str]) -> str:
     version = f" ({versions(known.cache, server.launch.name)})" if server.launch.name in PEERS else ""
     more = f", with {' '.join(extra)}" if extra else ""
+    if server.launch.name == VLLM and known.vllm_threads:
+        more += f", {known.vllm_threads} threads"
     return (
         f"{name}, {LABELS[server.launch.name]}{version}: ready after {server.start_seconds:.0f} s, "
         f"{server.peak_bytes / 1e9:.1f} GB at most{more}"
@@ -147,6 +151,11 @@ def _arguments() -> argparse.Namespace:
     add("--long-rate", type=float, help="long prompts per second of mixed; 0.5 and 0.05 if left out")
     add("--system-tokens", type=int, default=0, help="length of a system message that all requests share")
     add("--threads", type=int, default=os.cpu_count(), help="of every server")
+    add(
+        "--vllm-threads",
+        type=int,
+        help="of vLLM, if others; cores that are left go to its front end",
+    )
     add("--cache", type=Path, default=DEFAULT_CACHE, help="for checkpoints, environments and logs")
     add("--output", type=Path, help="where to write the table as well")
     for server in LABELS:

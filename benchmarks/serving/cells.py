@@ -25,6 +25,8 @@ KINDS = {
 WARM_SEED = 1_000_003
 MIN_GAPS = 20
 """Fewer gaps between tokens say nothing about the slowest percent."""
+BURST_SECONDS = 0.0005
+"""No server here computes a token in so little time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Measurement:
     Attributes:
         tokens_per_second: Of answers, in the window.
         events_per_token: Below 1, some events carried several tokens, and gaps are between events.
+        burst_share: Of the gaps between events, those that are none: several events came at once.
         prompt_tokens: Of the answered requests, at the median.
         finished: Answers that came whole.
         problem: Why the numbers must not be compared, or empty.
@@ -75,6 +78,7 @@ class Measurement:
     first: Quantiles = Quantiles(None, None)
     gap: Quantiles = Quantiles(None, None)
     events_per_token: float = 0.0
+    burst_share: float = 0.0
     prompt_tokens: float = 0.0
     finished: int = 0
     problem: str = ""
@@ -154,6 +158,7 @@ def measure(exchanges: Sequence[Exchange], window: Window) -> Measurement:
         first=_quantiles(firsts, 1),
         gap=_quantiles(gaps, MIN_GAPS),
         events_per_token=events_per_token,
+        burst_share=sum(gap < BURST_SECONDS for gap in gaps) / max(len(gaps), 1),
         prompt_tokens=statistics.median(one.prompt_tokens or 0 for one in whole),
         finished=len(whole),
     )

@@ -30,8 +30,6 @@ END_SECONDS = 40.0
 POLL_SECONDS, POLL_TIMEOUT_SECONDS = 0.2, 5.0
 TIMEOUT_SECONDS = 900
 MAX_WAITING = 512
-RESERVED = "VLLM_CPU_NUM_OF_RESERVED_CPU"
-"""Cores that vLLM leaves to its front end: by its own default one, here none, unless our environment says otherwise."""
 KEYS_GIBIBYTES = 2
 """Memory for vLLM's keys, values and states."""
 
@@ -80,8 +78,10 @@ def launch_of(name: str, folder: Path, cache: Path, num_threads: int, extra: tup
         name: `ours`, `vllm` or `transformers`.
         folder: The checkpoint.
         cache: Where environments are kept.
-        num_threads: Of every server.
+        num_threads: Of this server.
         extra: More arguments of its command line.
+
+    vLLM leaves one core to its front end by default; here it leaves what `num_threads` leaves.
 
     Raises:
         PeerUnavailable: It could not be installed.
@@ -99,7 +99,7 @@ def launch_of(name: str, folder: Path, cache: Path, num_threads: int, extra: tup
         settings = {
             "PATH": f"{binaries}:{os.environ['PATH']}",
             "VLLM_CPU_KVCACHE_SPACE": str(KEYS_GIBIBYTES),
-            RESERVED: os.environ.get(RESERVED, str(max((os.cpu_count() or 1) - num_threads, 0))),
+            "VLLM_CPU_NUM_OF_RESERVED_CPU": str(max((os.cpu_count() or 1) - num_threads, 0)),
             "VLLM_NO_USAGE_STATS": "1",
         }
         return Launch(name, command, {**common, **settings}, "/health", OpenAI(asks_usage=True))
@@ -125,6 +125,11 @@ def launch_demo(num_threads: int) -> Launch:
     """Return how our service is started on the model that it ships, with default settings but for the queue."""
     settings = {**_our_settings("demo"), "OMP_NUM_THREADS": str(num_threads), "MINICPM_DTYPE": "auto"}
     return Launch("ours", (sys.executable, "-m", "service", "serve"), settings, "/health/ready", Native())
+
+
+def end_servers_on_sigterm() -> None:
+    """Turn SIGTERM into an exception, so that a harness that is told to end ends its server too."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ FASTER_THAN_VLLM, PICTURES_LARGE, REPEATED, FASTER_THAN_TRANSFORMERS = 1.25, 1.0
 LARGE_SHAPE, TRANSFORMERS_CLIENTS = "1.3b", 8
 MAX_GAP_SPREAD = 3.0
 MERGED_EVENTS = 0.95
+MANY_BURSTS = 0.1
 LENGTH_TOLERANCE = 1.05
 """Prompts differ a little, and a faster server is asked more of them."""
 
@@ -104,6 +105,11 @@ def _remarks(results: Results) -> list[str]:
                 remarks.append(
                     f"- {name}: {LABELS[server]} sent {one.events_per_token:.2f} events per token; its inter-token "
                     "times are those between events."
+                )
+            if one.burst_share > MANY_BURSTS:
+                remarks.append(
+                    f"- {name}: {one.burst_share:.0%} of {LABELS[server]}'s events came together with the one before, "
+                    "which makes its inter-token median small and its p99 large."
                 )
     return ["", *remarks] if remarks else []
 
