@@ -81,7 +81,8 @@ def _uv(*arguments: str) -> None:
     print("$ uv", *arguments, file=sys.stderr)
     run = subprocess.run([uv, *arguments, "-q"], capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
     if run.returncode != 0:
-        raise PeerUnavailable(last_line(run.stderr) or f"uv ended with status {run.returncode}")
+        said = " ".join(run.stderr.split())[:LINE_CHARACTERS]
+        raise PeerUnavailable(said or f"uv ended with status {run.returncode}")
 
 
 def _name_vllm(folder: Path) -> None:
