@@ -65,7 +65,7 @@ def assemble(
     prefiller = Prefiller(loaded.family, device, features, states)
     slots, vocabulary = _slots(loaded, prefiller, int(budget * SLOTS_SHARE), max_running)
     rowwise = row_wise(loaded.base.model, {name: view.model for name, view in loaded.adapters.items()})
-    make_lean(rowwise.model, lambda: free_bytes(device))
+    make_lean(rowwise.model, free_bytes(device))
     decoder = Decoder(loaded.adapters, rowwise, slots, vocabulary, device)
     pace = Pace(largest_piece or LARGEST_PIECE.get(device.type, LARGEST_PIECE["cpu"]))
     return Parts(Batch(prefiller, decoder, slots, states, pace, device, observe), slots, features, states)

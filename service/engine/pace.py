@@ -3,10 +3,12 @@
 Purely numbers. Whoever decodes waits for it, so the piece is made to take about as long as their own step.
 """
 
-from service.engine.prompt import BLOCK
-
-PATIENCE = 1.5
-"""How many steps of decoding a piece of a prompt may take."""
+BLOCK = 32
+"""A piece has whole blocks of tokens: smaller ones cost as much."""
+PATIENCE = 1.9
+"""How many steps of decoding a piece of a long prompt may take."""
+SHORT = 128
+"""Tokens of what is left of a prompt that is computed at once: pieces of it cost twice as much as the whole."""
 SMOOTHING = 0.2
 
 
@@ -31,9 +33,13 @@ class Pace:
         each = seconds / tokens
         self._token = each if self._token is None else self._token + SMOOTHING * (each - self._token)
 
-    def piece(self, *, is_anybody_decoding: bool) -> int:
-        """Return how many tokens to compute next, in whole blocks."""
+    def allowance(self, *, is_anybody_decoding: bool) -> int:
+        """Return how many tokens of prompts to compute before the next step of decoding, in whole blocks."""
         if not is_anybody_decoding or self._step is None or not self._token:
             return self._largest
         tokens = int(PATIENCE * self._step / self._token)
-        return max(BLOCK, min(tokens // BLOCK * BLOCK, self._largest))
+        return min(max(BLOCK, tokens // BLOCK * BLOCK), self._largest)
+
+    def piece(self, allowance: int, remaining: int) -> int:
+        """Return how many of a prompt's remaining tokens to compute next."""
+        return remaining if remaining <= min(SHORT, self._largest) else min(allowance, remaining)

@@ -23,10 +23,6 @@ class Schedulable(Protocol):
     def need(self) -> int:
         """Tokens of prompt and longest answer together."""
 
-    @property
-    def remaining(self) -> int:
-        """Tokens of the prompt still to be computed."""
-
 
 S = TypeVar("S", bound=Schedulable)
 
@@ -81,13 +77,12 @@ class Scheduler(Generic[S]):
             admitted.append(one)
         return admitted
 
-    def chunk(self, budget: int) -> tuple[S, int] | None:
-        """Return whose prompt is computed next and how many tokens of it, and put it last in turn; None if nobody's."""
+    def turn(self) -> S | None:
+        """Return whose prompt is computed next, and put it last in turn; None if there is nobody."""
         if not self.prefilling:
             return None
-        one = self.prefilling[0]
         self.prefilling.rotate(-1)
-        return one, min(budget, one.remaining)
+        return self.prefilling[-1]
 
     def run(self, one: S) -> None:
         """Move a sequence whose prompt is computed into the next row."""

@@ -6,9 +6,10 @@ from torch import nn
 from transformers import Qwen3_5TextConfig
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet, Qwen3_5TextModel
 
-from service.engine.lean import make_lean
+from service.engine.adapters import share
+from service.engine.lean import make_lean, widen
 from service.engine.lean.delta_net import LeanDeltaNet
-from service.engine.lean.linear import PackedLinear, can_pack
+from service.engine.lean.linear import MANY, PackedLinear, WideLinear, can_gain
 from service.engine.slots import BatchedSlots, new_cache
 
 ROWS, PROMPT, STEPS = 3, 5, 6
@@ -31,6 +32,21 @@ def text_model(dtype: torch.dtype, key_heads: int) -> Qwen3_5TextModel:
         layer_types=["linear_attention", "full_attention"],
     )
     return Qwen3_5TextModel(config).eval().to(dtype)
+
+
+class Tree(nn.Module):
+    """A model as transformers makes it, as far as lean modules care."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = text_model(dtype, 2)
+        self.head = nn.Linear(64, 50, dtype=dtype)
+
+    def get_decoder(self) -> nn.Module:
+        return self.model
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.head
 
 
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
@@ -74,31 +90,45 @@ def test_prompts_go_through_the_module_itself() -> None:
 @torch.no_grad()
 def test_a_packed_linear_layer_multiplies_like_the_layer(rows: int, bias: bool) -> None:
     inner = nn.Linear(96, 130, bias=bias, dtype=torch.bfloat16)
-    assert can_pack(inner)
+    assert can_gain(inner)
     x = torch.randn(rows, 1, 96, dtype=torch.bfloat16)
     torch.testing.assert_close(PackedLinear(inner)(x), inner(x), rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("rows", [1, MANY - 1, MANY, 300])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("is_kept", [True, False])
+@torch.no_grad()
+def test_a_wide_linear_layer_multiplies_like_the_layer(rows: int, bias: bool, is_kept: bool) -> None:
+    inner = nn.Linear(96, 130, bias=bias, dtype=torch.bfloat16)
+    x = torch.randn(1, rows, 96, dtype=torch.bfloat16)
+    torch.testing.assert_close(WideLinear.like(inner, is_kept=is_kept)(x), inner(x), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(("free", "is_kept"), [(1 << 40, True), (0, False)])
+def test_widening_changes_modules_but_no_tensor_and_no_name(free: int, is_kept: bool) -> None:
+    tree = Tree(torch.bfloat16)
+    before = {name: one.data_ptr() for name, one in tree.named_parameters()}
+    widen(tree, free)
+    assert {name: one.data_ptr() for name, one in tree.named_parameters()} == before
+    wide = tree.model.layers[0].mlp.up_proj
+    assert type(wide) is WideLinear
+    assert (wide.wide is not None) is is_kept
+    assert share(tree).model.layers[0].mlp.up_proj.wide is wide.wide  # views of it keep no more
+    assert "model.layers.0.mlp.up_proj.wide" not in tree.state_dict()
+    exact = Tree(torch.float32)
+    widen(exact, free)
+    assert not any(isinstance(one, WideLinear) for one in exact.modules())
+
+
 def test_float32_is_not_packed_so_that_tokens_stay_those_of_generate() -> None:
-    assert not can_pack(nn.Linear(4, 4))
+    assert not can_gain(nn.Linear(4, 4))
 
 
 @pytest.mark.parametrize(("free", "is_packed"), [(1 << 40, True), (0, False)])
 def test_a_tree_is_packed_only_if_memory_is_ample(free: int, is_packed: bool) -> None:
-    class Tree(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = text_model(torch.bfloat16, 2)
-            self.head = nn.Linear(64, 50, dtype=torch.bfloat16)
-
-        def get_decoder(self) -> nn.Module:
-            return self.model
-
-        def get_output_embeddings(self) -> nn.Module:
-            return self.head
-
-    tree = Tree()
-    make_lean(tree, lambda: free)
+    tree = Tree(torch.bfloat16)
+    make_lean(tree, free)
     kinds = {type(one) for one in tree.modules()}
     assert LeanDeltaNet in kinds
     assert (PackedLinear in kinds) is is_packed

@@ -12,7 +12,6 @@ class One:
     name: str
     adapter_id: str | None = None
     need: int = 10
-    remaining: int = 100
 
 
 def anything(needs: Sequence[int]) -> bool:
@@ -72,13 +71,12 @@ def test_the_memory_is_asked_for_all_who_are_inside() -> None:
     assert asked == [[5], [5, 6], [5, 6, 7]]
 
 
-def test_prompts_take_turns_by_piece() -> None:
+def test_prompts_take_turns() -> None:
     scheduler: Scheduler[One] = Scheduler(64)
-    for name, remaining in (("long", 500), ("short", 30)):
-        scheduler.add(One(name, remaining=remaining))
+    for name in ("first", "second", "third"):
+        scheduler.add(One(name))
     scheduler.admit(anything)
-    turns = [scheduler.chunk(64) for _ in range(3)]
-    assert [(one.name, tokens) for one, tokens in turns if one] == [("long", 64), ("short", 30), ("long", 64)]
+    assert [one.name for _ in range(4) if (one := scheduler.turn())] == ["first", "second", "third", "first"]
 
 
 def test_who_leaves_early_is_forgotten_wherever_it_was() -> None:
@@ -90,16 +88,24 @@ def test_who_leaves_early_is_forgotten_wherever_it_was() -> None:
     scheduler.remove(second)
     scheduler.remove(first)
     assert scheduler.num_inside == scheduler.num_waiting == 0
-    assert scheduler.chunk(64) is None
+    assert scheduler.turn() is None
 
 
-def test_a_piece_takes_about_as_long_as_a_step_of_those_who_wait_for_it() -> None:
+def test_pieces_take_about_as_long_as_those_who_decode_can_wait() -> None:
     pace = Pace(512)
-    assert pace.piece(is_anybody_decoding=True) == 512  # nothing is known yet
+    assert pace.allowance(is_anybody_decoding=True) == 512  # nothing is known yet
     pace.decoded(0.1)
     pace.prefilled(0.2, 200)
-    assert pace.piece(is_anybody_decoding=True) == 128  # 0.1 s x 1.5 / 1 ms, in whole blocks
-    assert pace.piece(is_anybody_decoding=False) == 512
+    assert pace.allowance(is_anybody_decoding=True) == 160  # 0.1 s x 1.9 / 1 ms, in whole blocks
+    assert pace.allowance(is_anybody_decoding=False) == 512
     for _ in range(100):
         pace.decoded(0.001)
-    assert pace.piece(is_anybody_decoding=True) == 64  # never less than a block
+    assert pace.allowance(is_anybody_decoding=True) == 32  # never less than a block
+
+
+def test_short_prompts_are_computed_whole_and_long_ones_as_far_as_they_may() -> None:
+    pace = Pace(512)
+    assert pace.piece(32, 128) == 128
+    assert pace.piece(32, 129) == 32
+    assert pace.piece(512, 300) == 300
+    assert Pace(64).piece(64, 128) == 64

@@ -1,9 +1,5 @@
-"""Modules that do in fewer passes what transformers' own do when one token per row is decoded.
+"""Modules that compute faster what transformers' and PyTorch's own do; each is held to what it stands for by a test."""
 
-They stand in the decode tree only; prompts are computed by transformers' modules. Each is held to the module that it
-stands for by a test.
-"""
+from service.engine.lean.building import make_lean, widen
 
-from service.engine.lean.building import make_lean
-
-__all__ = ["make_lean"]
+__all__ = ["make_lean", "widen"]

@@ -1,4 +1,4 @@
-"""Puts lean modules into a decode tree.
+"""Puts lean modules into a model.
 
 Knows which class each stands for; whatever is of another class stays as it is.
 """
@@ -10,21 +10,41 @@ from torch import nn
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
 
 from service.engine.lean.delta_net import LeanDeltaNet
-from service.engine.lean.linear import PackedLinear, can_pack
+from service.engine.lean.linear import PackedLinear, WideLinear, can_gain
+
+AMPLE = 3
+"""Weights are kept a second time only if so many times their size is free."""
 
 
-def make_lean(tree: Any, free_bytes: Callable[[], int]) -> None:
-    """Replace modules of a tree that shares its tensors with others, but none of its modules.
+def widen(model: Any, free_bytes: int) -> None:
+    """Let a model's linear layers take many rows at once faster, before adapters are mounted on it.
+
+    Args:
+        model: A transformers model, changed in place.
+        free_bytes: Memory that is free. The decoder's weights are kept in float32 too if it is ample: its prompts are
+            short beside pictures, so that turning weights into float32 each time would cost as much as it gains.
+    """
+    linears = {id(one): one for one in model.get_decoder().modules() if can_gain(one)}
+    is_ample = AMPLE * sum(4 * one.weight.numel() for one in linears.values()) < free_bytes
+
+    def wide(one: Any) -> nn.Module | None:
+        is_plain = type(one) is nn.Linear and can_gain(one)
+        return WideLinear.like(one, is_kept=is_ample and id(one) in linears) if is_plain else None
+
+    _replace(model, wide)
+
+
+def make_lean(tree: Any, free_bytes: int) -> None:
+    """Replace modules of a decode tree that shares its tensors with others, but none of its modules.
 
     Args:
         tree: A transformers model, changed in place.
-        free_bytes: Asks for the memory that is free; weights are kept a second time only if it is ample.
+        free_bytes: Memory that is free; weights are packed, and so kept a second time, only if it is ample.
     """
-    linears = {id(one): one for one in tree.get_decoder().modules() if can_pack(one)}
-    head = tree.get_output_embeddings()
-    linears |= {id(one): one for one in (head.modules() if head is not None else ()) if can_pack(one)}
-    has_room = 2 * sum(one.weight.nbytes for one in linears.values()) < free_bytes()
-    _replace(tree, lambda one: PackedLinear(one) if has_room and id(one) in linears else None)
+    parts = [one for one in (tree.get_decoder(), tree.get_output_embeddings()) if one is not None]
+    linears = {id(one): one for part in parts for one in part.modules() if can_gain(one)}
+    is_ample = AMPLE * sum(one.weight.nbytes for one in linears.values()) < free_bytes
+    _replace(tree, lambda one: PackedLinear(one) if is_ample and id(one) in linears else None)
     _replace(tree, lambda one: LeanDeltaNet(one) if type(one) is Qwen3_5GatedDeltaNet else None)
 
 
