@@ -1,0 +1,65 @@
+"""Measures what linear layers with bfloat16 weights cost on a CPU: PyTorch's own, packed, and in float32.
+
+    python benchmarks/linear.py --threads 2
+
+Weights are taken in turn from more than the processor's caches hold, as a model's are.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import nn
+
+from service.engine.lean.linear import PackedLinear
+
+SHAPES = ((1536, 512), (512, 1536), (3584, 1024), (1024, 3584))
+ROWS = (1, 8, 32, 64, 96, 256)
+WEIGHT_BYTES = 150_000_000
+ROUNDS = 5
+
+
+def microseconds(layers: list[Callable[[torch.Tensor], torch.Tensor]], x: torch.Tensor) -> float:
+    """Return the median time of one layer over several rounds through all of them."""
+    found = []
+    for _ in range(ROUNDS + 1):
+        started = time.perf_counter()
+        for layer in layers:
+            layer(x)
+        found.append((time.perf_counter() - started) / len(layers) * 1e6)
+    return statistics.median(found[1:])
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Run the measurement and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    torch.set_num_threads(parser.parse_args().threads)
+    print("microseconds; gigaflops of the fastest\n")
+    print("| weight | rows | PyTorch | packed | float32, turned each time | float32, kept | Gflop/s |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for num_out, num_in in SHAPES:
+        count = max(2, WEIGHT_BYTES // (num_out * num_in * 2))
+        plain = [nn.Linear(num_in, num_out, bias=False, dtype=torch.bfloat16) for _ in range(count)]
+        packed = [PackedLinear(one) for one in plain]
+        kept = [one.weight.float() for one in plain]
+        for rows in ROWS:
+            x = torch.randn(rows, num_in, dtype=torch.bfloat16)
+            times = [
+                microseconds(list(plain), x),
+                microseconds(list(packed), x),
+                microseconds([lambda x, w=one.weight: F.linear(x.float(), w.float()).bfloat16() for one in plain], x),
+                microseconds([lambda x, w=weight: F.linear(x.float(), w).bfloat16() for weight in kept], x),
+            ]
+            speed = 2 * rows * num_in * num_out / min(times) / 1e3
+            print(
+                f"| {num_out} x {num_in} | {rows} | " + " | ".join(f"{one:.0f}" for one in times) + f" | {speed:.0f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
