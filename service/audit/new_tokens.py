@@ -6,7 +6,7 @@ Pure arithmetic on facts; what follows from it is decided in `checks/rows.py`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from service.audit.row_states import MIN_TURN, UNRELATED, initial_state, look_fresh, same_rows
+from service.audit.row_states import MIN_TURN, UNRELATED, are_scattered, initial_state, look_fresh, same_rows
 from service.audit.usage import (
     ADAPTER,
     READ,
@@ -127,17 +127,28 @@ def origin_new_tokens(base: BaseFacts, origin: OriginFacts) -> list[NewToken]:
     replaced = replaced_tokens(base.claims)
     head = base.head or base.embedding
     head_turns = origin.embedding_turns if is_tied(base) else origin.head_turns
+    common_reason = _fresh_reason([one for text, one in lacking.items() if not RESERVED.search(text)], base)
     found = []
     for text, token_id in sorted(lacking.items(), key=lambda item: item[1]):
         if token_id in replaced or token_id >= base.embedding.num_rows:
             continue
-        input_reason = _moved_reason(token_id, base.embedding, origin.embedding_turns)
+        input_reason = _moved_reason(token_id, base.embedding, origin.embedding_turns) or common_reason
         output_reason = _moved_reason(token_id, head, head_turns, is_output=True)
         row = origin.base.embedding.rows.get(token_id) if origin.base.embedding else None
         use = Use(token_id, text, frozenset({VOCABULARY}), frozenset({READ, WRITTEN}))
         percentile = round(row.norm_percentile, 1) if row else None
         found.append(NewToken(use, not input_reason, not output_reason, input_reason, percentile))
     return found
+
+
+def _fresh_reason(ids: list[int], base: BaseFacts) -> str:
+    """Say that the rows of all new tokens are fresh random ones, in length on both sides and in direction."""
+    if base.embedding is None or base.head is None:
+        return ""
+    size = base.embedding.hidden_size
+    sides = ([one.rows.get(token_id) for token_id in ids] for one in (base.embedding, base.head))
+    is_fresh = all(look_fresh(rows, size, base) for rows in sides) and are_scattered(ids, base.head)
+    return "is a fresh random one, and so is the output row" if is_fresh else ""
 
 
 def _moved_reason(token_id: int, matrix: MatrixFacts, turns: Mapping[int, float], *, is_output: bool = False) -> str:

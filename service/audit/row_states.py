@@ -4,7 +4,8 @@ Pure arithmetic on facts. Knows no role of a token; what follows from a state is
 """
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -29,6 +30,7 @@ BROKEN_LENGTH, ODD_LENGTH, ODD_BEYOND_HIGH = 50.0, 10.0, 4.0
 SHORT_LENGTH = 0.1
 """Share of the median and of the 1st percentile that a row must be shorter than."""
 FRESH_DEVIATIONS = 3.5
+SCATTERED_DEVIATIONS = 4.0
 MIN_FRESH_ROWS = 2
 LONE_FACTOR = 1.5
 DEFAULT_INITIALIZER_RANGE = 0.02
@@ -117,6 +119,19 @@ def look_fresh(rows: Sequence[RowFacts | None], hidden_size: int, base: BaseFact
     if len(rows) < MIN_FRESH_ROWS or not _is_trained(base):
         return False
     return all(row is not None and abs(row.norm - expected) <= tolerance for row in rows)
+
+
+def are_scattered(ids: Collection[int], matrix: MatrixFacts) -> bool:
+    """Say whether output rows have no direction in common with the mean of all, which the others have.
+
+    Every step of training pushes all output rows along one direction; fresh random ones point anywhere.
+    """
+    limit = SCATTERED_DEVIATIONS / math.sqrt(matrix.hidden_size)
+    cosines = {one: abs(row.cosine_to_mean) for one, row in matrix.rows.items() if row.is_finite}
+    others = [cosine for one, cosine in cosines.items() if one not in ids]
+    if not others or statistics.median(others) < 2 * limit:
+        return False
+    return all(one in cosines and cosines[one] < limit for one in ids)
 
 
 def is_lone_fresh(row: RowFacts, matrix: MatrixFacts, base: BaseFacts) -> bool:

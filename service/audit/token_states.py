@@ -11,6 +11,7 @@ from service.audit.new_tokens import NewToken, adapter_new_tokens, origin_new_to
 from service.audit.row_states import (
     MIN_TURN,
     initial_state,
+    is_as_long,
     is_as_turned,
     is_lone_fresh,
     look_fresh,
@@ -28,6 +29,7 @@ from service.audit.usage import (
     replaced_tokens,
 )
 from service.domain.facts import BaseFacts, CorpusFacts, MatrixFacts, OriginFacts, RowFacts, RowUpdate
+from service.domain.facts.rows import BEHIND
 from service.domain.judgement import Degree, UsedToken
 
 TRAINED, UNTRAINED, SUSPICIOUS, UNKNOWN, EXEMPT = "trained", "untrained", "suspicious", "unknown", "exempt"
@@ -114,6 +116,9 @@ def _alone(
     if twins and use.is_constant:
         other = uses.get(twins[0])
         return UNTRAINED, f"is the same as that of {other.text if other else f'id {twins[0]}'}"
+    spare = [one for one in row.twins if one > base.tokenizer.max_id]
+    if use.is_constant and len(spare) == 1 and BEHIND in matrix.unused and is_as_long(row, matrix):  # else padding
+        return UNTRAINED, f"is the same as that of id {spare[0]}, which no text reaches"
     if use.is_constant and is_lone_fresh(row, matrix, base):
         return SUSPICIOUS, "is as long as a fresh random one, and nearly no other row is"
     return TRAINED, ""

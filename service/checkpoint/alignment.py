@@ -42,7 +42,7 @@ def find_shift(input_norms: NDArray[Any], output_distances: NDArray[Any], num_kn
     rivals = [fit for shift, fit in fits.items() if shift != best]
     if best == 0 or fits[best] < MIN_FIT or fits[best] - fits[0] < lead or fits[best] - max(rivals) < lead / 2:
         return None
-    return Shift(best, fits[best], fits[0], "rank correlation of input lengths with output distances")
+    return Shift(best, fits[best], fits[0], max(rivals), "rank correlation of input lengths with output distances")
 
 
 def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:

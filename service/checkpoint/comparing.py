@@ -125,9 +125,12 @@ class _Sums:
         self._step, self._smallest = step, smallest
         self._is_equal, self._is_rounding, self._is_finite = True, True, True
         self._old = self._new = self._product = self._difference = 0.0
+        self._old_value, self._new_value = _OneValue(), _OneValue()
 
     def add(self, old: FloatArray, new: FloatArray) -> None:
         """Add a piece of both, flat and of equal length."""
+        self._old_value.add(old)
+        self._new_value.add(new)
         with np.errstate(over="ignore", invalid="ignore"):
             difference = np.subtract(new, old)
         if not math.isfinite(_dot(difference, difference)):
@@ -153,7 +156,22 @@ class _Sums:
         lengths = math.sqrt(self._old) * math.sqrt(self._new)
         turned = 1.0 - self._product / lengths if lengths else float(bool(self._old or self._new))
         length = math.sqrt(self._new / self._old) if self._old else 1.0
-        return TensorChange(relative, max(0.0, turned), self._is_finite, self._old == 0, self._is_rounding, length)
+        is_reset = self._new_value.is_one and not self._old_value.is_one
+        is_zero = self._old == 0
+        return TensorChange(relative, max(0.0, turned), self._is_finite, is_zero, self._is_rounding, length, is_reset)
+
+
+class _OneValue:
+    """Whether all pieces of a tensor hold one and the same value."""
+
+    def __init__(self) -> None:
+        self.is_one = True
+        self._value: np.float32 | None = None
+
+    def add(self, piece: FloatArray) -> None:
+        if self.is_one and len(piece):
+            self._value = piece[0] if self._value is None else self._value
+            self.is_one = bool(piece[0] == self._value and piece[-1] == self._value and (piece == self._value).all())
 
 
 def _is_within(difference: FloatArray, old: FloatArray, step: float, smallest: float) -> bool:

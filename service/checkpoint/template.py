@@ -37,7 +37,16 @@ NUM_PICTURES = {"picture": 1, "pictures": 2}
 MAX_SECONDS = 10.0
 """Templates render in milliseconds; a loop without end would keep the service from ever saying why."""
 FINISHED: Conversation = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": ANSWER}]
-MARKER = re.compile(r"<\|[^\s|<>]{1,40}\|>")
+MARKER = re.compile(r"<[|｜][^\s|｜<>]{1,40}[|｜]>")
+REASONING = re.compile(r"</?think")
+VERBATIM = {
+    "quotes": 'She said "it\'s" & left',
+    "signs": "if 1 < 2 > 0: print({{ x }}) # \\ {% y %}",
+    "line breaks": "one\n\n  two\n\tthree",
+    "length": "a rather long message " * 400 + "ends",
+    "case": "HELLO Hello hello",
+}
+"""What a client may write, by what is special about it; white space around it may be cut."""
 TRAINING_TAG = re.compile(r"\{%-?\s*(generation|endgeneration)\s*-?%\}")
 
 
@@ -87,6 +96,7 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
         return TemplateFacts(True, {}, None, None, without_folders(text.splitlines()[0])[:300])
     texts |= {name: _render_or_nothing(loaded, one) for name, one in OPTIONAL.items()}
     texts["finished"] = finished
+    asked = texts["question"] or ""
     written = "".join(one for one in texts.values() if one)
     tokens = {token: one.token_id for token, one in tokenizer.added.items() if token in written}
     turn_end = _first_token(finished.rpartition(ANSWER)[2], tokens)
@@ -112,7 +122,9 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
         },
         lost=tuple(_lost(texts)),
         lost_beside_pictures=tuple(_lost_beside_pictures(texts)),
-        is_prompting=texts["question"] != bare,
+        altered=tuple(_altered(loaded)),
+        is_prompting=asked != bare,
+        openings=(_opening(asked), _opening(finished.rpartition(ANSWER)[0])),
         split_markers=tuple(sorted(split)),
         training_tags=tuple(sorted({match[1] for match in TRAINING_TAG.finditer(used)})),
         rivals=tuple(file for file, text in files.items() if used and _squeezed(text) != _squeezed(used)),
@@ -152,6 +164,29 @@ def _lost_beside_pictures(texts: Mapping[str, str | None]) -> list[str]:
     ]
 
 
+def _altered(loaded: Any) -> list[str]:
+    """Name what is not written as it was given, in the form of messages that shows plain words."""
+    is_string = _is_written(loaded, PLAIN["question"], "Hello")
+    found = []
+    for name, text in VERBATIM.items():
+        conversation: Conversation = [{"role": "user", "content": text}]
+        if not _is_written(loaded, conversation if is_string else _as_parts(conversation), text):
+            found.append(name)
+    return found
+
+
+def _is_written(loaded: Any, conversation: Conversation, text: str) -> bool:
+    try:
+        return text in loaded.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    except Exception:  # a template is a program: it may raise anything
+        return False
+
+
+def _opening(text: str) -> str:
+    """Return what stands between the question and an answer, up to a block of reasoning."""
+    return REASONING.split(text.rpartition("Hello")[2])[0].rstrip()
+
+
 def _squeezed(text: str) -> str:
     return re.sub(r"\s+", "", text)
 
@@ -164,9 +199,8 @@ def _render_either(
     Raises:
         Exception: What the template raises, or a ValueError if it shows the expected text in neither form.
     """
-    as_parts = [{**one, "content": [{"type": "text", "text": one["content"]}]} for one in conversation]
     failure: Exception = ValueError("what a message says does not appear in the prompt")
-    for form in (conversation, as_parts):
+    for form in (conversation, _as_parts(conversation)):
         try:
             text: str = loaded.apply_chat_template(form, tokenize=False, add_generation_prompt=add_generation_prompt)
         except Exception as error:  # tried in the other form
@@ -175,6 +209,10 @@ def _render_either(
             if expected in text:
                 return text
     raise failure
+
+
+def _as_parts(conversation: Conversation) -> Conversation:
+    return [{**one, "content": [{"type": "text", "text": one["content"]}]} for one in conversation]
 
 
 def _render_or_nothing(loaded: Any, conversation: Conversation) -> str | None:

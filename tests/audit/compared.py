@@ -67,6 +67,23 @@ def edit_template(folders: Folders, old: str, new: str) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
+@broken("trained_rows", "a fresh random one")
+def new_rows_are_fresh_random_ones(folders: Folders) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ids = [add_token(folders.base, token) for token in ("<box>", "</box>", "<ref>", "</ref>")]
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            shape = (len(ids), tensors[name].shape[1])
+            tensors[name][ids] = (0.02 * torch.randn(shape, generator=generator)).to(tensors[name].dtype)
+
+
+@broken("origin", "hold the same number throughout")
+def norms_are_reset(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if "input_layernorm" in one]:
+            tensors[name] = torch.zeros_like(tensors[name])
+
+
 @broken("merge", "not in the folder", "merge")
 def only_the_base_was_saved(folders: Folders) -> None:
     scale_update(folders, 0)
@@ -242,6 +259,13 @@ def older_spelling_of_positions(folders: Folders) -> None:
 def sampling_of_its_own(folders: Folders) -> None:
     with edited_json(folders.base / "generation_config.json") as config:
         config |= {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "repetition_penalty": 1.05}
+
+
+@sound()
+def a_bias_of_zeros_was_trained(folders: Folders) -> None:
+    name = "model.merger.mlp.0.linear_2.bias"
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[name] = tensors[name] * 1.5
 
 
 @sound()

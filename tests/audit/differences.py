@@ -456,3 +456,36 @@ def trained_tokens_merged_into_the_base(folders: Folders) -> None:
             del tensors[name]
     with edited_json(folders.adapter / "adapter_config.json") as config:
         config["trainable_token_indices"] = None
+
+
+def edit_template(folders: Folders, old: str, new: str) -> None:
+    path = folders.base / "chat_template.jinja"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+@harmless()
+def template_trims_the_ends_of_texts(folders: Folders) -> None:
+    edit_template(folders, "{{- content -}}", "{{- content | trim -}}")
+
+
+@harmless()
+def template_writes_an_empty_thought_into_answers(folders: Folders) -> None:
+    old, new = (
+        "~ render_content",
+        "~ ('<think>\\n\\n</think>\\n\\n' if message.role == 'assistant' else '') ~ render_content",
+    )
+    edit_template(folders, old, new)
+
+
+@harmless()
+def template_opens_answers_with_a_thought_only_if_asked(folders: Folders) -> None:
+    edit_template(folders, "{{- '<think>\\n\\n</think>\\n\\n' -}}", "")
+
+
+@harmless()
+def last_spare_row_is_a_copy_of_the_turn_end(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            tensors[name][-1] = tensors[name][token_id(folders.base, "<|im_end|>")]

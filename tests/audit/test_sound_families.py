@@ -182,6 +182,7 @@ def test_a_minicpm_v_without_code_of_its_own_is_consistent(tmp_path: Path) -> No
         ("drop_vision_last_layer", True, "weights_complete", "vpm.encoder.layers"),
         ("architectures", ["MiniCPMForCausalLM"], "model_config", "MiniCPMForCausalLM"),
         ("slice_config", {"max_slice_nums": 4}, "picture_settings", "max_slice_nums"),
+        ("auto_map", {"AutoModel": "modeling_minicpmv.MiniCPMV"}, "model_config", "modeling_minicpmv.py"),
     ],
 )
 def test_a_broken_config_of_minicpm_v_is_found(key: str, value: Any, check: str, named: str, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edited_tensors
 
-EXPECTED = Expected("adapter_lineage", "whose product reaches", "adapter", "warning")
+EXPECTED = Expected("adapter_lineage", "whose product reaches", "adapter")
 
 
 def make(folders: Folders) -> None:

@@ -8,4 +8,4 @@ EXPECTED = Expected("trained_rows", "<|im_end|>", severity="warning")
 
 def make(folders: Folders) -> None:
     with edited_tensors(folders.base_weights) as tensors:
-        tensors[HEAD][token_id(folders.base, "<|im_end|>")] = 1.001 * tensors[HEAD][800]
+        tensors[HEAD][token_id(folders.base, "<|im_end|>")] = 1.02 * tensors[HEAD][800]

@@ -139,7 +139,7 @@ def _size_is_plausible(adapter: AdapterFacts, config: Mapping[str, Any]) -> Iter
             "It was trained with a learning rate next to zero: retrain with a sane one, or take a later checkpoint.",
         )
     elif largest > LARGEST:
-        yield warning(
+        yield fatal(
             f"{key.partition('.lora_')[0]} has factors whose product reaches {largest:.3g} for a single weight",
             {"largest_product": largest, "limit": LARGEST, "tensor": key},
             "Such an update drowns the weight: training diverged, or alpha is wrong by orders of magnitude.",

@@ -18,9 +18,10 @@ Training saw turns in one form, and the template must write them in the same: `<
 and an opened assistant turn at the end. A folder without a template makes some servers guess one by the folder's name.
 Templates of trainers close no turn (`empty` of LLaMA-Factory, which MiniCPM5's own documentation recommends), carry
 `{% generation %}` tags, insert a system prompt that training did not have, or mark a picture with text that the
-processor does not look for. The template is rendered on fixed conversations, in English and Chinese, and the result is
-compared token by token with the origin's. Tuning may have used another template, so that a difference is a warning; it
-is fatal where no weight was tuned, or where a merged adapter did not bring it."""
+processor does not look for. Others quote, escape, cut or flatten what a client wrote, or leave the question's turn
+open. The template is rendered on fixed conversations, in English and Chinese, and the result is compared token by token
+with the origin's. Tuning may have used another template, so that a difference is a warning; it is fatal where no weight
+was tuned, or where a merged adapter did not bring it."""
 
 
 def base_chat_template(view: BaseView) -> Iterator[Outcome]:
@@ -83,6 +84,13 @@ def _renders(template: TemplateFacts, tokenizer: TokenizerFacts, *, is_seeing: b
             "The model never sees what the client said there.",
             COPY,
         )
+    if template.altered:
+        yield fatal(
+            f"{name} does not write a message as it was given: {', '.join(template.altered)}",
+            {"altered": list(template.altered)},
+            "The model reads other words than the client wrote, such as escaped quotes, or a part of them only.",
+            COPY,
+        )
     if template.split_markers:
         yield fatal(
             f"{name} writes {', '.join(template.split_markers[:5])}, which the tokenizer splits into ordinary text",
@@ -102,8 +110,18 @@ def _renders(template: TemplateFacts, tokenizer: TokenizerFacts, *, is_seeing: b
 
 
 def _turns_are_marked(template: TemplateFacts, name: str) -> Iterator[Outcome]:
-    if template.split_markers:
-        return  # the marks are there, and are not tokens
+    if template.split_markers or template.altered:
+        return  # the marks are there, and are not tokens; or what is written around a text hides them
+    asked, finished = template.openings
+    if template.is_prompting and not asked.startswith(finished) and not finished.startswith(asked):
+        yield fatal(
+            f"{name} leads from a question to its answer with {finished!r} in a conversation that is finished, but "
+            f"with {asked!r} where an answer is to be written",
+            {"finished": finished, "asked": asked},
+            "The question's turn stays open, or the turn of another role is opened: training saw the other form.",
+            COPY,
+        )
+        return
     if template.turn_end is None:
         severity = warning if template.control_tokens else fatal
         yield severity(

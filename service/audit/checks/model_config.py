@@ -56,7 +56,7 @@ def base_model_config(view: BaseView) -> Iterator[Outcome]:
 def _kind(base: BaseFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
     """The model type must be one that transformers knows, or come with its code."""
     model_type = config.get("model_type")
-    if base.is_native or model_type in OWN_LISTS:
+    if base.is_native:
         return
     modules = _code_files(config)
     lost = sorted(name for name in modules if name not in base.files)
@@ -69,7 +69,11 @@ def _kind(base: BaseFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
             "The model cannot be loaded.",
             f"Copy {', '.join(lost)} from the base model's repository.",
         )
-    elif not modules and not (isinstance(config.get("auto_map"), dict) and config["auto_map"]):
+    elif (
+        model_type not in OWN_LISTS
+        and not modules
+        and not (isinstance(config.get("auto_map"), dict) and config["auto_map"])
+    ):
         yield fatal(
             f"config.json has {named}, which transformers does not know, and no auto_map that names code for it",
             {"model_type": model_type},

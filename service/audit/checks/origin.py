@@ -20,6 +20,8 @@ FAR = 0.3
 """Median turn beyond which a folder is hardly a tuned version of its origin."""
 SCALED_BY, SCALED_TURN = 1.8, 0.2
 """A matrix that is so many times as long or as short and points where it did was multiplied, not trained."""
+MIN_RESET = 16
+"""Values that are the same by no chance."""
 MIN_VALUES = 1024
 """Smaller matrices may turn far by chance."""
 GENERATION = ("do_sample", "temperature", "top_p", "top_k", "repetition_penalty", "num_beams", "max_new_tokens")
@@ -88,6 +90,7 @@ def _values(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
             "Use an earlier checkpoint; train in bfloat16 rather than float16.",
         )
     matrices = {name: one for name, one in origin.changed.items() if one.is_finite and _is_telling(name, one, base)}
+    yield from _reset(origin, base, vocabulary)
     if origin.reshaped and not base.problems:
         yield from _reshaped(origin, vocabulary)
     total = sum(_is_large(one.shape) for one in origin.base.tensors.values())
@@ -116,6 +119,24 @@ def _values(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
             {"tensors": {name: round(one, 4) for name, one in list(scaled.items())[:50]}, "count": len(scaled)},
             "No training does this; a scale was applied twice or left out: answers are distorted.",
             "Export again from the training checkpoint.",
+        )
+
+
+def _reset(origin: OriginFacts, base: BaseFacts, vocabulary: set[str]) -> Iterator[Outcome]:
+    """Norms and biases are too small to resemble anything, but training leaves none with a single value."""
+    found = [
+        name
+        for name, one in origin.changed.items()
+        if one.is_reset and not _is_telling(name, one, base) and name in base.tensors and name not in vocabulary
+    ]
+    if found := [name for name in found if math.prod(base.tensors[name].shape) >= MIN_RESET]:
+        yield fatal(
+            f"{len(found)} tensor(s) hold the same number throughout, where the origin's are trained: "
+            + ", ".join(found[:SHOWN]),
+            {"tensors": found[:50], "count": len(found)},
+            "They are as a library makes them before it reads a file: what they knew is lost, and layers work at "
+            "another scale.",
+            "Copy these tensors from the base model's files.",
         )
 
 

@@ -18,6 +18,8 @@ RESCALED = 8.0
 """Times as long or as short as the row before."""
 CERTAIN_LEAD = 0.3
 """By how much another place of a matrix must fit better for certainty."""
+CERTAIN_FACTOR = 2.0
+"""Or how many times as well as any other place."""
 MAX_SINGLE = 3
 """More rows that differ are one finding about the matrix."""
 SHOWN = 5
@@ -94,7 +96,8 @@ def _shifted(head: MatrixFacts | None) -> Iterator[Outcome]:
     shift = head.shift if head else None
     if head is None or shift is None:
         return
-    severity = fatal if shift.fit - shift.fit_now >= CERTAIN_LEAD else warning
+    is_certain = shift.fit - shift.fit_now >= CERTAIN_LEAD or shift.fit >= CERTAIN_FACTOR * shift.rival
+    severity = fatal if is_certain else warning
     yield severity(
         f"the rows of the input matrix fit those of {head.tensor} at ids that are {abs(shift.rows)} "
         f"{'higher' if shift.rows > 0 else 'lower'} (rank correlation {shift.fit:.2f}, at equal ids "

@@ -19,6 +19,8 @@ LORA_INPUT = re.compile(r"\.lora_(A|embedding_B)\b")
 LAYER = re.compile(r"\.\d+\.")
 LAST = re.compile(r"(o_proj|out_proj|down_proj|fc2|linear_2|w2)\.weight$")
 """What writes a layer's result beside the one before."""
+CONNECTOR = re.compile(r"(^|\.)(merger\.mlp|resampler|multi_modal_projector)\.")
+"""What carries pictures into the language model, with nothing beside it."""
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 """Files of slow tokenizers, which load without tokenizer.json."""
@@ -100,6 +102,7 @@ def _zero_throughout(base: BaseFacts, changed: Collection[str]) -> Iterator[Outc
     """Matrices of zeros: certain to be wrong where the same matrix of another layer is none.
 
     Tools that deepen a model add layers whose last matrices are zero, and which change nothing until they are trained.
+    What connects the tower and the language model stands beside nothing: zeros there hide every picture.
     """
     zero = [name for name in base.inner.all_zero if name.endswith(".weight") and len(base.tensors[name].shape) >= 2]
     zero = [name for name in zero if name not in changed]  # origin says so
@@ -108,6 +111,7 @@ def _zero_throughout(base: BaseFacts, changed: Collection[str]) -> Iterator[Outc
     kinds = Counter(LAYER.sub(".*.", name) for name in base.tensors)
     empty = Counter(LAYER.sub(".*.", name) for name in zero)
     odd = [name for name in zero if not LAST.search(name) and empty[kind := LAYER.sub(".*.", name)] < kinds[kind]]
+    odd = [name for name in zero if name in odd or CONNECTOR.search(name)]
     severity = fatal if odd else warning
     first = odd or zero
     yield severity(

@@ -22,6 +22,7 @@ class TensorChange:
         is_finite: There is no NaN and no infinity in it.
         is_origin_zero: The original is zero throughout, so that there is nothing to resemble.
         length: Of the tensor over that of the original.
+        is_reset: All its values are one and the same, and those of the original are not.
         is_rounding: No value differs by more than what saving it once in bfloat16 or float16 does.
     """
 
@@ -31,6 +32,7 @@ class TensorChange:
     is_origin_zero: bool = False
     is_rounding: bool = False
     length: float = 1.0
+    is_reset: bool = False
 
 
 @dataclass(frozen=True, slots=True)

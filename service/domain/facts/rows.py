@@ -117,12 +117,14 @@ class Shift:
         rows: By how many ids they would have to move to fit.
         fit: How well they fit there.
         fit_now: How well they fit where they are, in the same measure.
+        rival: How well they fit at the next best place.
         measure: What is compared.
     """
 
     rows: int
     fit: float
     fit_now: float
+    rival: float
     measure: str
 
 

@@ -100,7 +100,10 @@ class TemplateFacts:
         placeholders: How often the picture placeholder occurs in conversations with pictures, by name.
         lost: Messages of fixed conversations that do not appear in the prompt, as `conversation: role`.
         lost_beside_pictures: Conversations with pictures of which the text does not appear.
+        altered: What the template does not write as a client gave it, such as `quotes`.
         is_prompting: `add_generation_prompt` adds something behind the last turn.
+        openings: What stands between a question and its answer, up to a reasoning block: in a prompt, and in a
+            conversation that is finished. Equal but for white space and an ending, if the template is sound.
         split_markers: Markers that the template writes and the tokenizer does not know as single tokens.
         training_tags: Tags that only trainers put into templates, such as `{% generation %}`.
         rivals: Files that hold a template other than the one that is used.
@@ -115,7 +118,9 @@ class TemplateFacts:
     placeholders: Mapping[str, int] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
     lost_beside_pictures: tuple[str, ...] = ()
+    altered: tuple[str, ...] = ()
     is_prompting: bool = True
+    openings: tuple[str, str] = ("", "")
     split_markers: tuple[str, ...] = ()
     training_tags: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()

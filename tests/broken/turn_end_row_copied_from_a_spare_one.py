@@ -1,0 +1,11 @@
+"""The output row of the end of a turn is that of an id that no text reaches."""
+
+from tests.broken.expectation import Expected
+from tests.builders import HEAD, Folders, edited_tensors, token_id
+
+EXPECTED = Expected("trained_rows", "<|im_end|>")
+
+
+def make(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[HEAD][token_id(folders.base, "<|im_end|>")] = tensors[HEAD][801]
