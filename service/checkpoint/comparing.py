@@ -18,6 +18,8 @@ from service.checkpoint.weights import FloatArray, WeightFiles
 from service.domain.facts import MatrixFacts, OriginFacts, TensorChange
 
 WORKERS = 2
+MAX_SAMPLE, BLOCKS, MIN_BLOCK = 2048, 8, 32
+"""Rows that stand for all, the stretches that they are parted into, and the rows that one needs."""
 STEPS = {"F64": 2**-24, "F32": 2**-22, "F16": 2**-10, "BF16": 2**-7}
 """What rounding, or cutting, to a type changes at most, relative to a value: one unit in the last place."""
 SMALLEST = {"F64": 0.0, "F32": 1e-45, "F16": 2**-24, "BF16": 1e-40}
@@ -80,6 +82,11 @@ def origin_facts(origin: BaseReading, tuned: BaseReading, comparison: Comparison
             origin.facts.head or origin.facts.embedding,
             tuned.facts.head or tuned.facts.embedding,
         ),
+        strangest_blocks={
+            new.tensor: _strangest_block(origin, tuned, old, new)
+            for old, new in ((origin.facts.embedding, tuned.facts.embedding), (origin.facts.head, tuned.facts.head))
+            if old and new and old.hidden_size == new.hidden_size and old.tensor in comparison.changed
+        },
         renamed={old: new for old, new in pairs.items() if old != new},
     )
 
@@ -191,6 +198,25 @@ def _dot(left: FloatArray, right: FloatArray) -> float:
 def _tolerance(old: str, new: str) -> tuple[float, float]:
     """Return what casting from one type to the other may change; both ways round, as either can be the narrower."""
     return max(STEPS[old], STEPS[new]), max(SMALLEST[old], SMALLEST[new])
+
+
+def _strangest_block(origin: BaseReading, tuned: BaseReading, old: MatrixFacts, new: MatrixFacts) -> float:
+    """Return how far those rows turned that turned most, of several stretches of ids, without what all rows share.
+
+    Rows of other tokens resemble one another by the mean of all rows; only what is left tells them apart.
+    """
+    known = [1 + one.facts.tokenizer.max_id for one in (origin, tuned) if one.facts.tokenizer]
+    count = min(old.num_rows, new.num_rows, *known)
+    ids = list(range(0, count, max(1, count // MAX_SAMPLE)))
+    before, after = origin.weights.rows(old.tensor, ids), tuned.weights.rows(new.tensor, ids)
+    is_usable = np.isfinite(before).all(axis=1) & np.isfinite(after).all(axis=1)
+    is_usable &= before.any(axis=1) & after.any(axis=1)
+    before, after = before[is_usable], after[is_usable]
+    if len(before) < BLOCKS * MIN_BLOCK:
+        return 0.0
+    before, after = before - before.mean(axis=0), after - after.mean(axis=0)
+    pairs = zip(np.array_split(before, BLOCKS), np.array_split(after, BLOCKS), strict=True)
+    return max(turn(one.ravel(), other.ravel()) for one, other in pairs)
 
 
 def _row_turns(

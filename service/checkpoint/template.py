@@ -38,6 +38,8 @@ MAX_SECONDS = 10.0
 """Templates render in milliseconds; a loop without end would keep the service from ever saying why."""
 FINISHED: Conversation = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": ANSWER}]
 MARKER = re.compile(r"<[|｜][^\s|｜<>]{1,40}[|｜]>")
+CLOSING = re.compile(r"\s*(</?[A-Za-z_]\w{0,40}>)")
+"""A marker in brackets right behind an answer, which must be a token."""
 REASONING = re.compile(r"</?think")
 VERBATIM = {
     "quotes": 'She said "it\'s" & left',
@@ -105,6 +107,8 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
         for name, text in texts.items()
     }
     split = {one for one in MARKER.findall(written) if one not in tokenizer.vocabulary}
+    if closing := CLOSING.match(finished.rpartition(ANSWER)[2]):
+        split |= {closing[1]} - tokenizer.vocabulary.keys()
     split |= set(_split_tokens(texts, encoded, tokens))
     placeholder = tokenizer.texts.get("image_token")
     used = loaded.chat_template if isinstance(loaded.chat_template, str) else ""
@@ -124,6 +128,7 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
         lost_beside_pictures=tuple(_lost_beside_pictures(texts)),
         altered=tuple(_altered(loaded)),
         is_prompting=asked != bare,
+        is_question_open=turn_end is not None and _is_open(asked, _opening(finished.rpartition(ANSWER)[0]), tokens),
         openings=(_opening(asked), _opening(finished.rpartition(ANSWER)[0])),
         split_markers=tuple(sorted(split)),
         training_tags=tuple(sorted({match[1] for match in TRAINING_TAG.finditer(used)})),
@@ -180,6 +185,13 @@ def _is_written(loaded: Any, conversation: Conversation, text: str) -> bool:
         return text in loaded.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     except Exception:  # a template is a program: it may raise anything
         return False
+
+
+def _is_open(asked: str, opening: str, tokens: Mapping[str, int]) -> bool:
+    """Say whether nothing closes a question although the answer begins with the same token as the question."""
+    before = asked.rpartition("Hello")[0]
+    opener = max(tokens, key=lambda one: before.rfind(one), default="")
+    return opener in before and opening.lstrip().startswith(opener)
 
 
 def _opening(text: str) -> str:

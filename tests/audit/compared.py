@@ -77,6 +77,12 @@ def new_rows_are_fresh_random_ones(folders: Folders) -> None:
             tensors[name][ids] = (0.02 * torch.randn(shape, generator=generator)).to(tensors[name].dtype)
 
 
+@broken("row_health", "but what all rows share")
+def halves_of_the_head_are_swapped(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[HEAD] = torch.cat([tensors[HEAD][416:], tensors[HEAD][:416]])
+
+
 @broken("origin", "hold the same number throughout")
 def norms_are_reset(folders: Folders) -> None:
     with edited_tensors(folders.base_weights) as tensors:

@@ -112,6 +112,14 @@ def _renders(template: TemplateFacts, tokenizer: TokenizerFacts, *, is_seeing: b
 def _turns_are_marked(template: TemplateFacts, name: str) -> Iterator[Outcome]:
     if template.split_markers or template.altered:
         return  # the marks are there, and are not tokens; or what is written around a text hides them
+    if template.is_question_open:
+        yield fatal(
+            f"{name} closes answers with {template.turn_end}, and questions with nothing",
+            {"turn_end": template.turn_end, "opening": template.openings[1]},
+            "Training closed every turn: the model reads the answer's turn as a part of the question.",
+            COPY,
+        )
+        return
     asked, finished = template.openings
     if template.is_prompting and not asked.startswith(finished) and not finished.startswith(asked):
         yield fatal(

@@ -70,7 +70,8 @@ def base_row_health(view: BaseView) -> Iterator[Outcome]:
         sides.append(("output", base.head, origin.base.head, origin.head_turns))
     for name, after, before, turns in sides:
         if after and before:
-            yield from _compared(_Side(name, after.rows, turns, before), same, "the origin's")
+            found = list(_compared(_Side(name, after.rows, turns, before), same, "the origin's"))
+            yield from found or _mixed_up(name, after, origin)
 
 
 def adapter_row_health(view: AdapterView) -> Iterator[Outcome]:
@@ -164,6 +165,21 @@ def _compared(side: _Side, uses: Mapping[int, Use], whose: str) -> Iterator[Outc
         yield (fatal if _matters(use, side.name) else warning)(
             f"the {side.name} row of {use.text} (id {use.token_id}) {why}", numbers, CONSEQUENCE[side.name], REPAIR
         )
+
+
+def _mixed_up(name: str, matrix: MatrixFacts, origin: OriginFacts) -> Iterator[Outcome]:
+    """Find rows that are of the same kind as before, but of other tokens."""
+    turn = origin.strangest_blocks.get(matrix.tensor, 0.0)
+    change = origin.changed.get(matrix.tensor)
+    if change is None or change.turn > UNRELATED or turn <= UNRELATED:
+        return  # a matrix that has nothing at all in common with the origin's is `origin`'s matter
+    yield fatal(
+        f"{name} rows of {matrix.tensor} have nothing in common with the origin's at the same ids but what all rows "
+        f"share (cosine without it {1 - turn:.2f})",
+        {"tensor": matrix.tensor, "turn_without_mean": round(turn, 4), "turn": round(change.turn, 4)},
+        "The matrix was moved or mixed up: tokens are read or written as others.",
+        REPAIR,
+    )
 
 
 def _difference(

@@ -104,6 +104,7 @@ class TemplateFacts:
         is_prompting: `add_generation_prompt` adds something behind the last turn.
         openings: What stands between a question and its answer, up to a reasoning block: in a prompt, and in a
             conversation that is finished. Equal but for white space and an ending, if the template is sound.
+        is_question_open: Answers are closed by a token and questions by nothing, though both begin with the same one.
         split_markers: Markers that the template writes and the tokenizer does not know as single tokens.
         training_tags: Tags that only trainers put into templates, such as `{% generation %}`.
         rivals: Files that hold a template other than the one that is used.
@@ -121,6 +122,7 @@ class TemplateFacts:
     altered: tuple[str, ...] = ()
     is_prompting: bool = True
     openings: tuple[str, str] = ("", "")
+    is_question_open: bool = False
     split_markers: tuple[str, ...] = ()
     training_tags: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
