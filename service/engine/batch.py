@@ -90,6 +90,13 @@ class Batch:
         self.nonfinite = 0
         self.out_of_memory = 0
 
+    def enter(self) -> None:
+        """Let the thread take numbers below 1e-38 for zero.
+
+        Recurrences forget exponentially, so such numbers are common, and a CPU is many times slower on them.
+        """
+        torch.set_flush_denormal(True)
+
     def add(self, one: Prepared) -> None:
         """Let a prepared job wait for its turn."""
         self._scheduler.add(one)

@@ -30,6 +30,9 @@ class Steps(Protocol[T_contra]):
     def max_running(self) -> int:
         """Jobs that may be computed at once."""
 
+    def enter(self) -> None:
+        """Prepare the thread; called once, on it."""
+
     def add(self, one: T_contra) -> None:
         """Take a job."""
 
@@ -129,6 +132,7 @@ class Worker(Generic[T]):
     def _loop(self) -> None:
         reason: Exception = EngineFailed("the service is shutting down")
         try:
+            self._steps.enter()
             while self._take():
                 self._steps.step()
         except BaseException as error:
