@@ -15,6 +15,7 @@ from service.engine.families.family import Encoded, Encoder, picture_count
 from service.engine.loading import LoadedModel
 from service.engine.prompt import build_prompt
 from service.engine.sequence import RunningSequence
+from service.engine.threads import compute_alone
 from service.errors import InvalidField, PromptTooLong
 from service.wording import without_folders
 
@@ -41,6 +42,7 @@ class Preparer:
     def prepare(self, job: Job, sink: Callable[[Event], None], arrived_at: float) -> Prepared:
         """Encode a job; see `Engine.prepare`."""
         started = time.monotonic()
+        compute_alone()
         loaded = self._loaded
         view = loaded.view(job.adapter_id)
         if picture_count(job.messages) and not loaded.family.accepts_pictures:
