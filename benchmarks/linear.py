@@ -1,8 +1,9 @@
-"""Measures what linear layers with bfloat16 weights cost on a CPU: PyTorch's own, packed, and in float32.
+"""Measures what linear layers with bfloat16 weights cost on a CPU: PyTorch's own, packed, in float32 and in int8.
 
     python benchmarks/linear.py --threads 2
 
-Weights are taken in turn from more than the processor's caches hold, as a model's are.
+Weights are taken in turn from more than the processor's caches hold, as a model's are. The column for int8 is what
+torchao runs for weights of 8 bits on a CPU, `_weight_int8pack_mm`; the service does not use it.
 """
 
 import argparse
@@ -40,13 +41,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     torch.set_num_threads(parser.parse_args().threads)
     print("microseconds; gigaflops of the fastest\n")
-    print("| weight | rows | PyTorch | packed | float32, turned each time | float32, kept | Gflop/s |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| weight | rows | PyTorch | packed | float32, turned each time | float32, kept | int8 | Gflop/s |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for num_out, num_in in SHAPES:
         count = max(2, WEIGHT_BYTES // (num_out * num_in * 2))
         plain = [nn.Linear(num_in, num_out, bias=False, dtype=torch.bfloat16) for _ in range(count)]
         packed = [PackedLinear(one) for one in plain]
         kept = [one.weight.float() for one in plain]
+        small = [torch.randint(-127, 127, (num_out, num_in), dtype=torch.int8) for _ in range(count)]
+        scales = torch.full((num_out,), 0.01, dtype=torch.bfloat16)
         for rows in ROWS:
             x = torch.randn(rows, num_in, dtype=torch.bfloat16)
             times = [
@@ -54,6 +57,7 @@ def main() -> None:
                 microseconds(list(packed), x),
                 microseconds([lambda x, w=one.weight: F.linear(x.float(), w.float()).bfloat16() for one in plain], x),
                 microseconds([lambda x, w=weight: F.linear(x.float(), w).bfloat16() for weight in kept], x),
+                microseconds([lambda x, w=weight: torch._weight_int8pack_mm(x, w, scales) for weight in small], x),
             ]
             speed = 2 * rows * num_in * num_out / min(times) / 1e3
             print(

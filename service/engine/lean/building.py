@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
+from transformers.utils import is_flash_linear_attention_available
 
 from service.engine.lean.delta_net import LeanDeltaNet
 from service.engine.lean.linear import PackedLinear, WideLinear, can_gain
@@ -45,7 +46,8 @@ def make_lean(tree: Any, free_bytes: int) -> None:
     linears = {id(one): one for part in parts for one in part.modules() if can_gain(one)}
     is_ample = AMPLE * sum(one.weight.nbytes for one in linears.values()) < free_bytes
     _replace(tree, lambda one: PackedLinear(one) if is_ample and id(one) in linears else None)
-    _replace(tree, lambda one: LeanDeltaNet(one) if type(one) is Qwen3_5GatedDeltaNet else None)
+    if not is_flash_linear_attention_available():  # its kernel makes one pass over the states
+        _replace(tree, lambda one: LeanDeltaNet(one) if type(one) is Qwen3_5GatedDeltaNet else None)
 
 
 def _replace(module: nn.Module, stand_in: Callable[[Any], nn.Module | None]) -> None:
