@@ -57,7 +57,7 @@ def main() -> None:
                 microseconds(list(packed), x),
                 microseconds([lambda x, w=one.weight: F.linear(x.float(), w.float()).bfloat16() for one in plain], x),
                 microseconds([lambda x, w=weight: F.linear(x.float(), w).bfloat16() for weight in kept], x),
-                microseconds([lambda x, w=weight: torch._weight_int8pack_mm(x, w, scales) for weight in small], x),
+                microseconds([lambda x, w=weight, s=scales: torch._weight_int8pack_mm(x, w, s) for weight in small], x),
             ]
             speed = 2 * rows * num_in * num_out / min(times) / 1e3
             print(
