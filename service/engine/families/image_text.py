@@ -22,7 +22,7 @@ class ProcessorEncoder(Encoder):
     def __init__(self, processor: Any, control_tokens: frozenset[str], image_token_id: int | None) -> None:
         super().__init__(processor.tokenizer, control_tokens, image_token_id)
         self._processor = processor
-        self.can_slice = hasattr(getattr(processor, "image_processor", None), SLICES)
+        self.can_slice = hasattr(processor.image_processor, SLICES) and processor.image_processor.slice_mode
         self.can_think = THINKING in str(processor.chat_template or "")
 
     def claims(self) -> dict[str, int]:
@@ -42,14 +42,15 @@ class ProcessorEncoder(Encoder):
             add_generation_prompt=True,
             return_dict=True,
             return_tensors="pt",
-            processor_kwargs={"images_kwargs": self._pixel_options(processing)},
+            **self._slices(processing),
             **self._switches(processing),
         )
         return dict(encoded)
 
     @staticmethod
-    def _pixel_options(processing: Processing) -> dict[str, int]:
-        return {} if processing.max_slice_nums is None else {SLICES: processing.max_slice_nums}
+    def _slices(processing: Processing) -> dict[str, Any]:
+        most = processing.max_slice_nums
+        return {} if most is None else {"processor_kwargs": {"images_kwargs": {SLICES: most}}}
 
     @staticmethod
     def _item(part: str | PictureRef, pictures: Sequence[Image]) -> dict[str, Any]:

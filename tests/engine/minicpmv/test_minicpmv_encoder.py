@@ -160,6 +160,14 @@ def test_a_request_may_ask_for_fewer_slices() -> None:
     assert counts == [1, 3, 4, 7]
 
 
+def test_a_checkpoint_that_cuts_no_pictures_refuses_to_be_asked() -> None:
+    processor = PictureProcessor(ProcessorSettings.read({"slice_mode": False}), can_pack=False)
+    encoder = MiniCPMVEncoder(goldens.byte_tokenizer("2.6"), CONTROLS, processor, None)
+    assert encoder.encode(ask("a", WIDE).messages, [WIDE]).image_tokens == 64
+    with pytest.raises(InvalidField, match=r"max_slice_nums: .*does not cut"):
+        encoder.encode(ask("a", WIDE).messages, [WIDE], Processing(2))
+
+
 @pytest.mark.parametrize(("switch", "ending"), [(True, "<think>\n"), (False, "<think>\n\n</think>\n\n")])
 def test_thinking_is_off_unless_asked_for(switch: bool, ending: str) -> None:
     encoder = byte_encoder("4.5")

@@ -147,14 +147,13 @@ class MiniCPMVEncoder(Encoder):
         context_tokens: Most tokens of a prompt; None if unknown.
     """
 
-    can_slice = True
-
     def __init__(
         self, tokenizer: Any, control_tokens: frozenset[str], processor: PictureProcessor, context_tokens: int | None
     ) -> None:
         markers = processor.settings.markers
         self._ids = MarkerIds.of(tokenizer, markers)
         super().__init__(tokenizer, control_tokens | frozenset(markers.texts), self._ids.unk)
+        self.can_slice = processor.settings.can_slice
         self._processor = processor
         self._context_tokens = context_tokens
 

@@ -42,6 +42,7 @@ class ProcessorSettings:
     Attributes:
         block_tokens: Placeholder tokens of a block: the queries of the resampler.
         is_numbered: Each picture's blocks begin with its number.
+        can_slice: Pictures are cut at all.
     """
 
     slicing: Slicing = field(default_factory=Slicing)
@@ -49,6 +50,7 @@ class ProcessorSettings:
     markers: Markers = field(default_factory=Markers)
     block_tokens: int = 64
     is_numbered: bool = True
+    can_slice: bool = True
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
@@ -57,7 +59,8 @@ class ProcessorSettings:
         Raises:
             ValueError: A setting has a value that nothing can be done with.
         """
-        slices = _whole(document, "max_slice_nums", 9) if document.get("slice_mode", True) else 1
+        can_slice = bool(document.get("slice_mode", True))
+        slices = _whole(document, "max_slice_nums", 9) if can_slice else 1
         slicing = Slicing(_whole(document, "scale_resolution", 448), _whole(document, "patch_size", 14), slices)
         normalising = Normalising(_colours(document, "norm_mean"), _colours(document, "norm_std"))
         if 0 in normalising.deviation:
@@ -65,7 +68,7 @@ class ProcessorSettings:
         names = [one.name for one in fields(Markers)]
         markers = Markers(**{name: str(document[name]) for name in names if document.get(name)})
         tokens = _whole(document, "image_feature_size", 64)
-        return cls(slicing, normalising, markers, tokens, bool(document.get("use_image_id", True)))
+        return cls(slicing, normalising, markers, tokens, bool(document.get("use_image_id", True)), can_slice)
 
 
 @dataclass(frozen=True, slots=True)
