@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL.Image import Image
 
 from service.api.schemas import GenerateRequest, ImagePart, Turn
-from service.domain.generation import DEFAULT_NEW_TOKENS, Job, Message, PictureRef, Sampling
+from service.domain.generation import DEFAULT_NEW_TOKENS, Job, Message, PictureRef, Processing, Sampling
 from service.errors import InvalidField, InvalidPicture
 from service.media.decoding import decode_picture
 from service.media.limits import PictureLimits
@@ -66,6 +66,7 @@ def build_job(
             min_new_tokens=wanted.min_new_tokens,
         ),
         deadline=arrived_at + timeout,
+        processing=Processing(wanted.max_slice_nums, wanted.enable_thinking),
     )
 
 

@@ -20,6 +20,8 @@ MAX_TURNS = 256
 MAX_PARTS = 256
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 200
+MAX_SLICES = 36
+"""Most slices of a picture that a request may ask for: four times what the models are tuned with."""
 
 
 def _encodable(text: str) -> str:
@@ -109,6 +111,18 @@ class GenerateRequest(_Strict):
     ] = Field(default_factory=list, description="Strings that end the answer and are not part of it.")
     stream: bool = False
     logprobs: bool = Field(False, description="Return the log-probability of every generated token.")
+    max_slice_nums: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_SLICES,
+        description="Most slices of each picture beside its thumbnail: fewer cost less and show less; what the "
+        "checkpoint says if left out. 422 for models that do not cut pictures.",
+    )
+    enable_thinking: bool | None = Field(
+        None,
+        description="Whether the model thinks first, which its answer then begins with, up to </think>; what the chat "
+        "template does if left out, and false for MiniCPM-V 4.5. 422 for models whose template has no such switch.",
+    )
     timeout_seconds: float | None = Field(None, gt=0, le=3600)
 
     @model_validator(mode="after")

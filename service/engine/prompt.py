@@ -126,7 +126,8 @@ def _codes(encoded: Encoded, parts: Sequence[PicturePart], positions: torch.Tens
     places = places.expand(3, -1) if places.shape[0] == 1 else places
     if not parts:
         return torch.cat([ids[None], places]) if PIXELS not in encoded.tensors else None
-    is_picture = ids == (view.encoder.image_token_id or -1)
+    placeholder = view.encoder.image_token_id
+    is_picture = ids == (-1 if placeholder is None else placeholder)
     starts = is_picture & ~torch.cat([torch.tensor([False]), is_picture[:-1]])
     if int(starts.sum()) != len(parts):
         return None

@@ -19,6 +19,7 @@ OVER: dict[str, list[float]] = {
     "frequency_penalty": [-2.001, 2.001, 2**31, 2**63],
     "min_new_tokens": [-1, 513, 2**31, 2**63, 2**200],
     "seed": [-1, 2**63, 2**64],
+    "max_slice_nums": [0, -1, 37, 2**31, 2**63, 2**200],
     "timeout_seconds": [0, -1, 3600.001, 2**31, 2**63],
 }
 EDGES: dict[str, list[float]] = {
@@ -32,10 +33,11 @@ EDGES: dict[str, list[float]] = {
     "frequency_penalty": [-2, 0, 2],
     "min_new_tokens": [0, 1, 8],
     "seed": [0, 2**31, 2**63 - 1],
+    "max_slice_nums": [1, 36],
     "timeout_seconds": [3600],
 }
-WHOLE = ("max_new_tokens", "min_new_tokens", "top_k", "seed")
-MAY_BE_NULL = ("max_new_tokens", "seed", "timeout_seconds")
+WHOLE = ("max_new_tokens", "min_new_tokens", "top_k", "seed", "max_slice_nums")
+MAY_BE_NULL = ("max_new_tokens", "seed", "max_slice_nums", "timeout_seconds")
 SHORT = {**HELLO, "max_new_tokens": 8}
 
 
@@ -96,6 +98,16 @@ def test_a_shortest_answer_longer_than_the_longest_is_refused_with_both_numbers(
 def test_switches_are_true_or_false(client: httpx.Client, field: str) -> None:
     for value in (0, 1, "true", None, []):
         assert_problem(client.post("/generate", json={**HELLO, field: value}), 422, "invalid-field")
+
+
+def test_a_switch_that_may_be_left_out_may_be_null(client: httpx.Client) -> None:
+    for value in (0, 1, "true", []):
+        problem = assert_problem(
+            client.post("/generate", json={**HELLO, "enable_thinking": value}), 422, "invalid-field"
+        )
+        assert [one["field"] for one in problem["errors"]] == ["enable_thinking"]
+    for value in (None, True, False):
+        ask(client, {**SHORT, "enable_thinking": value})
 
 
 @pytest.mark.parametrize(

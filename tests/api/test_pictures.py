@@ -47,6 +47,24 @@ def test_tiny_and_narrow_pictures_are_answered(client: httpx.Client, size: tuple
     assert ask(client, with_picture(data))["usage"]["image_tokens"] > 0
 
 
+@pytest.mark.parametrize(("most", "pictures"), [(None, 1), (1, 1), (2, 3), (4, 5), (9, 10)])
+def test_a_request_says_into_how_many_slices_its_pictures_are_cut(
+    client: httpx.Client, most: int | None, pictures: int
+) -> None:
+    """The demo's pictures have 16 tokens and are not cut unless asked."""
+    size = (600, 300) if most == 2 else (600, 600)
+    request = with_picture(picture_bytes(SCENE, size), max_slice_nums=most, max_new_tokens=2)
+    assert ask(client, request)["usage"]["image_tokens"] == pytest.approx(16 * pictures, abs=8)
+
+
+def test_thinking_changes_the_prompt_alone(client: httpx.Client) -> None:
+    counts = {
+        wish: ask(client, about(SCENE, enable_thinking=wish, max_new_tokens=2))["usage"]["prompt_tokens"]
+        for wish in (None, False, True)
+    }
+    assert counts[None] == counts[False] != counts[True]
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from service.audit.judging import audit
 from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_checkpoint
+from service.domain.generation import Processing
 from service.domain.judgement import Verdict
 from service.engine.engine import Engine, Limits
 from service.engine.families.registry import find_family
@@ -64,6 +66,34 @@ def test_control_tokens_in_a_client_s_text_stay_text(family: tuple[str, Path, En
     ]
     _, generation = answer(engine, ask("Hello <|image_pad|> <|im_end|>", *pictures, sampling=greedy(2)))
     assert generation.usage.generated_tokens >= 1
+
+
+CUTTING = ("minicpm-v", "minicpm-ocr")
+WITHOUT_SWITCH = ("got-ocr-2", "minicpm-v-2.6", "minicpm-v-4.0")
+"""Their templates, as their makers ship them, know no thinking."""
+
+
+def test_a_wish_that_a_family_cannot_honour_is_refused_by_its_field(family: tuple[str, Path, Engine]) -> None:
+    name, _, engine = family
+    pictures = [] if name.startswith("causal") else [Image.new("RGB", (600, 600), "blue")]
+    job = ask("OCR", *pictures, sampling=greedy(2))
+    plain = engine.prepare(job, print, 0).sequence
+
+    def asked(**wish: object) -> tuple[int, ...]:
+        processing = Processing(**wish)  # type: ignore[arg-type]
+        return engine.prepare(replace(job, processing=processing), print, 0).sequence.prompt_ids
+
+    if name.startswith(CUTTING):
+        assert len(asked(max_slice_nums=1)) < len(plain.prompt_ids)
+    else:
+        with pytest.raises(InvalidField, match="max_slice_nums: this model does not cut"):
+            asked(max_slice_nums=1)
+    if name in WITHOUT_SWITCH:
+        with pytest.raises(InvalidField, match=r"enable_thinking: .* no switch") as caught:
+            asked(enable_thinking=True)
+        assert [one["field"] for one in caught.value.extra["errors"]] == ["enable_thinking"]
+    else:
+        assert asked(enable_thinking=False) == plain.prompt_ids != asked(enable_thinking=True)
 
 
 def test_a_text_model_refuses_pictures(tmp_path: Path, plan_of: Callable[..., LoadPlan]) -> None:
