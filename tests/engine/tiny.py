@@ -277,7 +277,7 @@ def minicpmv_older(version: str) -> Callable[[Path], Path]:
         from service.engine.families.minicpmv.modeling import MiniCPMV
 
         template, more = OLDER[version]
-        tokenizer = demo_tokenizer()
+        tokenizer = _named_tokenizer({})
         tokenizer.add_special_tokens({"additional_special_tokens": list(MARKERS)})
         tokenizer.chat_template = template
         stops = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
@@ -309,8 +309,13 @@ def minicpmv_older(version: str) -> Callable[[Path], Path]:
             "patch_size": 14,
             "use_image_id": True,
             "image_feature_size": 16,
-            **{"im_start": "<image>", "im_end": "</image>", "slice_start": "<slice>", "slice_end": "</slice>"},
-            **{"unk": "<unk>", "im_id_start": "<image_id>", "im_id_end": "</image_id>"},
+            "im_start": "<image>",
+            "im_end": "</image>",
+            "slice_start": "<slice>",
+            "slice_end": "</slice>",
+            "unk": "<unk>",
+            "im_id_start": "<image_id>",
+            "im_id_end": "</image_id>",
             "slice_mode": True,
             "norm_mean": [0.5, 0.5, 0.5],
             "norm_std": [0.5, 0.5, 0.5],

@@ -320,14 +320,7 @@ def _canvas(base: BaseFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
     if base.model_type not in MRO_TYPES:
         return
     lost = [key for key in MRO_KEYS if config.get(key) is None]
-    if lost and model_type in OWN_LISTS:
-        yield note(
-            f"config.json's auto_map names {', '.join(lost)}, which the folder lacks; this service runs none of it",
-            {"model_type": model_type, "missing": lost},
-            "Servers that run a checkpoint's own code cannot load it.",
-            f"Copy {', '.join(lost)} from the base model's repository if others are to load it.",
-        )
-    elif lost:
+    if lost:
         yield fatal(
             f"config.json has no {', '.join(lost)}, without which {base.model_type} cannot place pictures",
             {"missing": lost},
