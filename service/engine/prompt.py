@@ -96,7 +96,8 @@ def build_prompt(family: Family, view: View, encoded: Encoded) -> Prompt:
     """Describe an encoded conversation."""
     parts = family.pictures.parts(view.model, encoded.tensors) if family.accepts_pictures else ()
     positions = positions_of(view.model, encoded.tensors)
-    codes = _codes(encoded, parts, positions, view)
+    spans = family.pictures.spans(encoded.tensors, encoded.prompt_ids, view.encoder.image_token_id) if parts else ()
+    codes = _codes(encoded, parts, spans, positions)
     names = Beginnings(view.serial.to_bytes(8, "big"), codes) if codes is not None else None
     return Prompt(view, dict(encoded.tensors), encoded.prompt_ids, parts, positions, names)
 
@@ -116,21 +117,17 @@ def takes_positions(model: Any) -> bool:
     return "position_ids" in parameters or "kwargs" in parameters
 
 
-def _codes(encoded: Encoded, parts: Sequence[PicturePart], positions: torch.Tensor, view: View) -> torch.Tensor | None:
-    """Return what distinguishes each token, or None where a picture's tokens cannot be told apart.
-
-    Pictures stand in runs of the placeholder, one run a part.
-    """
+def _codes(
+    encoded: Encoded, parts: Sequence[PicturePart], spans: Sequence[tuple[int, int]], positions: torch.Tensor
+) -> torch.Tensor | None:
+    """Return what distinguishes each token, or None where a picture's tokens cannot be told apart: no span a part."""
     ids = torch.tensor(encoded.prompt_ids, dtype=torch.int64)
     places = positions[-3:, 0].cpu()
     places = places.expand(3, -1) if places.shape[0] == 1 else places
     if not parts:
         return torch.cat([ids[None], places]) if PIXELS not in encoded.tensors else None
-    placeholder = view.encoder.image_token_id
-    is_picture = ids == (-1 if placeholder is None else placeholder)
-    starts = is_picture & ~torch.cat([torch.tensor([False]), is_picture[:-1]])
-    if int(starts.sum()) != len(parts):
+    if len(spans) != len(parts):
         return None
-    digests = torch.tensor([int.from_bytes(one.digest[:7], "big") for one in parts])
-    ids[is_picture] = digests[starts.cumsum(0)[is_picture] - 1]
+    for (start, end), part in zip(spans, parts, strict=True):
+        ids[start:end] = int.from_bytes(part.digest[:7], "big")
     return torch.cat([ids[None], places])

@@ -81,6 +81,19 @@ class WholePictures:
         rest = {name: one for name, one in tensors.items() if name not in taken}
         return PromptInputs({**_on(rest, device), "mm_encoder_outputs": {"image": features[0]}}, can_chunk=False)
 
+    def spans(
+        self, tensors: Mapping[str, Any], prompt_ids: Sequence[int], image_token_id: int | None
+    ) -> tuple[tuple[int, int], ...]:
+        """Return first place and end of each run of tokens that stand for pictures; one run a part, if all is well."""
+        found: list[tuple[int, int]] = []
+        for place, one in enumerate(prompt_ids):
+            if one == image_token_id:
+                if found and found[-1][1] == place:
+                    found[-1] = (found[-1][0], place + 1)
+                else:
+                    found.append((place, place + 1))
+        return tuple(found)
+
     @staticmethod
     def _taken(model: Any) -> frozenset[str]:
         return frozenset(inspect.signature(model.base_model.get_image_features).parameters) - {"kwargs"}

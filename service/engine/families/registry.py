@@ -10,6 +10,8 @@ from service.engine.families.family import Family
 from service.engine.families.got_ocr2 import GotOcr2
 from service.engine.families.image_text import ImageTextFamily
 from service.engine.families.minicpm_ocr import MiniCPMOcr
+from service.engine.families.minicpmv.family import MiniCPMVFamily
+from service.engine.families.minicpmv.versions import LANGUAGES
 from service.engine.families.minicpmv4_6 import MiniCPMV46
 from service.engine.families.minicpmv4_7 import MiniCPMV47
 from service.errors import CheckpointUnsupported
@@ -19,6 +21,7 @@ FAMILIES: tuple[Family, ...] = (
     MiniCPMV47(),
     MiniCPMOcr(),
     GotOcr2(),
+    *(MiniCPMVFamily(version) for version in LANGUAGES),
     ImageTextFamily(),
     CausalFamily(),
 )
@@ -29,7 +32,7 @@ def find_family(config: dict[str, Any], *, is_code_trusted: bool) -> Family:
     """Return the family that serves a model.
 
     Raises:
-        CheckpointUnsupported: transformers has no native class for it and no setting trusts its code.
+        CheckpointUnsupported: There is no class for it and no setting trusts its code.
     """
     for family in FAMILIES:
         if family.matches(config):
@@ -38,8 +41,8 @@ def find_family(config: dict[str, Any], *, is_code_trusted: bool) -> Family:
     if is_code_trusted and "AutoModelForCausalLM" in (config.get("auto_map") or {}):
         return CausalFamily()
     hint = (
-        "MiniCPM-V 2.6, 4.0 and 4.5 ship as remote code, which this version does not serve; 4.6 and later are native"
-        if model_type == "minicpmv"
+        f"MiniCPM-o is not served; of MiniCPM-V, {', '.join(LANGUAGES)}, 4.6 and later are"
+        if model_type == "minicpmo"
         else "Its own code can run only if MINICPM_TRUSTED_REMOTE_CODE names exactly this folder or hub id"
     )
     raise CheckpointUnsupported(f"transformers has no native class for model_type {model_type!r}. {hint}")
