@@ -5,7 +5,7 @@ Does not judge: what went wrong with one adapter is kept beside it.
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ def load(plan: LoadPlan) -> LoadedModel:
     with caught_warnings() as warnings:
         base, info = _load_base(plan, family, options, reports)
     widen(base.model, free_bytes(device))
-    stop_ids = _stop_ids(base.model)
+    stop_ids = _stop_ids(base.model, base.encoder.tokenizer, family.stop_tokens)
     base.model.generation_config = _bare_generation_config(base.model, stop_ids)
     probe = Probe(family, base.encoder, device)
     before = probe.logits(base.model)
@@ -323,10 +323,11 @@ def _bare_generation_config(model: Any, stop_ids: tuple[int, ...]) -> Generation
     )
 
 
-def _stop_ids(model: Any) -> tuple[int, ...]:
+def _stop_ids(model: Any, tokenizer: Any, more: Sequence[str]) -> tuple[int, ...]:
+    """Return what the checkpoint says ends an answer, and the ids of the tokens that do so in its family."""
     ids = model.generation_config.eos_token_id
     if ids is None:
         ids = model.config.get_text_config().eos_token_id
-    if ids is None:
-        return ()
-    return tuple(ids) if isinstance(ids, list | tuple) else (int(ids),)
+    listed = ids if isinstance(ids, list | tuple) else [] if ids is None else [int(ids)]
+    vocabulary = tokenizer.get_vocab() if more else {}
+    return tuple(dict.fromkeys((*listed, *(vocabulary[one] for one in more if one in vocabulary))))

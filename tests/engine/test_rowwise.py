@@ -191,7 +191,7 @@ def test_rows_in_16_bits_differ_from_their_views_as_16_bits_do(dtype: torch.dtyp
 @pytest.mark.parametrize("name", tiny.FAMILIES)
 def test_rows_of_every_family_answer_as_their_own_views(name: str, tmp_path: Path) -> None:
     base = load_base(name, tmp_path / "base")
-    text = LINEAR if name.startswith("causal") else r".*language_model.*proj(_qkv|_z|_a|_b)?"
+    text = LINEAR if name.startswith("causal") else r".*(language_model|llm\.).*proj(_qkv|_z|_a|_b)?"
     configs = {
         "plain": lora(target_modules=text),
         "dora": lora(target_modules=text, use_dora=True),

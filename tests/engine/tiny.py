@@ -274,8 +274,9 @@ def minicpmv_older(version: str) -> Callable[[Path], Path]:
 
     def make_older(folder: Path) -> Path:
         from service.engine.families.minicpmv.configuration import MiniCPMVConfig
-        from service.engine.families.minicpmv.modeling import MiniCPMV
+        from service.engine.families.minicpmv.modeling import MiniCPMV, register
 
+        register()
         template, more = OLDER[version]
         tokenizer = _named_tokenizer({})
         tokenizer.add_special_tokens({"additional_special_tokens": list(MARKERS)})

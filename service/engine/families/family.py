@@ -151,6 +151,8 @@ class Family(ABC):
     accepts_pictures: bool
     pictures: WholePictures = WholePictures()
     probe_text = "What is this?"
+    stop_tokens: tuple[str, ...] = ()
+    """Tokens that end an answer whatever generation_config.json lists, where the tokenizer has them."""
 
     def probe(self) -> tuple[Message, list[Image.Image]]:
         """Return a short question about a small drawing, or without one, for probes and for warming up."""

@@ -10,7 +10,15 @@ import pytest
 import torch
 from golden_vectors import CASES, GOLDEN, VERSIONS, generated, inputs, stop_ids, vectors
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+)
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from service.engine.families.family import LoadOptions
 from service.engine.families.minicpmv.loading import load_minicpmv, tensor_names
@@ -283,6 +291,27 @@ def test_without_the_field_the_tensors_say_whether_the_towers_last_layer_is_ther
     edit_config(folder, drop_vision_last_layer=False)
     with pytest.raises(ValueError, match="drop_vision_last_layer says whether"):
         load_minicpmv(folder, options())
+
+
+def test_flash_attention_gets_the_mask_of_two_dimensions_that_it_takes() -> None:
+    """Stands for its kernels, which need a GPU: what arrives is what they cut rows by."""
+    shapes: list[tuple[int, ...]] = []
+
+    def attend(module: Any, query: Any, key: Any, value: Any, mask: Any, **more: Any) -> tuple[Any, None]:
+        shapes.append(() if mask is None else tuple(mask.shape))
+        bias = None if mask is None else mask[:, None, None].bool()
+        found = torch.nn.functional.scaled_dot_product_attention(query, key, value, bias, scale=more["scaling"])
+        return found.transpose(1, 2), None
+
+    AttentionInterface.register("cut_rows", attend)
+    AttentionMaskInterface.register("cut_rows", ALL_MASK_ATTENTION_FUNCTIONS["flash_attention_2"])
+    model, tensors = loaded("4.5"), case_of("4.5")
+    with torch.inference_mode():
+        wanted = model.get_image_features(tensors["pixel_values"], tensors["target_sizes"]).pooler_output
+        model.vpm.set_attn_implementation("cut_rows")
+        found = model.get_image_features(tensors["pixel_values"], tensors["target_sizes"]).pooler_output
+    assert set(shapes) == {(4, 24)}
+    assert all(torch.allclose(one, other, rtol=0, atol=1e-5) for one, other in zip(found, wanted, strict=True))
 
 
 def test_the_private_interfaces_of_transformers_that_are_overridden_exist() -> None:

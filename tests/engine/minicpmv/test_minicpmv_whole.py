@@ -78,6 +78,16 @@ def test_a_base_with_an_official_adapter_is_consistent_answers_and_merges(
     again.stop()
 
 
+@pytest.mark.parametrize(("listed", "added"), [(0, 1), (1, 0)])
+def test_an_answer_ends_where_the_official_chat_stops_whatever_one_file_lists(
+    listed: int, added: int, tmp_path: Path, plan_of: Callable[..., LoadPlan]
+) -> None:
+    folder = tiny.make("minicpm-v-2.6", tmp_path / "base")
+    stops = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": stops[listed]}))
+    assert load(plan_of(folder)).stop_ids == (stops[listed], stops[added])
+
+
 def test_the_folders_own_code_is_left_lying(tmp_path: Path, plan_of: Callable[..., LoadPlan]) -> None:
     folder = tiny.make("minicpm-v-2.6", tmp_path / "base")
     marker = tmp_path / "it-ran"

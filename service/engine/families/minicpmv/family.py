@@ -10,6 +10,13 @@ from service.engine.families.family import Encoder, Family, LoadOptions
 from service.engine.families.minicpmv.pictures import BoundPictures
 from service.engine.families.minicpmv.versions import MODEL_TYPE, refuse_unsupported, version_of
 
+ENDS = {
+    "2.6": ("<|im_end|>", "<|endoftext|>"),
+    "4.0": ("<|im_end|>", "</s>"),
+    "4.5": ("<|im_end|>", "<|endoftext|>"),
+}
+"""What the official `chat()` of each version stops at; 2.6's generation_config.json names the first only."""
+
 
 class MiniCPMVFamily(Family):
     """`model_type` minicpmv of one version.
@@ -23,6 +30,7 @@ class MiniCPMVFamily(Family):
 
     def __init__(self, version: str) -> None:
         self.version = version
+        self.stop_tokens = ENDS[version]
         self.name = f"minicpm-v-{version}"
 
     def matches(self, config: dict[str, Any]) -> bool:
