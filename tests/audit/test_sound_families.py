@@ -194,3 +194,23 @@ def test_a_broken_config_of_minicpm_v_is_found(key: str, value: Any, check: str,
     found = of_folders(flat_minicpmv(tmp_path / "x", edit))
     assert check in {one for one, _ in found}
     assert any(named in message for one, message in found if one == check)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "check"),
+    [
+        ("image_start_id", 700, "special_ids"),
+        ("slice_end_id", 700, "special_ids"),
+        ("newline_id", 5, "special_ids"),
+        ("image_start_id", None, "model_config"),
+    ],
+)
+def test_the_canvas_of_4_7_is_found_by_ids_that_must_be_the_tokenizer_s(
+    key: str, value: int | None, check: str, families: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(families["minicpm-v-4.7"], tmp_path / "x")
+    with edited_json(tmp_path / "x" / "config.json") as config:
+        config[key] = value
+        if value is None:
+            del config[key]
+    assert [one.check for one in findings(tmp_path / "x")] == [check]
