@@ -42,12 +42,18 @@ def read_degree(use: Use, corpus: CorpusFacts | None, *, is_added: bool = False)
     return Degree.MODERATE if is_frequent or is_unknown else Degree.HARMLESS
 
 
-def written_degree(use: Use, corpus: CorpusFacts | None) -> Degree:
-    """Judge a token that the model can read but never learned to write."""
+def written_degree(use: Use, corpus: CorpusFacts | None, *, is_meant: bool = False) -> Degree:
+    """Judge a token that the model can read but never learned to write.
+
+    Args:
+        use: The token.
+        corpus: What the operator gave; None if nothing.
+        is_meant: Training meant the model to write it.
+    """
     if use.is_turn_end:
         return Degree.SEVERE
     if corpus is None:
-        return Degree.MODERATE
+        return Degree.SEVERE if is_meant else Degree.MODERATE
     occurs = corpus.tokens.get(use.token_id)
     return Degree.SEVERE if occurs and occurs.written else Degree.HARMLESS
 

@@ -13,6 +13,7 @@ from service.audit.usage import (
     RESERVED,
     VOCABULARY,
     WRITTEN,
+    WRITTEN_MARKS,
     Use,
     is_tied,
     replaced_tokens,
@@ -20,6 +21,10 @@ from service.audit.usage import (
     used_new_tokens,
 )
 from service.domain.facts import AdapterFacts, BaseFacts, MatrixFacts, OriginFacts, RowUpdate
+
+SAME_REASON = "is the same for every new token"
+LOST_REASONS = ("is zero", SAME_REASON)
+"""Rows that no training leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,8 @@ class NewToken:
         is_output_trained: The same for the output row.
         input_reason: What is wrong with the input row.
         norm_percentile: Of the row that it had before training.
+        output_reason: What is wrong with the output row.
+        is_writing_meant: Training was told to train the output row, or the token's name is of what models write.
     """
 
     use: Use
@@ -39,6 +46,8 @@ class NewToken:
     is_output_trained: bool
     input_reason: str
     norm_percentile: float | None
+    output_reason: str = ""
+    is_writing_meant: bool = False
 
     def evidence(self) -> dict[str, object]:
         """Return the facts as JSON."""
@@ -75,8 +84,24 @@ def adapter_new_tokens(base: BaseFacts, adapter: AdapterFacts) -> list[NewToken]
         row = base.embedding.rows.get(token_id) if base.embedding else None
         percentile = round(row.norm_percentile, 1) if row else None
         use = Use(token_id, text, frozenset({ADAPTER}), frozenset({READ, WRITTEN}))
-        found.append(NewToken(use, not reason, not of_output, reason, percentile))
+        is_meant = _is_writing_meant(use, head_update, of_output)
+        found.append(NewToken(use, not reason, not of_output, reason, percentile, of_output, is_meant))
     return found
+
+
+def _is_writing_meant(use: Use, update: RowUpdate | None, reason: str) -> bool:
+    """Say whether training was told to train a token's output row, which it or the saving then lost.
+
+    A whole head is saved with every resized vocabulary: one whose other rows moved shows that this token was not
+    written in training, which may be right.
+    """
+    if WRITTEN_MARKS.search(use.text):
+        return True
+    if update is None:
+        return False
+    if update.kind == "trainable_tokens":
+        return use.token_id in update.turns
+    return update.num_changed == 0 or reason in LOST_REASONS
 
 
 def _update_reason(
@@ -116,7 +141,7 @@ def _common_reason(ids: list[int], update: RowUpdate | None) -> str:
     rows = [update.rows[one] for one in ids if one in update.rows] if update else []
     if len(rows) < len(ids) or not rows:
         return ""
-    return "is the same for every new token" if same_rows(rows) else ""
+    return SAME_REASON if same_rows(rows) else ""
 
 
 def origin_new_tokens(base: BaseFacts, origin: OriginFacts) -> list[NewToken]:
@@ -137,7 +162,11 @@ def origin_new_tokens(base: BaseFacts, origin: OriginFacts) -> list[NewToken]:
         row = origin.base.embedding.rows.get(token_id) if origin.base.embedding else None
         use = Use(token_id, text, frozenset({VOCABULARY}), frozenset({READ, WRITTEN}))
         percentile = round(row.norm_percentile, 1) if row else None
-        found.append(NewToken(use, not input_reason, not output_reason, input_reason, percentile))
+        is_lost = output_reason in LOST_REASONS and head_turns.get(token_id, 0.0) > MIN_TURN  # else zero padding
+        is_meant = is_lost or WRITTEN_MARKS.search(text) is not None
+        found.append(
+            NewToken(use, not input_reason, not output_reason, input_reason, percentile, output_reason, is_meant)
+        )
     return found
 
 

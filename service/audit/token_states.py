@@ -25,6 +25,7 @@ from service.audit.usage import (
     Use,
     adapter_uses,
     base_uses,
+    is_tied,
     late_tokens,
     replaced_tokens,
 )
@@ -34,6 +35,8 @@ from service.domain.judgement import Degree, UsedToken
 
 TRAINED, UNTRAINED, SUSPICIOUS, UNKNOWN, EXEMPT = "trained", "untrained", "suspicious", "unknown", "exempt"
 BAD = (UNTRAINED, SUSPICIOUS)
+EXACT_MEAN = 0.99999
+"""Rows that resizing draws around the mean have this cosine with it even in bfloat16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,26 @@ def doubtful_tokens(base: BaseFacts) -> dict[int, str]:
     return found | ({one: "are as long as fresh random ones" for one in own if one not in found} if is_fresh else {})
 
 
+def mute_late_tokens(base: BaseFacts) -> dict[int, str]:
+    """Find late tokens whose input rows are trained and whose output rows are zero, or the mean to the last digit.
+
+    Output rows that are hardly ever written come near the mean by themselves, but not so near.
+    """
+    head = base.head
+    if head is None or base.embedding is None or is_tied(base):
+        return {}
+    bad = raw_late_tokens(base).keys() | doubtful_tokens(base).keys()
+    found = {}
+    for token_id, text in late_tokens(base).items():
+        row = head.rows.get(token_id)
+        if row is None or token_id in bad or FAMILY.fullmatch(text) or not row.is_finite:
+            continue
+        state = initial_state(row, head)
+        if state and (row.cosine_to_mean > EXACT_MEAN or "mean" not in state):
+            found[token_id] = state
+    return found
+
+
 def used_tokens(view: BaseView | AdapterView) -> tuple[UsedToken, ...]:
     """Return the table of every token in use, ascending by id."""
     if isinstance(view, BaseView):
@@ -249,7 +272,7 @@ def _used_token(
     if input_state in BAD:
         degree = read_degree(use, corpus, is_added=new is not None)
     elif output_state in BAD:
-        degree = written_degree(use, corpus)
+        degree = written_degree(use, corpus, is_meant=new is not None and new.is_writing_meant)
         degree = degree if new or use.is_turn_end else Degree.HARMLESS
     rows = base.embedding.num_rows if base.embedding else 0
     trained = {UNTRAINED: "nobody", TRAINED: trainer}

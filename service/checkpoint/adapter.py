@@ -11,6 +11,7 @@ from service.checkpoint.adapter_config import CONFIG, read_config
 from service.checkpoint.attachment import attach
 from service.checkpoint.documents import Documents
 from service.checkpoint.fingerprint import content_digests, fingerprint
+from service.checkpoint.likeness import repeated_tensors, unrelated_matrices
 from service.checkpoint.locating import Location
 from service.checkpoint.lock import read_lock
 from service.checkpoint.tokenizer import read_adapter_tokenizer
@@ -80,6 +81,8 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         documents=documents.kept(),
         files=documents.files(),
         attachment=attach(weights.tensors, base.facts),
+        repeated=repeated_tensors(weights, keys),
+        unrelated=unrelated_matrices(weights, keys, base.weights),
         lock=read_lock(location.folder, digests),
     )
 

@@ -20,7 +20,7 @@ from service.checkpoint.inner import inner_values
 from service.checkpoint.locating import Location
 from service.checkpoint.lock import read_lock
 from service.checkpoint.merging import merge_facts
-from service.checkpoint.tokenizer import read_tokenizer
+from service.checkpoint.tokenizer import TokenizerReading, read_tokenizer
 from service.checkpoint.unused import unused_ids
 from service.checkpoint.vocabulary import Wanted, find_embedding, find_head, measure_matrices, surveyed_beside
 from service.checkpoint.weights import INDEX, WHOLE, WeightFiles, base_weight_files, index_problems, pickle_files
@@ -124,6 +124,7 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
     vocab_size = text_vocab_size(documents)
     needed = set(brought_ids) | {one for claim in claims for one in claim.token_ids} | set(stops)
     needed |= set(reading.template.control_tokens.values()) if reading.template else set()
+    needed |= set(_nameless(reading))
     embedding, head = measure_matrices(weights, *names, _wanted(weights, names, needed, tokenizer))
     blueprint = beside.wait()
     digests = content_digests(location.folder)
@@ -149,6 +150,14 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         inner=inner.result(),
     )
     return BaseReading(location.folder, facts, weights)
+
+
+def _nameless(reading: TokenizerReading) -> range:
+    """Return the ids that the tokenizer's last tokens had, if it lost those that the template still writes."""
+    if reading.tokenizer is None or reading.template is None:
+        return range(0)
+    first = reading.tokenizer.max_id + 1
+    return range(first, first + len(reading.template.plain_marks))
 
 
 def _tie(config: Mapping[str, Any], blueprint: BlueprintFacts | None) -> bool | None:

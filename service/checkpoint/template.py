@@ -4,6 +4,7 @@ Does not know which tokens end an answer.
 """
 
 import ctypes
+import hashlib
 import re
 import threading
 from collections.abc import Mapping
@@ -41,6 +42,8 @@ MARKER = re.compile(r"<[|｜][^\s|｜<>]{1,40}[|｜]>")
 CLOSING = re.compile(r"\s*(</?[A-Za-z_]\w{0,40}>)")
 """A marker in brackets right behind an answer, which must be a token."""
 REASONING = re.compile(r"</?think")
+THOUGHT = re.compile(r"</?think\w{0,20}>")
+"""What opens and closes a thought; in most vocabularies a token each."""
 VERBATIM = {
     "quotes": 'She said "it\'s" & left',
     "signs": "if 1 < 2 > 0: print({{ x }}) # \\ {% y %}",
@@ -131,6 +134,9 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
         is_question_open=turn_end is not None and _is_open(asked, _opening(finished.rpartition(ANSWER)[0]), tokens),
         openings=(_opening(asked), _opening(finished.rpartition(ANSWER)[0])),
         split_markers=tuple(sorted(split)),
+        plain_marks=tuple(sorted(set(THOUGHT.findall(written)) - tokenizer.vocabulary.keys() - split)),
+        renderings={name: _digest(text) for name, text in texts.items() if text is not None},
+        wordings={name: _digest(_squeezed(text)) for name, text in texts.items() if text is not None},
         training_tags=tuple(sorted({match[1] for match in TRAINING_TAG.finditer(used)})),
         rivals=tuple(file for file, text in files.items() if used and _squeezed(text) != _squeezed(used)),
     )
@@ -201,6 +207,10 @@ def _opening(text: str) -> str:
 
 def _squeezed(text: str) -> str:
     return re.sub(r"\s+", "", text)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _render_either(

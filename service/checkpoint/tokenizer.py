@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ GOLDEN_TEXTS = (
 )
 """Fixed strings on which both readings must agree; the added tokens of the tokenizer are tried besides."""
 
+MIN_MERGES = 100
+"""Fewer have no order to speak of."""
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 """Of added tokens: how the text around one is taken apart."""
 
@@ -177,6 +180,7 @@ def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
         num_unreachable=len(unreachable),
         unreachable=tuple(unreachable[:SHOWN]),
         front_ids=_front_ids(raw),
+        disorder=_disorder(document),
     )
 
 
@@ -203,6 +207,17 @@ def _compare(raw: Any, loaded: Any, texts: Iterable[str]) -> Iterable[GoldenMism
         loaded_ids = tuple(loaded.encode(text, add_special_tokens=False))
         if raw_ids != loaded_ids:
             yield GoldenMismatch(text, raw_ids, loaded_ids)
+
+
+def _disorder(document: Mapping[str, Any]) -> float:
+    """Return the share of merges whose result has a lower id than that of the merge before."""
+    model = document.get("model") or {}
+    vocabulary, merges = model.get("vocab"), model.get("merges") or []
+    if not isinstance(vocabulary, dict) or len(merges) < MIN_MERGES:
+        return 0.0
+    made = [one.replace(" ", "", 1) if isinstance(one, str) else "".join(one) for one in merges]
+    ids: list[int] = [vocabulary[one] for one in made if one in vocabulary]
+    return sum(after < before for before, after in pairwise(ids)) / max(len(ids), 1)
 
 
 def _merges_digest(document: Mapping[str, Any]) -> str:

@@ -6,8 +6,9 @@ Knows no correction.
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.commands import CONSISTENT, COULD_NOT_RUN, INCONSISTENT
 
@@ -41,7 +42,20 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         action="store_true",
         help="give an adapter's untrained rows the mean of their pieces as a start; the audit goes on warning of them",
     )
+    repair.add_argument(
+        "--lora-alpha",
+        type=_alpha,
+        metavar="N",
+        help="lora_alpha of the training, for an adapter that lost adapter_config.json: its tensors tell all but that",
+    )
     repair.set_defaults(run=_repair)
+
+
+def _alpha(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("must be a positive number")
+    return value
 
 
 def _repair(known: argparse.Namespace, _: list[str]) -> int:
@@ -79,9 +93,22 @@ def _refuse(known: argparse.Namespace) -> None:
     if is_adapter and known.base is None:
         why = "--fold writes into a copy of the base" if known.fold else "an adapter is repaired for its base"
         raise Refused(f"{why}: add --base BASE")
-    for flag, is_given in (("--fold", known.fold), ("--initialise-rows", known.initialise_rows)):
+    flags = {"--fold": known.fold, "--initialise-rows": known.initialise_rows, "--lora-alpha": known.lora_alpha}
+    for flag, is_given in flags.items():
         if is_given and not is_adapter and Path(known.folder).is_dir():
             raise Refused(f"{flag} is for adapters, and {Path(known.folder).name} is a model")
+
+    if known.lora_alpha and _has_config(Path(known.folder) / ADAPTER_FILES[0]):
+        raise Refused(
+            "--lora-alpha is for an adapter that lost adapter_config.json, and this one has it: edit it there"
+        )
+
+
+def _has_config(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError, RecursionError):
+        return False
 
 
 def _is_adapter(place: str) -> bool:
@@ -98,7 +125,9 @@ def _correct(known: argparse.Namespace, copy: Path) -> tuple[int, list[str]]:
 
     folder = locate(known.folder)
     if _is_adapter(str(folder.folder)):
-        repaired = repair_adapter(folder, locate(known.base), copy, is_starting_rows=known.initialise_rows)
+        repaired = repair_adapter(
+            folder, locate(known.base), copy, is_starting_rows=known.initialise_rows, alpha=known.lora_alpha
+        )
     else:
         repaired = repair_model(folder, locate(known.base) if known.base else None, copy)
     _write_record(copy, record(repaired))
@@ -126,9 +155,18 @@ def _lines(repaired: "Repaired") -> list[str]:
         if len(changes) > SHOWN:
             lines.append(f"changed {file}: and {len(changes) - SHOWN} more likewise, see {RECORD}")
     lines += [f"not corrected: {one}" for one in repaired.declined]
+    lines += [f"uncertain: {one}" for one in repaired.uncertain]
+    if repaired.proposed:
+        lines += ["adapter_config.json, to be completed:", *_spelled(repaired.proposed)]
     if not repaired.changes:
         lines.append("nothing could be corrected" if repaired.remaining else "nothing had to be corrected")
     return lines
+
+
+def _spelled(config: Mapping[str, Any]) -> list[str]:
+    """Spell a JSON object with one key a line, however long its lists are."""
+    parts = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in config.items()]
+    return ["{", *(f"{one}," for one in parts[:-1]), parts[-1], "}"]
 
 
 def _short(value: object) -> str:

@@ -51,7 +51,7 @@ def correct_config(folder: Path, adapter: AdapterFacts, base: BaseFacts) -> list
     wanted: dict[str, tuple[Any, str]] = {}
     if modules and adapter.peft_type != "LORA" and not adapter.peft_type.startswith("ADA"):
         wanted["peft_type"] = ("LORA", "the file holds LoRA factors")
-    if saved := _unlisted(adapter, base):
+    if saved := unlisted_modules(adapter, base):
         reason = "the file holds these modules whole"
         wanted["modules_to_save"] = (sorted({*(config.get("modules_to_save") or ()), *saved}), reason)
     if modules and not all(is_targeted(config, one) for one in modules) and not config.get("target_parameters"):
@@ -106,7 +106,7 @@ def _token_rows(adapter: AdapterFacts, config: Mapping[str, Any]) -> dict[str, t
     }
 
 
-def _unlisted(adapter: AdapterFacts, base: BaseFacts) -> set[str]:
+def unlisted_modules(adapter: AdapterFacts, base: BaseFacts) -> set[str]:
     """Name the modules that the file holds whole and the config does not list."""
     if adapter.is_bias_trained:
         return set()

@@ -20,6 +20,7 @@ from service.repair.adapters import correct_config, rename_keys
 from service.repair.change import Change
 from service.repair.copying import copy_folder
 from service.repair.grafting import graft_tensors, what_to_graft
+from service.repair.lost_config import Rebuilt, rebuild_config
 from service.repair.models import complete_files, complete_stop_set, correct_ids, weights_of
 from service.repair.rows import initialise_rows
 from service.repair.settings import restore_config
@@ -46,6 +47,8 @@ class Repaired:
         initialised: Ids of rows that were given a start and are not trained.
         declined: Corrections that would have hidden a loss, and why.
         earlier: Records of repairs that the folder had been through already.
+        uncertain: What was taken without proof, and what the operator must fill in.
+        proposed: A config that was not written, as a value of it is not known.
     """
 
     changes: tuple[Change, ...]
@@ -55,6 +58,8 @@ class Repaired:
     initialised: tuple[int, ...] = ()
     declined: tuple[str, ...] = ()
     earlier: tuple[Mapping[str, Any], ...] = ()
+    uncertain: tuple[str, ...] = ()
+    proposed: Mapping[str, Any] | None = None
 
     @property
     def remaining(self) -> tuple[Finding, ...]:
@@ -98,7 +103,9 @@ def repair_model(model: Location, origin: Location | None, copy: Path) -> Repair
     )
 
 
-def repair_adapter(adapter: Location, base: Location, copy: Path, *, is_starting_rows: bool = False) -> Repaired:
+def repair_adapter(
+    adapter: Location, base: Location, copy: Path, *, is_starting_rows: bool = False, alpha: float | None = None
+) -> Repaired:
     """Correct an adapter folder in a copy, for the base that it is to be served on.
 
     Args:
@@ -106,6 +113,7 @@ def repair_adapter(adapter: Location, base: Location, copy: Path, *, is_starting
         base: What it is served on.
         copy: Where to write; must not exist.
         is_starting_rows: Also give rows that nobody trained a start, and mark them.
+        alpha: `lora_alpha` of its training, for an adapter that lost its config.
     """
     copy_folder(adapter.folder, copy)
     before = read_checkpoint(base, {adapter.name: adapter})
@@ -113,8 +121,12 @@ def repair_adapter(adapter: Location, base: Location, copy: Path, *, is_starting
     subject = adapter_subject(adapter.name)
     facts = before.adapters[adapter.name]
     changes = rename_keys(copy, facts) if (copy / "adapter_model.safetensors").is_file() else []
+    rebuilt = Rebuilt((), ())
     if facts.documents.get(ADAPTER_CONFIG):
         changes += correct_config(copy, facts, before.base)
+    elif facts.lora or facts.full:
+        rebuilt = rebuild_config(copy, facts, before.base, alpha)
+        changes += rebuilt.changes
     if _checks(first, subject) & TOKENIZER_CHECKS:
         changes += restore_tokenizer(copy, base.folder, facts.tokenizer, before.base.tokenizer)
     place = Location(copy, adapter.name)
@@ -132,6 +144,8 @@ def repair_adapter(adapter: Location, base: Location, copy: Path, *, is_starting
         is_tied=after.base.head is None,
         initialised=tuple(marked) if isinstance(marked, list) else (),
         earlier=_earlier(facts),
+        uncertain=rebuilt.uncertain,
+        proposed=rebuilt.proposed,
     )
 
 
@@ -145,6 +159,7 @@ def record(repaired: Repaired) -> dict[str, object]:
         "after": repaired.after.overall.value,
         "changes": [asdict(one) for one in repaired.changes],
         "declined": list(repaired.declined),
+        "uncertain": list(repaired.uncertain),
         "remaining": [f"{one.subject}, {one.check}: {one.message}" for one in repaired.remaining],
         "earlier": [dict(one) for one in repaired.earlier],
     }

@@ -150,10 +150,43 @@ def pictures_normalised_otherwise(folders: Folders) -> None:
         document["image_processor"] |= {"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}
 
 
-@broken("origin", "scale_resolution", severity="warning")
+@broken("origin", "scale_resolution")
 def pictures_made_smaller(folders: Folders) -> None:
     with edited_json(folders.base / "processor_config.json") as document:
         document["image_processor"]["scale_resolution"] = 56
+
+
+@broken("origin", "max_slice_nums 1 became 9")
+def pictures_cut_into_slices_that_training_never_saw(folders: Folders) -> None:
+    with edited_json(folders.base / "processor_config.json") as document:
+        document["image_processor"]["max_slice_nums"] = 9
+
+
+@broken("origin", "use_image_id", severity="warning")
+def pictures_not_numbered(folders: Folders) -> None:
+    with edited_json(folders.base / "processor_config.json") as document:
+        document["image_processor"]["use_image_id"] = False
+
+
+@broken("origin", "video.scale_resolution", severity="warning")
+def videos_made_larger(folders: Folders) -> None:
+    with edited_json(folders.base / "processor_config.json") as document:
+        document["video_processor"]["scale_resolution"] = 448
+
+
+@broken("chat_template", "line breaks")
+def line_break_behind_turns_lost(folders: Folders) -> None:
+    edit_template(folders, "<|im_end|>\\n'", "<|im_end|>'")
+
+
+@broken("chat_template", "picture", severity="warning")
+def line_break_behind_pictures(folders: Folders) -> None:
+    edit_template(folders, "'<|image_pad|>'", "'<|image_pad|>\\n'")
+
+
+@broken("chat_template", "line breaks")
+def line_break_behind_the_role_is_a_space(folders: Folders) -> None:
+    edit_template(folders, "message.role ~ '\\n'", "message.role ~ ' '")
 
 
 @broken("tokenizer_unchanged", "merges differ")
@@ -228,6 +261,18 @@ def in_float32(folders: Folders) -> None:
         tensors |= {name: one.float() for name, one in tensors.items()}
     with edited_json(folders.base / "config.json") as config:
         config["dtype"] = "float32"
+
+
+@sound()
+def a_finished_conversation_without_the_last_line_break(folders: Folders) -> None:
+    ending = "('' if loop.last and message.role == 'assistant' else '\\n')"
+    edit_template(folders, "~ '<|im_end|>\\n' -}}", f"~ '<|im_end|>' ~ {ending} -}}}}")
+
+
+@sound()
+def fewer_frames_of_videos(folders: Folders) -> None:
+    with edited_json(folders.base / "processor_config.json") as document:
+        document["video_processor"]["max_num_frames"] = 32
 
 
 @sound()

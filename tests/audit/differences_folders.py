@@ -3,6 +3,8 @@
 Does not judge; `test_harmless.py` does.
 """
 
+import shutil
+
 import torch
 from differences import harmless
 from safetensors.torch import load_file, save_file
@@ -142,3 +144,52 @@ def spare_rows_up_to_a_round_number(folders: Folders) -> None:
             tensors[name] = torch.cat([tensors[name], tensors[name][-1:].repeat(64, 1)])
     with edited_json(folders.base / "config.json") as config:
         config["text_config"]["vocab_size"] += 64
+
+
+@harmless("official")
+def processor_files_beside_the_adapter(folders: Folders) -> None:
+    shutil.copyfile(folders.base / "processor_config.json", folders.adapter / "processor_config.json")
+
+
+@harmless("official")
+def processor_files_of_version_4_beside_the_adapter(folders: Folders) -> None:
+    document = read_json(folders.base / "processor_config.json")
+    write_json(folders.adapter / "preprocessor_config.json", document["image_processor"])
+    write_json(folders.adapter / "video_preprocessor_config.json", document["video_processor"])
+
+
+@harmless("official")
+def the_adapter_s_template_indented_otherwise(folders: Folders) -> None:
+    path = folders.adapter / "chat_template.jinja"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(one.lstrip() for one in lines), encoding="utf-8")
+
+
+@harmless()
+def the_tokenizer_ends_texts_with_the_other_stop_token(folders: Folders) -> None:
+    with edited_json(folders.base / "tokenizer_config.json") as config:
+        config["eos_token"] = "<|endoftext|>"
+
+
+@harmless()
+def a_map_of_special_tokens_that_agrees(folders: Folders) -> None:
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    document = {"eos_token": {"content": "<|im_end|>", **flags}, "pad_token": "<|im_end|>"}
+    write_json(folders.base / "special_tokens_map.json", document)
+
+
+@harmless("official")
+def a_merger_trained_far(folders: Folders) -> None:
+    generator = torch.Generator().manual_seed(0)
+    with edited_tensors(folders.adapter_weights) as tensors:
+        for name in [one for one in tensors if ".merger.mlp" in one and tensors[one].dim() == 2]:
+            noise = torch.randn(tensors[name].shape, generator=generator)
+            tensors[name] = (tensors[name].float() + 0.5 * tensors[name].float().std() * noise).to(tensors[name].dtype)
+
+
+@harmless()
+def two_layers_that_training_never_reached(folders: Folders) -> None:
+    with edited_tensors(folders.adapter_weights) as tensors:
+        for name in [one for one in tensors if ".layers.1." in one or ".layers.2." in one]:
+            if ".lora_B" in name:
+                tensors[name].zero_()

@@ -201,3 +201,23 @@ def test_code_that_a_minicpm_v_names_and_lacks_is_noted_because_none_of_it_is_ru
     report = audit(read_checkpoint(locate(str(folder)), {}))
     found = [one for one in report.findings() if "modeling_minicpmv.py" in one.message]
     assert [(one.check, one.severity.value) for one in found] == [("model_config", "note")]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "check"),
+    [
+        ("image_start_id", 700, "special_ids"),
+        ("slice_end_id", 700, "special_ids"),
+        ("newline_id", 5, "special_ids"),
+        ("image_start_id", None, "model_config"),
+    ],
+)
+def test_the_canvas_of_4_7_is_found_by_ids_that_must_be_the_tokenizer_s(
+    key: str, value: int | None, check: str, families: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(families["minicpm-v-4.7"], tmp_path / "x")
+    with edited_json(tmp_path / "x" / "config.json") as config:
+        config[key] = value
+        if value is None:
+            del config[key]
+    assert [one.check for one in findings(tmp_path / "x")] == [check]

@@ -223,6 +223,16 @@ def _is_span(value: Any) -> bool:
 def _rows_agree(adapter: AdapterFacts, base: BaseFacts) -> Iterator[Outcome]:
     """Every module of `trainable_token_indices` must have its rows in the file; those of tied ones are saved once."""
     modules = {match["module"] for key in adapter.lora if (match := ROWS.match(key))}
+    if modules and not adapter.trainable_tokens:
+        yield fatal(
+            f"the file holds trained rows of {', '.join(sorted(modules))}, but the config has no "
+            "trainable_token_indices",
+            {"in_file": sorted(modules)},
+            "PEFT drops the rows without a word: what the tokens were trained for is lost.",
+            COPY
+            + " If it is gone: minicpm-service repair lists the ids again where the tokenizer adds as many tokens.",
+        )
+        return
     lost = [
         one
         for one in adapter.trainable_tokens

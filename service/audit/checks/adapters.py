@@ -20,6 +20,11 @@ OWN = re.compile(r"\.(lora_|trainable_tokens_delta)")
 WHOLE_NUMBERS = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
 COMPARABLE = frozenset({"F64", "F32", "F16", "BF16"})
 """Quantised weights are packed into other shapes."""
+CONFIG = "adapter_config.json"
+LOST_CONFIG = (
+    "Copy adapter_config.json from where the adapter was trained. If it is gone: `minicpm-service repair DIR --base "
+    "BASE --lora-alpha N` rebuilds it from the tensors; they do not hold N, which the trainer's arguments do."
+)
 SHOWN = 5
 MERGE_TOLERANCE = 1e-3
 """Share of the largest logit: float32 differs by about 1e-6, a part that was not merged by 1e-2 and more."""
@@ -74,7 +79,9 @@ def _files_are_readable(adapter: AdapterFacts) -> Iterator[Outcome]:
             f"{problem.file} {problem.problem}",
             {"file": problem.file},
             "The adapter cannot be loaded as it was trained.",
-            "Copy the folder again from where it was trained; convert pickle weights to safetensors there.",
+            LOST_CONFIG
+            if problem.file == CONFIG
+            else "Copy the folder again from where it was trained; convert pickle weights to safetensors there.",
         )
     if not adapter.problems and not adapter.lora and not adapter.full:
         yield fatal(

@@ -6,12 +6,15 @@ Knows no stop id; `stop_set` does.
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, note, warning
+from service.audit.checks.thoughts import thoughts_are_tokens
 from service.audit.checks.tokens import NEEDED_ROLES
 from service.domain.facts import TemplateFacts, TokenizerFacts
 
 WITHOUT_CHAT = frozenset({"got_ocr2"})
 """Model types whose processor writes the prompt itself."""
 NUM_PICTURES = {"picture": 1, "pictures": 2}
+SPOKEN = ("question", "turns", "system")
+"""Conversations in which a prompt's line breaks are those of its turns alone."""
 COPY = "Copy the base model's chat_template.jinja: minicpm-service repair."
 WHY = """\
 Training saw turns in one form, and the template must write them in the same: `<|im_start|>user`, text, `<|im_end|>`,
@@ -41,6 +44,8 @@ def base_chat_template(view: BaseView) -> Iterator[Outcome]:
     is_seeing = base.model_type in NEEDED_ROLES and base.tokenizer.named.get("image_token") == claimed
     yield from _renders(base.template, base.tokenizer, is_seeing=is_seeing, name="the chat template")
     origin = view.origin.base.template if view.origin else None
+    if not (view.origin and _is_token_lost(base.template, view.origin.base.tokenizer)):  # special_ids says so
+        yield from thoughts_are_tokens(base)
     if view.origin and origin and origin.is_present and not origin.error and not base.template.error:
         brought = view.merge.adapter.template if view.merge else None
         known = [one for one in (origin, brought) if one and one.is_present and not one.error]
@@ -58,7 +63,11 @@ def adapter_chat_template(view: AdapterView) -> Iterator[Outcome]:
     base = view.base.template
     if base and base.is_present and template.training_tags and not base.training_tags:
         yield _training_only(template)
-    if base and (names := _different(template, base)):
+    if base is None or template.error:
+        return
+    if names := _broken_otherwise(template, base):
+        yield _line_breaks(template, base, names, "the adapter's chat template", "the base's")
+    elif names := _different(template, base):
         yield note(
             f"the adapter's chat template renders {', '.join(names)} otherwise than the base's",
             {"conversations": names},
@@ -175,7 +184,15 @@ def _renders_the_same(template: TemplateFacts, origin: TemplateFacts, *, is_cert
     """
     if template.training_tags and not origin.training_tags:
         yield _training_only(template)
-    if names := _different(template, origin):
+    names = _different(template, origin)
+    if names == ["finished"]:
+        yield note(
+            "the chat template ends a finished conversation otherwise than the origin's; no prompt ends so",
+            {"conversations": names},
+        )
+    elif broken := _broken_otherwise(template, origin):
+        yield _line_breaks(template, origin, broken, "the chat template", "the origin's")
+    elif names:
         yield (fatal if is_certain else warning)(
             f"the chat template renders {', '.join(names)} otherwise than the origin's",
             {
@@ -196,6 +213,40 @@ def _renders_the_same(template: TemplateFacts, origin: TemplateFacts, *, is_cert
 
 def _different(template: TemplateFacts, other: TemplateFacts) -> list[str]:
     return [name for name, ids in other.conversations.items() if template.conversations.get(name) != ids]
+
+
+def _is_token_lost(template: TemplateFacts, known: TokenizerFacts | None) -> bool:
+    return known is not None and any(one in known.added for one in template.plain_marks)
+
+
+def _broken_otherwise(template: TemplateFacts, other: TemplateFacts) -> list[str]:
+    """Name the conversations that differ in white space, if nothing else differs.
+
+    A trainer's own template differs in more: a system prompt, a thought, a role. The frameworks' forms of one chat
+    format agree in the line breaks between turns.
+    """
+    names = _different(template, other)
+    is_worded_alike = all(template.wordings.get(name, "") == other.wordings.get(name) for name in names)
+    broken = [one for one in SPOKEN if one in names and template.renderings.get(one) != other.renderings.get(one)]
+    return broken if is_worded_alike else []
+
+
+def _line_breaks(template: TemplateFacts, other: TemplateFacts, names: list[str], name: str, others: str) -> Outcome:
+    return fatal(
+        f"{name} writes other line breaks between turns than {others}, in {', '.join(names)}, and nothing else differs",
+        {
+            "conversations": {
+                one: {
+                    "found": list(template.conversations.get(one) or ())[:60],
+                    "expected": list(other.conversations.get(one) or ())[:60],
+                }
+                for one in names
+            }
+        },
+        "Every turn ends or begins with a token that training did not have there: a model that was tuned little shifts "
+        "every answer a little, one that counts on the line break does not end or begin its turn.",
+        f"Copy chat_template.jinja from the folder whose line breaks training used; {others} is the likely one.",
+    )
 
 
 def _training_only(template: TemplateFacts) -> Outcome:

@@ -10,7 +10,7 @@ from typing import Any
 from service.audit.check import BaseView, Check, Outcome, fatal, note, warning
 from service.audit.checks.picture_settings import KINDS
 from service.audit.checks.weights_complete import HEADS, TABLES
-from service.audit.settings_diff import differing_settings, picture_differences
+from service.audit.settings_diff import Difference, differing_settings, picture_differences
 from service.domain.facts import BaseFacts, OriginFacts, TensorChange
 
 SHOWN = 5
@@ -216,19 +216,34 @@ def _settings(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
                 "The weights were trained with the origin's settings: the model computes something else.",
                 "Restore these settings from the base model's config.json, unless training changed them on purpose.",
             )
-    kind = KINDS.get(base.model_type)
-    if kind and (pictures := picture_differences(origin.base, base)):
-        yield warning(
-            "pictures are cut otherwise than for the origin: " + _spelled(pictures),
-            {"settings": {key: [_shown(old), _shown(new)] for key, (old, new) in pictures.items()}},
-            "If training used the origin's settings, small print and details are lost.",
-            "Restore the values of training in the processor's files.",
-        )
+    if base.model_type in KINDS:
+        yield from _pictures(picture_differences(origin.base.documents, base.documents))
     if soft := {path: one.values for path, one in differing.items() if one.weight == "note"}:
         yield note(
             "config.json differs from the origin's without effect on answers: " + _spelled(soft),
             {"settings": {path: [_shown(old), _shown(new)] for path, (old, new) in soft.items()}},
         )
+
+
+def _pictures(differing: Mapping[str, Difference]) -> Iterator[Outcome]:
+    """What concerns every picture is not tuned; how large pictures are cut is also a knob of those who serve."""
+    for weight, rule, consequence in (
+        (
+            "decides",
+            fatal,
+            "Every picture reaches the model in other pieces than in training: answers about pictures are wrong.",
+        ),
+        ("matters", warning, "If training used the origin's settings, small print and details are lost."),
+    ):
+        found = {key: one.values for key, one in differing.items() if one.weight == weight}
+        if found:
+            yield rule(
+                "pictures are cut otherwise than for the origin: " + _spelled(found),
+                {"settings": {key: [_shown(old), _shown(new)] for key, (old, new) in found.items()}},
+                consequence,
+                "Restore the values of training in the processor's files: processor_config.json, or "
+                "preprocessor_config.json where there is none.",
+            )
 
 
 def _generation(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:

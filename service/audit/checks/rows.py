@@ -3,7 +3,7 @@
 Knows no tensor beside the two vocabulary matrices.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped, warning
@@ -27,6 +27,7 @@ from service.audit.token_states import (
     base_states,
     doubtful_tokens,
     idle_tokens,
+    mute_late_tokens,
     raw_late_tokens,
 )
 from service.audit.usage import is_tied, used_new_tokens
@@ -48,6 +49,8 @@ often the token occurs in the corpus that `--corpus` names.
 Source: cohere-ai/magikarp; unsloth#1024, unsloth#1273; meta-llama/llama3#77; transformers 5.23,
 `modeling_utils.py`, mean_resizing.
 """
+
+MUTE_REPAIR = "If answers should contain them, retrain with lm_head rows too: "
 
 
 def base_trained_rows(view: BaseView) -> Iterator[Outcome]:
@@ -92,6 +95,8 @@ def adapter_trained_rows(view: AdapterView) -> Iterator[Outcome]:
     if base.tokenizer is None or base.embedding is None:
         yield skipped("needs the base's tokenizer and input embeddings")
         return
+    if _are_ids_lost(adapter):
+        return  # adapter_applied says that the config is lost, and with it whose rows these are
     rows = max(base.embedding.num_rows, (adapter.embedding_update and adapter.embedding_update.num_rows) or 0)
     new = adapter_new_tokens(base, adapter)
     known = [one for one in new if one.use.token_id < rows]  # others: rows_cover_ids
@@ -122,6 +127,11 @@ def adapter_trained_rows(view: AdapterView) -> Iterator[Outcome]:
     yield from _reset_rows(view, {one.use.token_id for one in new})
 
 
+def _are_ids_lost(adapter: AdapterFacts) -> bool:
+    has_rows = any("trainable_tokens_delta" in key for key in adapter.lora)
+    return has_rows and not adapter.documents.get("adapter_config.json")
+
+
 def _new_rows(new: Sequence[NewToken], corpus: CorpusFacts | None, who: str) -> Iterator[Outcome]:
     untrained = [one for one in new if not (one.is_input_trained and one.is_output_trained)]
     used = [one for one in untrained if not one.use.is_reserved]
@@ -137,20 +147,35 @@ def _new_rows(new: Sequence[NewToken], corpus: CorpusFacts | None, who: str) -> 
             "The model reads them as noise and never writes them: prompts and answers that need them are wrong.",
             "Retrain with the rows trainable: " + _training_advice(ids),
         )
-    if mute := [one for one in used if one.is_input_trained and not one.is_output_trained]:
-        ids = [one.use.token_id for one in mute]
-        yield _graded(
-            worst(written_degree(one.use, corpus) for one in mute),
-            f"{who} trained input rows of {_names(mute)}, but not their output rows" + exposure_words(ids, corpus),
-            {"tokens": [one.evidence() for one in mute], **exposure_evidence(ids, corpus)},
-            "The model can read these tokens but hardly ever write them.",
-            "If answers should contain them, retrain with lm_head rows too: " + _training_advice(ids),
-        )
+    mute = [one for one in used if one.is_input_trained and not one.is_output_trained]
+    yield from _mute([one for one in mute if one.is_writing_meant], corpus, who)
+    yield from _mute([one for one in mute if not one.is_writing_meant], corpus, who)
     if idle := [one for one in untrained if one.use.is_reserved]:
         yield note(
             f"{who}'s tokenizer adds {_names(idle)}, which nobody trained and, by their names, nobody uses",
             {"tokens": [one.evidence() for one in idle]},
         )
+
+
+def _mute(mute: Sequence[NewToken], corpus: CorpusFacts | None, who: str) -> Iterator[Outcome]:
+    """Word tokens that the model can read and not write, all meant to be written or none."""
+    if not mute:
+        return
+    ids = [one.use.token_id for one in mute]
+    is_meant = mute[0].is_writing_meant
+    reasons = {one.output_reason for one in mute}
+    why = f": the output row {mute[0].output_reason}" if is_meant and len(reasons) == 1 else ""
+    advice = "Retrain with lm_head rows trainable, and save them: " if is_meant else MUTE_REPAIR
+    yield _graded(
+        worst(written_degree(one.use, corpus, is_meant=is_meant) for one in mute),
+        f"{who} trained input rows of {_names(mute)}, but not their output rows"
+        + (", though training was to" if is_meant else "")
+        + why
+        + exposure_words(ids, corpus),
+        {"tokens": [one.evidence() for one in mute], **exposure_evidence(ids, corpus)},
+        "The model can read these tokens but hardly ever write them.",
+        advice + _training_advice(ids),
+    )
 
 
 def _reset_rows(view: AdapterView, new_ids: set[int]) -> Iterator[Outcome]:
@@ -214,6 +239,7 @@ def _idle(base: BaseFacts, needed: set[int]) -> Iterator[Outcome]:
 def _late(base: BaseFacts) -> Iterator[Outcome]:
     """Judge tokens that stand behind all known ones: training may have added them, and the folder no longer says."""
     states = base_states(base)
+    yield from _mute_late(base, states)
     for found, limit in ((raw_late_tokens(base), Degree.SEVERE), (doubtful_tokens(base), Degree.MODERATE)):
         uses = [states[one].use for one in found if one in states]
         if not uses:
@@ -233,6 +259,21 @@ def _late(base: BaseFacts) -> Iterator[Outcome]:
             "If training added them, it did not train them: the model reads them as noise and hardly ever writes them.",
             "If prompts or answers need them, retrain with their rows trainable and merge again: "
             + _training_advice([use.token_id for use in uses[:50]]),
+        )
+
+
+def _mute_late(base: BaseFacts, states: Mapping[int, TokenState]) -> Iterator[Outcome]:
+    found = mute_late_tokens(base)
+    uses = [states[one].use for one in found if one in states]
+    if uses and base.head:
+        shown = ", ".join(f"{use.text} (id {use.token_id})" for use in uses[:5])
+        yield _graded(
+            worst(written_degree(use, base.corpus) for use in uses),
+            f"the rows of {len(uses)} added token(s) in {base.head.tensor} {_plural(next(iter(found.values())))}, "
+            f"though their input rows are trained, first {shown}" + exposure_words(list(found), base.corpus),
+            {"tokens": {use.text: use.token_id for use in uses[:50]}, "count": len(uses)},
+            "The model can read these tokens; it hardly ever writes them, or writes them at random.",
+            MUTE_REPAIR + _training_advice([use.token_id for use in uses[:50]]),
         )
 
 

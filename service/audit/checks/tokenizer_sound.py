@@ -10,12 +10,15 @@ from service.domain.facts import TokenizerFacts
 
 MAX_UNREACHABLE = 0.2
 """Share of ordinary tokens that do not come back as themselves: real vocabularies stay below 0.05."""
+MAX_DISORDER = 0.25
+"""Share of merges that may go back in the vocabulary; a random order has 0.5."""
 WHY = """\
 A tokenizer is a pipeline: normalizer, pre-tokenizer, merges, decoder. Converting, editing or re-saving tokenizer.json
 can lose a part of it, and nothing fails: prompts arrive in other pieces than in training, or answers come out with `Ġ`
 and `Ċ` in them. Two properties hold for every tokenizer that works, and need no other file to compare with: plain text
 comes back when it is encoded and decoded, and nearly every token of a byte-level vocabulary, decoded alone, or every
-word of SentencePiece's, is encoded as itself ("Fishing for Magikarp" calls the others unreachable)."""
+word of SentencePiece's, is encoded as itself ("Fishing for Magikarp" calls the others unreachable). A third holds for
+BPE: ids ascend in the order of the merges, as both are written down while the vocabulary is learned."""
 
 
 def base_tokenizer_sound(view: BaseView) -> Iterator[Outcome]:
@@ -31,6 +34,7 @@ def adapter_tokenizer_sound(view: AdapterView) -> Iterator[Outcome]:
 
 
 def _sound(tokenizer: TokenizerFacts) -> Iterator[Outcome]:
+    yield from _ordered(tokenizer)
     if tokenizer.lossy:
         text, back = next(iter(tokenizer.lossy.items()))
         yield fatal(
@@ -53,6 +57,18 @@ def _sound(tokenizer: TokenizerFacts) -> Iterator[Outcome]:
             },
             "Merges or the splitting were lost: every prompt reaches the model in pieces that it was not trained on.",
             "Restore tokenizer.json from the base model and add new tokens again: minicpm-service repair.",
+        )
+
+
+def _ordered(tokenizer: TokenizerFacts) -> Iterator[Outcome]:
+    if tokenizer.disorder > MAX_DISORDER:
+        yield fatal(
+            f"{100 * tokenizer.disorder:.0f} % of the merges in tokenizer.json make a token with a lower id than the "
+            "merge before; where both were trained together, next to none do",
+            {"share": round(tokenizer.disorder, 4), "limit": MAX_DISORDER},
+            "The vocabulary was numbered anew, or is another model's than the merges: every prompt gets the ids of "
+            "other words.",
+            "Copy tokenizer.json from the base model and add new tokens again: minicpm-service repair.",
         )
 
 

@@ -87,7 +87,7 @@ def base_config_rows(view: BaseView) -> Iterator[Outcome]:
                 f"{matrix.num_rows} rows",
                 {"config_vocab_size": base.config_vocab_size, "tensor": matrix.tensor, "rows": matrix.num_rows},
                 "Loading fails with a size mismatch, or the matrix is made up anew and answers are noise.",
-                f"Write {matrix.num_rows} as vocab_size of the text part of config.json, if the rows are right.",
+                _size_repair(base, matrix),
             )
     if view.loaded and view.loaded.embedding_rows != base.embedding.num_rows:
         yield fatal(
@@ -97,6 +97,13 @@ def base_config_rows(view: BaseView) -> Iterator[Outcome]:
             "The matrix in memory is not the trained one.",
             "Save the model again with the rows that its config.json declares.",
         )
+
+
+def _size_repair(base: BaseFacts, matrix: MatrixFacts) -> str:
+    rows, head_rows = (one.num_rows if one else matrix.num_rows for one in (base.embedding, base.head))
+    if rows != head_rows:
+        return f"Leave vocab_size, and make both matrices have as many rows: {_row_repair(rows, head_rows)}"
+    return f"Write {matrix.num_rows} as vocab_size of the text part of config.json, if the rows are right."
 
 
 def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
@@ -186,9 +193,23 @@ def _tokenizer_fits(owner: BaseFacts | AdapterFacts, rows: int, head_rows: int) 
                 + (f": {', '.join(list(beyond)[:5])} have none" if beyond else ""),
                 {"max_id": highest, "rows": count, "matrix": name, "tokens": beyond},
                 consequence,
-                "Resize the base to the tokenizer before training and ship the trained rows (modules_to_save of "
-                "embeddings and head), or drop the added tokens.",
+                _row_repair(rows, head_rows),
             )
+
+
+def _row_repair(rows: int, head_rows: int) -> str:
+    """Say what helps: rows that one matrix alone lacks were lost, those that both lack were never made."""
+    if rows == head_rows:
+        return (
+            "Resize the base to the tokenizer before training and ship the trained rows (modules_to_save of "
+            "embeddings and head), or drop the added tokens."
+        )
+    short, long = ("output matrix (lm_head)", rows) if head_rows < rows else ("input matrix (embed_tokens)", head_rows)
+    return (
+        f"Copy the {short} whole, with {long} rows, from the checkpoint that was trained, or from the base if training "
+        "did not touch it. Do not pad it: rows of zeros or means load and are as wrong. If the rows exist nowhere, "
+        "resize both matrices together and train the new rows."
+    )
 
 
 def _rows_served(embedding: MatrixFacts, head: MatrixFacts | None, adapter: AdapterFacts) -> tuple[int, int]:

@@ -6,14 +6,18 @@ Knows no shapes and no names beyond what evidence needs.
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, warning
-from service.domain.facts import BaseFacts, BlueprintFacts, FileProblem, ValueFacts
+from service.audit.checks.adapter_values import (
+    LORA_OUTPUT,
+    layers_are_distinct,
+    vocabulary_is_trained,
+    whole_modules_are_sound,
+)
+from service.domain.facts import BaseFacts, BlueprintFacts, FileProblem
 
 SHOWN = 5
-LORA_OUTPUT = re.compile(r"\.lora_(B|embedding_A)\b")
-"""The factor that PEFT starts at zero: B of linear layers, A of embeddings."""
 LORA_INPUT = re.compile(r"\.lora_(A|embedding_B)\b")
 """The other one, which starts at random."""
 LAYER = re.compile(r"\.\d+\.")
@@ -149,7 +153,9 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
             "They are the lengths of the rows of whole matrices: with the adapter these pass nothing on.",
             "Copy the adapter again from where it was trained; sharded training must gather the weights before saving.",
         )
-    yield from _embedding_is_trained(values)
+    yield from vocabulary_is_trained(view)
+    yield from layers_are_distinct(view.adapter)
+    yield from whole_modules_are_sound(view)
     factors = [name for name in values if LORA_OUTPUT.search(name)]
     idle = [name for name in factors if values[name].is_all_zero]
     if factors and len(idle) == len(factors):
@@ -168,19 +174,6 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
             {},
             "Every answer is the same token repeated, or fails.",
             "Serve an earlier checkpoint of the adapter, or retrain in bfloat16.",
-        )
-
-
-def _embedding_is_trained(values: Mapping[str, ValueFacts]) -> Iterator[Outcome]:
-    """Factors on embeddings are asked for by name: zero ones were meant to be trained, and were not."""
-    idle = [name for name, one in values.items() if ".lora_embedding_" in name and one.is_all_zero]
-    trained = [name for name, one in values.items() if ".lora_B" in name and not one.is_all_zero]
-    if idle and trained:
-        yield warning(
-            f"{idle[0]} is zero though the other layers were trained",
-            {"tensors": idle},
-            "The embeddings were to be trained and were not: new tokens mean nothing.",
-            "Some trainers read the embedding past the adapter (unsloth#9326): upgrade and train again.",
         )
 
 

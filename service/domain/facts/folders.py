@@ -94,6 +94,10 @@ class AdapterFacts:
         new_tokens: Added tokens that the base's tokenizer lacks, by content.
         foreign_copies: Tensors of the base of which the file holds a copy, as PEFT saves embeddings beside LoRA factors
             on them, that differs from the base's.
+        repeated: Tensors that hold the very values of another one, which stands at the same place of an earlier layer,
+            with that one's name.
+        unrelated: Full matrices beside the vocabulary's that have nothing in common with the base's of that name: how
+            far they turn, 1 minus the cosine.
         embedding_update: What it does to input rows; None for nothing.
         head_update: What it does to output rows; None for nothing.
         documents: As for `BaseFacts`, `adapter_config.json` among them.
@@ -125,6 +129,8 @@ class AdapterFacts:
     documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     files: Mapping[str, int] = field(default_factory=dict, repr=False)
     attachment: Attachment = field(default_factory=Attachment)
+    repeated: Mapping[str, str] = field(default_factory=dict)
+    unrelated: Mapping[str, float] = field(default_factory=dict)
     corpus: CorpusFacts | None = None
     lock: LockFacts | None = None
 

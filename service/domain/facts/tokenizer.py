@@ -63,6 +63,8 @@ class TokenizerFacts:
         num_sampled: Ordinary tokens that were decoded and encoded again; 0 if the tokenizer is not byte level.
         num_unreachable: Those of them that do not come back as themselves.
         unreachable: A few of these.
+        disorder: Share of merges whose result has a lower id than that of the merge before: next to nothing where
+            vocabulary and merges were trained together, half where they have nothing to do with each other.
         front_ids: Ids that encoding puts in front of any text, where asked to add special tokens.
     """
 
@@ -84,6 +86,7 @@ class TokenizerFacts:
     num_unreachable: int = 0
     unreachable: tuple[str, ...] = ()
     front_ids: tuple[int, ...] = ()
+    disorder: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,10 @@ class TemplateFacts:
             conversation that is finished. Equal but for white space and an ending, if the template is sound.
         is_question_open: Answers are closed by a token and questions by nothing, though both begin with the same one.
         split_markers: Markers that the template writes and the tokenizer does not know as single tokens.
+        plain_marks: Marks of thoughts (`<think>`) that the template writes and the tokenizer has no token for. Some
+            models learned them so.
+        renderings: Hash of what is rendered, by conversation.
+        wordings: Hash of what is rendered but for white space, likewise.
         training_tags: Tags that only trainers put into templates, such as `{% generation %}`.
         rivals: Files that hold a template other than the one that is used.
     """
@@ -124,6 +131,9 @@ class TemplateFacts:
     openings: tuple[str, str] = ("", "")
     is_question_open: bool = False
     split_markers: tuple[str, ...] = ()
+    plain_marks: tuple[str, ...] = ()
+    renderings: Mapping[str, str] = field(default_factory=dict, repr=False)
+    wordings: Mapping[str, str] = field(default_factory=dict, repr=False)
     training_tags: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
 

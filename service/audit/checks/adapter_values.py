@@ -1,0 +1,107 @@
+"""Judges what an adapter's tensors hold: factors on the vocabulary, layers of one another, modules saved whole.
+
+Knows no shapes; `adapters.py` does.
+"""
+
+import re
+from collections.abc import Iterator
+
+from service.audit.check import AdapterView, Outcome, fatal, warning
+from service.audit.new_tokens import adapter_new_tokens
+from service.audit.token_states import UNTRAINED, adapter_states, raw_late_tokens
+from service.domain.facts import AdapterFacts
+
+SHOWN = 5
+LORA_OUTPUT = re.compile(r"\.lora_(B|embedding_A)\b")
+"""The factor that PEFT starts at zero: B of linear layers, A of embeddings."""
+VOCABULARY_FACTOR = re.compile(r"\.lora_embedding_[AB]\b|(^|\.)(lm_head|embed_out|output_projection)\.lora_B\b")
+LAYER = re.compile(r"^(?P<before>.*\.)(?P<index>\d+)(?P<after>\..*)$")
+MIN_REPEATED = 2
+"""A single tensor may be the same by a trainer's design."""
+
+
+def vocabulary_is_trained(view: AdapterView) -> Iterator[Outcome]:
+    """Factors on embeddings or head are asked for by name: zero ones were meant to be trained, and were not."""
+    values = view.adapter.values
+    idle = [name for name, one in values.items() if VOCABULARY_FACTOR.search(name) and one.is_all_zero]
+    trained = [name for name, one in values.items() if LORA_OUTPUT.search(name) and not one.is_all_zero]
+    if not idle or not trained:
+        return
+    needing = _tokens_without_training(view)
+    shown = ", ".join(f"{text} (id {one})" for one, text in list(needing.items())[:SHOWN])
+    yield (fatal if needing else warning)(
+        f"{idle[0]} is zero though the other layers were trained"
+        + (f"; {len(needing)} token(s) in use have no other training, first {shown}" if needing else ""),
+        {"tensors": idle, "tokens": {text: one for one, text in list(needing.items())[:50]}},
+        "The embeddings were to be trained and were not: new tokens mean nothing."
+        if needing
+        else "The vocabulary was to be trained and was not: what the adapter learned there is missing.",
+        "Some trainers read the matrix past the adapter (unsloth#9326): upgrade and train again, or train the rows as "
+        "trainable_token_indices.",
+    )
+
+
+def _tokens_without_training(view: AdapterView) -> dict[int, str]:
+    """Find tokens in use with the adapter whose rows neither the base nor the adapter trained, by id."""
+    new = adapter_new_tokens(view.base, view.adapter)
+    found = {one.use.token_id: one.use.text for one in new if not one.is_input_trained and not one.use.is_reserved}
+    late = raw_late_tokens(view.base)
+    for token_id, state in adapter_states(view).items():
+        is_needed = state.use.is_constant or state.use.is_rare or token_id in late
+        if is_needed and state.input_state == UNTRAINED:
+            found[token_id] = state.use.text
+    return dict(sorted(found.items()))
+
+
+def layers_are_distinct(adapter: AdapterFacts) -> Iterator[Outcome]:
+    """Look for layers all of whose factors are another layer's: as they begin at random, no training makes them so."""
+    layers: dict[str, set[str]] = {}
+    for name in adapter.lora:
+        if (match := LAYER.match(name)) and name in adapter.values and not adapter.values[name].is_all_zero:
+            layers.setdefault(match["before"] + match["index"], set()).add(name)
+    copies: dict[str, str] = {}
+    for layer, names in layers.items():
+        originals = {_layer_of(adapter.repeated[one]) for one in names if one in adapter.repeated}
+        if len(names) >= MIN_REPEATED and len(originals) == 1 and names <= adapter.repeated.keys():
+            copies[layer] = originals.pop()
+    if copies:
+        layer, original = next(iter(copies.items()))
+        yield fatal(
+            f"all factors of {layer} are those of {original}, value by value"
+            + (f"; {len(copies)} layers are such copies" if len(copies) > 1 else ""),
+            {"copies": dict(list(copies.items())[:50]), "layers": len(layers)},
+            "Factors begin at random in every layer: what the layer was trained for is lost, and its weights get the "
+            "update of another one.",
+            "Copy adapter_model.safetensors again from where the adapter was trained; look for a loop that writes one "
+            "layer under several names.",
+        )
+
+
+def whole_modules_are_sound(view: AdapterView) -> Iterator[Outcome]:
+    """Look at matrices that the adapter brings whole: zero ones, and ones that have nothing to do with the base's."""
+    adapter = view.adapter
+    matrices = [name for name, one in adapter.full.items() if len(one.shape) >= 2 and name in view.base.tensors]
+    zero = [one for one in matrices if one in adapter.values and adapter.values[one].is_all_zero]
+    if zero:
+        yield fatal(
+            f"{len(zero)} matrices that the adapter brings whole are zero throughout: {', '.join(zero[:SHOWN])}",
+            {"tensors": zero[:50], "count": len(zero)},
+            "They take the place of the base's and pass nothing on: with a merger or resampler, no picture is seen.",
+            "Save the adapter again from the training checkpoint; sharded training must gather the weights first.",
+        )
+    if made_up := {name: turn for name, turn in adapter.unrelated.items() if name not in zero}:
+        name, turn = next(iter(made_up.items()))
+        yield fatal(
+            f"{len(made_up)} of {len(matrices)} matrices that the adapter brings whole have nothing in common with the "
+            f"base's, first {name} (cosine {1 - turn:.2f})",
+            {"tensors": {key: round(one, 4) for key, one in list(made_up.items())[:50]}, "count": len(made_up)},
+            "They were made up at random when the model was loaded for training, or belong to another base: what the "
+            "base knew there is lost.",
+            "Serve it on the base that it was trained on. If training began these modules anew on purpose, waive this "
+            "finding with that reason.",
+        )
+
+
+def _layer_of(name: str) -> str:
+    match = LAYER.match(name)
+    return match["before"] + match["index"] if match else name

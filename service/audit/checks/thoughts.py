@@ -1,0 +1,66 @@
+"""Judges marks of thoughts that a template writes and the tokenizer has no token for.
+
+Knows no other part of a template.
+"""
+
+from collections.abc import Iterator
+
+from service.audit.check import Outcome, fatal, note
+from service.audit.row_states import initial_state, is_clear
+from service.domain.facts import BaseFacts, MatrixFacts, RowFacts
+
+WITH_THOUGHTS = frozenset({"minicpmv4_6", "minicpmv4_7"})
+"""Model types whose official vocabularies have a token for `<think>` and one for `</think>`."""
+WITH_THOUGHTS_BY_VERSION = {("minicpmv", "4.5"), ("minicpmo", "4.5")}
+CONSEQUENCE = (
+    "The model reads letters where training had one token, at the beginning of every answer: it thinks where it should "
+    "not, writes the marks as text, or its answer cannot be told from its thoughts."
+)
+
+
+def thoughts_are_tokens(base: BaseFacts) -> Iterator[Outcome]:
+    """Say that a tokenizer lost them, if the model's type or a trained row without a token shows it."""
+    template, tokenizer = base.template, base.tokenizer
+    if template is None or tokenizer is None or not template.plain_marks:
+        return
+    names = " and ".join(template.plain_marks)
+    trained = _trained_rows(base, range(tokenizer.max_id + 1, tokenizer.max_id + 1 + len(template.plain_marks)))
+    if not trained and not _has_thoughts(base):
+        yield note(
+            f"the chat template writes {names} as ordinary text: the tokenizer has no token for it",
+            {"marks": list(template.plain_marks)},
+            "Some models learned it so; nothing shows that this one did not.",
+            "Compare with the base: audit --base.",
+        )
+        return
+    why = (
+        f"row(s) {', '.join(map(str, trained))} behind the tokenizer's last id {tokenizer.max_id} are trained, and no "
+        "token reaches them"
+        if trained
+        else f"every official vocabulary of {base.model_type} has a token for each"
+    )
+    yield fatal(
+        f"the chat template writes {names}, which the tokenizer splits into ordinary text; {why}",
+        {"marks": list(template.plain_marks), "trained_rows": trained, "max_id": tokenizer.max_id},
+        CONSEQUENCE,
+        "Copy tokenizer.json and tokenizer_config.json from the base model as one set, and add new tokens again in the "
+        "order of training: minicpm-service repair --base BASE.",
+    )
+
+
+def _has_thoughts(base: BaseFacts) -> bool:
+    version = str(base.documents.get("config.json", {}).get("version"))
+    return base.model_type in WITH_THOUGHTS or (base.model_type, version) in WITH_THOUGHTS_BY_VERSION
+
+
+def _trained_rows(base: BaseFacts, ids: range) -> list[int]:
+    """Find rows that were trained beyond doubt: longer than those of ids that no text reaches, and like no other."""
+    embedding = base.embedding
+    rows = {one: embedding.rows.get(one) for one in ids} if embedding else {}
+    return [
+        one for one, row in rows.items() if is_clear(row, embedding) and row is not None and _is_own(row, embedding)
+    ]
+
+
+def _is_own(row: RowFacts, matrix: MatrixFacts | None) -> bool:
+    return not row.twins and initial_state(row, matrix) is None
