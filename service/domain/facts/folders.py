@@ -101,6 +101,8 @@ class AdapterFacts:
         attachment: Where its tensors belong.
         corpus: As for `BaseFacts`, rendered with the adapter's own tokenizer files laid over the base's.
         lock: As for `BaseFacts`.
+        saved_likeness: How alike the matrices of every module that it saved whole are to the base's: their median
+            cosine, by the module's name.
     """
 
     adapter_id: str
@@ -127,6 +129,7 @@ class AdapterFacts:
     attachment: Attachment = field(default_factory=Attachment)
     corpus: CorpusFacts | None = None
     lock: LockFacts | None = None
+    saved_likeness: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
