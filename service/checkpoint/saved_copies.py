@@ -1,6 +1,6 @@
 """Compares the modules that an adapter saved whole with the base's own: is it the same module, tuned.
 
-Reads a stretch of every matrix. Does not judge.
+Reads the first rows of every matrix. Does not judge.
 """
 
 from collections import defaultdict
@@ -9,27 +9,32 @@ from statistics import median
 
 import numpy as np
 
-from service.checkpoint.weights import WeightFiles
+from service.checkpoint.weights import FloatArray, WeightFiles
 
 STRETCH_VALUES = 262_144
 """Values of a matrix that are compared: two matrices that have nothing in common differ in every stretch."""
+MOST_SHIFT = 4
+"""Rows by which a vocabulary may have slipped, which other checks say."""
 
 
 def saved_likeness(weights: WeightFiles, keys: Mapping[str, str], base: WeightFiles) -> dict[str, float]:
-    """Return the median cosine between the matrices of every saved module and the base's of the same names and shapes.
+    """Return how alike the matrices of every saved module and the base's of the same names and shapes are.
 
     Args:
         weights: The adapter's tensors.
         keys: Names of its full tensors as the base has them, by their names in the file.
         base: The base's tensors.
+
+    Returns:
+        The median over a module's matrices of the median cosine of rows, by the module's name.
     """
     found: dict[str, list[float]] = defaultdict(list)
     for key, name in keys.items():
         old, new = base.tensors.get(name), weights.tensors[key]
-        if old is None or old.shape != new.shape or len(old.shape) < 2:
+        if old is None or old.shape != new.shape or len(old.shape) < 2 or 0 in old.shape:
             continue
         if weights.is_float(key) and base.is_float(name):
-            found[_module(name)].append(_cosine(weights, key, base, name))
+            found[_module(name)].append(_likeness(_rows(weights, key), _rows(base, name)))
     return {module: median(values) for module, values in found.items()}
 
 
@@ -39,13 +44,24 @@ def _module(name: str) -> str:
     return stem if stem.endswith(("embed_tokens", "lm_head")) else name.partition(".")[0]
 
 
-def _cosine(weights: WeightFiles, key: str, base: WeightFiles, name: str) -> float:
-    stop = min(weights.num_values(key), STRETCH_VALUES)
-    new, old = (
-        np.concatenate(list(files.float_pieces(one, 0, stop))).astype(np.float64)
-        for files, one in ((weights, key), (base, name))
-    )
+def _rows(weights: WeightFiles, name: str) -> FloatArray:
+    """Read the first rows as a matrix, `(rows, all other dimensions)`."""
+    count = weights.tensors[name].shape[0]
+    width = weights.num_values(name) // count
+    rows = min(count, max(1, STRETCH_VALUES // width))
+    flat: FloatArray = np.concatenate(list(weights.float_pieces(name, 0, rows * width)))
+    return flat.reshape(rows, width)
+
+
+def _likeness(new: FloatArray, old: FloatArray) -> float:
+    """Return the median cosine of rows, where rows fit best; rows of zeros, and of what is no number, have 0."""
+    new, old = _unit(new), _unit(old)
+    shifts = range(-MOST_SHIFT, MOST_SHIFT + 1) if len(new) > 4 * MOST_SHIFT else [0]
+    return max(float(np.median(np.einsum("ij,ij->i", np.roll(new, shift, axis=0), old))) for shift in shifts)
+
+
+def _unit(rows: FloatArray) -> FloatArray:
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        length = float(np.sqrt((old @ old) * (new @ new)))
-        cosine = float(old @ new) / length if length else 0.0
-    return cosine if np.isfinite(cosine) else 0.0
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+        unit: FloatArray = np.nan_to_num(rows / lengths, nan=0.0, posinf=0.0, neginf=0.0)
+    return unit

@@ -29,7 +29,7 @@ def complete_stop_set(
         if one not in wanted:
             wanted.append(one)
     document = base.documents.get(GENERATION, {})
-    if not wanted or document.get("eos_token_id") in (wanted, wanted[0] if len(wanted) == 1 else None):
+    if not wanted or document.get("eos_token_id") in (wanted, wanted[0] if len(wanted) == 1 else wanted):
         return []
     _write(folder / GENERATION, {**document, "eos_token_id": wanted})
     return [Change(GENERATION, "eos_token_id", document.get("eos_token_id"), wanted, "the template ends answers there")]

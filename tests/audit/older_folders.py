@@ -143,7 +143,7 @@ def a_marker_is_found_between_spaces_only(folders: Folders) -> None:
 
 
 @broken("picture_markers", "names <img> as im_start")
-def the_processor_names_another_family_s_marker(folders: Folders) -> None:
+def the_processor_names_a_marker_of_another_family(folders: Folders) -> None:
     with settings(folders) as document:
         document["im_start"] = "<img>"
 
@@ -230,7 +230,7 @@ def longrope_is_of_another_head(folders: Folders) -> None:
 
 
 @broken("minicpmv", "vision_config.hidden_size 32")
-def the_tower_s_width_is_not_shared_out_evenly(folders: Folders) -> None:
+def width_of_the_tower_is_not_shared_out_evenly(folders: Folders) -> None:
     with config(folders) as document:
         document["vision_config"]["num_attention_heads"] = 3
 
@@ -242,7 +242,7 @@ def the_queries_are_zero(folders: Folders) -> None:
 
 
 @broken("minicpmv", "vpm.head")
-def the_tower_s_pooling_head_was_saved_too(folders: Folders) -> None:
+def pooling_head_of_the_tower_was_saved_too(folders: Folders) -> None:
     with edited_tensors(folders.base_weights) as tensors:
         tensors["vpm.head.probe"] = torch.ones(1, 1, 32)
 
@@ -474,7 +474,7 @@ def it_can_also_hear_and_speak(folders: Folders) -> None:
 
 
 @sound()
-def the_tower_s_last_layer_was_left_out_and_said_so(folders: Folders) -> None:
+def last_layer_of_the_tower_was_left_out_and_said_so(folders: Folders) -> None:
     with config(folders) as document:
         document["drop_vision_last_layer"] = True
     dropped(folders, "vpm")
@@ -495,7 +495,7 @@ def the_placeholder_is_id_0(folders: Folders) -> None:
 
 
 @sound()
-def the_placeholder_s_row_is_zero(folders: Folders) -> None:
+def row_of_the_placeholder_is_zero(folders: Folders) -> None:
     row = token_id(folders.base, "<unk>")
     with edited_tensors(folders.base_weights) as tensors:
         tensors[ROWS][row] = 0

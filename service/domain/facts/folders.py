@@ -101,8 +101,8 @@ class AdapterFacts:
         attachment: Where its tensors belong.
         corpus: As for `BaseFacts`, rendered with the adapter's own tokenizer files laid over the base's.
         lock: As for `BaseFacts`.
-        saved_likeness: How alike the matrices of every module that it saved whole are to the base's: their median
-            cosine, by the module's name.
+        saved_likeness: How alike the matrices of every module that it saved whole are to the base's: the median
+            cosine of rows, by the module's name.
     """
 
     adapter_id: str
