@@ -13,6 +13,7 @@ from service.checkpoint.weights import FloatArray, WeightFiles
 
 STRETCH_VALUES = 262_144
 """Values of a matrix that are compared: two matrices that have nothing in common differ in every stretch."""
+VOCABULARY = ("embed_tokens", "lm_head")
 MOST_SHIFT = 4
 """Rows by which a vocabulary may have slipped, which other checks say."""
 
@@ -34,14 +35,16 @@ def saved_likeness(weights: WeightFiles, keys: Mapping[str, str], base: WeightFi
         if old is None or old.shape != new.shape or len(old.shape) < 2 or 0 in old.shape:
             continue
         if weights.is_float(key) and base.is_float(name):
-            found[_module(name)].append(_likeness(_rows(weights, key), _rows(base, name)))
+            module = _module(name)
+            most = MOST_SHIFT if module.endswith(VOCABULARY) else 0
+            found[module].append(_likeness(_rows(weights, key), _rows(base, name), most))
     return {module: median(values) for module, values in found.items()}
 
 
 def _module(name: str) -> str:
     """Name what `modules_to_save` would: the vocabulary matrix, or the module at the root."""
     stem = name.removesuffix(".weight")
-    return stem if stem.endswith(("embed_tokens", "lm_head")) else name.partition(".")[0]
+    return stem if stem.endswith(VOCABULARY) else name.partition(".")[0]
 
 
 def _rows(weights: WeightFiles, name: str) -> FloatArray:
@@ -53,10 +56,10 @@ def _rows(weights: WeightFiles, name: str) -> FloatArray:
     return flat.reshape(rows, width)
 
 
-def _likeness(new: FloatArray, old: FloatArray) -> float:
-    """Return the median cosine of rows, where rows fit best; rows of zeros, and of what is no number, have 0."""
+def _likeness(new: FloatArray, old: FloatArray, most: int) -> float:
+    """Return the median cosine of rows, shifted by up to `most` as they fit best; rows of zeros and of NaN have 0."""
     new, old = _unit(new), _unit(old)
-    shifts = range(-MOST_SHIFT, MOST_SHIFT + 1) if len(new) > 4 * MOST_SHIFT else [0]
+    shifts = range(-most, most + 1)
     return max(float(np.median(np.einsum("ij,ij->i", np.roll(new, shift, axis=0), old))) for shift in shifts)
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from service.audit.check import BaseView
+from service.audit.check import AdapterView, BaseView
 from service.audit.checks.minicpmv import base_minicpmv
 from service.audit.checks.picture_markers import base_picture_markers
+from service.audit.checks.saved_modules import adapter_saved_modules
 from service.audit.judging import audit
 from service.audit.older_minicpmv import NEEDED, NEEDED_OF_VISION, NEEDS_THETA, OFFICIAL, stored_version
 from service.checkpoint.locating import locate
@@ -135,3 +136,12 @@ def test_no_loose_pickle_is_ever_opened(
     monkeypatch.setattr("torch.load", lambda *args, **more: pytest.fail("a pickle was loaded"))
     audit(folders.facts())
     assert not [one for one in opened if one.endswith(".pt")]
+
+
+def test_an_adapter_of_another_version_is_told_by_its_width(sources: dict[str, Folders]) -> None:
+    facts = sources["4.5"].facts()
+    adapter = facts.adapters["adapter"]
+    wide = {key: replace(one, shape=(4, 3584)) for key, one in adapter.lora.items() if "lora_A" in key}
+    found = list(adapter_saved_modules(AdapterView(facts.base, replace(adapter, lora=wide), None)))
+    assert [("MiniCPM-V 2.6" in one.message, one.evidence["base"]) for one in found] == [(True, 128)]
+    assert list(adapter_saved_modules(AdapterView(facts.base, adapter, None))) == []

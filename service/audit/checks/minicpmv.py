@@ -228,8 +228,8 @@ def _resampler_is_alive(base: BaseFacts) -> Iterator[Outcome]:
 def _nothing_beside(base: BaseFacts) -> Iterator[Outcome]:
     """Loading takes no tensor too many; those for hearing and speaking are left out."""
     blueprint = base.blueprint
-    if blueprint is None or blueprint.missing:
-        return  # names may be spelled otherwise, which weights_complete says
+    if blueprint is None or blueprint.missing or "quantization_config" in base.documents.get("config.json", {}):
+        return  # weights_complete says that names are spelled otherwise; quantised weights have tensors of their own
     unknown = [name for name in blueprint.unused if not LEFT_OUT.search(name) and not name.startswith("vpm.encoder.")]
     if unknown:
         yield fatal(

@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
-from service.audit.older_minicpmv import config_of
+from service.audit.older_minicpmv import OFFICIAL, config_of
 
-LEAST_LIKENESS = 0.5
-"""Cosine of two versions of a matrix. Tuning a module leaves it above 0.9; matrices of two models have one near 0."""
+LEAST_LIKENESS = 0.1
+"""Cosine of two versions of a matrix. Tuning leaves it near 1, and even noise of five times its size at 0.2; that of
+matrices of two unrelated models is near 0."""
 VOCABULARY = ("embed_tokens", "lm_head")
 LOOSE = re.compile(r"^(?P<modules>[a-z_]*(vpm|resampler|embed)[a-z_]*)\.(pt|pth|bin)$", re.IGNORECASE)
+INPUT = re.compile(r"^llm\..*\.self_attn\.[qkv]_proj\.lora_A\b")
 NAMED = {"vpm": "vpm", "resampler": "resampler", "embed": "embed_tokens"}
 """Modules that the name of a loose file can stand for."""
 WHY = """\
@@ -27,8 +29,24 @@ run code and is never opened; what it alone holds is not served."""
 
 def adapter_saved_modules(view: AdapterView) -> Iterator[Outcome]:
     """Compare saved modules with the base's, and look for those that only a pickle file holds."""
+    yield from _of_another_version(view)
     yield from _alike(view)
     yield from _nothing_is_loose(view)
+
+
+def _of_another_version(view: AdapterView) -> Iterator[Outcome]:
+    """Name the version that the adapter's width is of, where it is not the base's; `adapter_applied` refuses it."""
+    width = config_of(view.base).get("hidden_size")
+    factors = [one.shape for key, one in view.adapter.lora.items() if INPUT.search(key) and len(one.shape) == 2]
+    found = {shape[1] for shape in factors} - {width}
+    versions = {official.hidden: version for version, official in OFFICIAL.items()}
+    if width and len(found) == 1 and (hidden := found.pop()) in versions:
+        yield note(
+            f"its factors are of width {hidden}, that of MiniCPM-V {versions[hidden]}; this base has {width}",
+            {"adapter": hidden, "base": width, "version": versions[hidden]},
+            "The adapter was trained on that version.",
+            f"Serve it on MiniCPM-V {versions[hidden]}.",
+        )
 
 
 def _alike(view: AdapterView) -> Iterator[Outcome]:
