@@ -17,7 +17,14 @@ PICTURE_MARKERS = ("image_start_token", "image_end_token")
 """Tokens that every prompt with a picture holds."""
 RARE_MARKERS = ("slice_start_token", "slice_end_token", "image_id_start_token", "image_id_end_token")
 """Tokens that prompts hold if pictures are large or numbered."""
-MARKER_TEXTS = {"<image>": True, "</image>": True, "<slice>": False, "</slice>": False}
+MARKER_TEXTS = {
+    "<image>": True,
+    "</image>": True,
+    "<slice>": False,
+    "</slice>": False,
+    "<image_id>": False,
+    "</image_id>": False,
+}
 """The same by their texts, for models up to MiniCPM-V 4.5, whose files name no roles; true: in every picture."""
 OLDER_PICTURE_MODELS = ("minicpmv", "minicpmo", "minicpm_v", "minicpm_o")
 RESERVED = re.compile(r"reserved|unused|dummy|placeholder|extra_(id_)?\d", re.IGNORECASE)

@@ -14,6 +14,7 @@ from service.checkpoint.fingerprint import content_digests, fingerprint
 from service.checkpoint.likeness import repeated_tensors, unrelated_matrices
 from service.checkpoint.locating import Location
 from service.checkpoint.lock import read_lock
+from service.checkpoint.saved_copies import saved_likeness
 from service.checkpoint.tokenizer import read_adapter_tokenizer
 from service.checkpoint.updates import row_update
 from service.checkpoint.vocabulary import EMBEDDING_SUFFIXES, HEAD_SUFFIXES, tensor_turn
@@ -84,6 +85,7 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         repeated=repeated_tensors(weights, keys),
         unrelated=unrelated_matrices(weights, keys, base.weights),
         lock=read_lock(location.folder, digests),
+        saved_likeness=saved_likeness(weights, _full(keys), base.weights),
     )
 
 
@@ -136,6 +138,10 @@ def _missing_files(documents: Documents) -> list[FileProblem]:
         why = f"is missing; {pickled[0]} is a pickle file and is never opened" if pickled else "is missing"
         problems.append(FileProblem(WEIGHTS, why))
     return problems
+
+
+def _full(keys: dict[str, str]) -> dict[str, str]:
+    return {key: short for key, short in keys.items() if not LORA_PART.search(short)}
 
 
 def _foreign_copies(weights: WeightFiles, keys: dict[str, str], base: WeightFiles) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from service.checkpoint.locating import Location
+from service.checkpoint.tokenizer import as_served
 from service.domain.facts import CheckpointFacts, CorpusFacts, TemplateFacts, TokenExposure
 from service.errors import CheckpointUnreadable
 from service.overlay import overlay
@@ -194,10 +195,8 @@ def _parsed(line: bytes) -> Any:
 
 
 def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return as_served(folder)
     except Exception as error:
         said = without_folders(" ".join(str(error).split()))[:300]
         raise CheckpointUnreadable(f"the corpus needs a tokenizer, and it cannot be loaded: {said}") from error

@@ -12,7 +12,6 @@ from service.domain.facts import BlueprintFacts, TensorFacts
 MODEL_TYPE = "minicpmv"
 CLASSES = ("MiniCPMV",)
 DEFAULTS: dict[str, Any] = {
-    "drop_vision_last_layer": True,
     "slice_mode": True,
     "query_num": 64,
     "image_size": 448,
@@ -26,7 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "attention_bias": False,
     "use_sliding_window": False,
 }
-"""What the official config class fills in."""
+"""What the official config class fills in, but for `drop_vision_last_layer`: where it is missing, the files decide."""
 VISION_DEFAULTS: dict[str, Any] = {
     "num_channels": 3,
     "hidden_act": "gelu_pytorch_tanh",
@@ -43,6 +42,7 @@ def minicpmv_blueprint(config: Mapping[str, Any], tensors: Mapping[str, TensorFa
     settings = {**DEFAULTS, **config}
     if isinstance(vision, dict):
         settings["vision_config"] = {**VISION_DEFAULTS, **vision}
+        settings.setdefault("drop_vision_last_layer", _lacks_last_layer(vision.get("num_hidden_layers"), tensors))
     try:
         needed = dict(_needed(settings, tensors))
     except (KeyError, TypeError, ZeroDivisionError):
@@ -61,6 +61,13 @@ def minicpmv_blueprint(config: Mapping[str, Any], tensors: Mapping[str, TensorFa
             if name in tensors and tensors[name].shape != shape
         },
     )
+
+
+def _lacks_last_layer(declared: Any, tensors: Mapping[str, TensorFacts]) -> bool:
+    """Say whether the tower stops one layer before the end that config.json declares."""
+    layers = [f"vpm.encoder.layers.{declared - back}." for back in (1, 2)] if isinstance(declared, int) else []
+    held = [any(name.startswith(layer) for name in tensors) for layer in layers]
+    return held == [False, True]
 
 
 def _needed(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> Shapes:

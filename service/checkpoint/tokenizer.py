@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from service.checkpoint.documents import Documents
+from service.checkpoint.minicpmv import MODEL_TYPE
 from service.checkpoint.soundness import (
     SHOWN,
     contradictions,
@@ -108,9 +109,24 @@ def read_adapter_tokenizer(base: Path, adapter: Path) -> TokenizerReading:
         return TokenizerReading(problems=(FileProblem(name, f"cannot be read: {error.strerror}"),))
 
 
+def as_served(folder: Path, *, is_code_trusted: bool = False) -> Any:
+    """Load a folder's tokenizer through transformers, with the class that serves it.
+
+    For MiniCPM-V 2.6, 4.0 and 4.5 that is none of AutoTokenizer's, which reads config.json to find one, knows no class
+    of that type, and stumbles over 4.0's rotary settings.
+
+    Raises:
+        Exception: What transformers raises.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    if Documents(folder).json("config.json").get("model_type") == MODEL_TYPE:
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=is_code_trusted)
+
+
 def _load(folder: Path, *, is_code_trusted: bool) -> tuple[Any, Any]:
     from tokenizers import Tokenizer
-    from transformers import AutoTokenizer
 
     try:
         raw = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -119,7 +135,7 @@ def _load(folder: Path, *, is_code_trusted: bool) -> tuple[Any, Any]:
     except BaseException as error:
         raise _unreadable("cannot be read", error) from error
     try:
-        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=is_code_trusted)
+        loaded = as_served(folder, is_code_trusted=is_code_trusted)
     except BaseException as error:
         raise _unreadable("cannot be loaded by transformers", error) from error
     if getattr(loaded, "backend_tokenizer", None) is None:

@@ -5,7 +5,7 @@ Knows no adapter.
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,18 @@ CONFIG, GENERATION = "config.json", "generation_config.json"
 MARKERS = ("image_start_id", "image_end_id", "slice_start_id", "slice_end_id")
 
 
-def complete_stop_set(folder: Path, base: BaseFacts, origin: BaseFacts | None) -> list[Change]:
-    """Write the turn's end, and whatever the origin stops at, into generation_config.json."""
+def complete_stop_set(
+    folder: Path, base: BaseFacts, origin: BaseFacts | None, official: Iterable[int] = ()
+) -> list[Change]:
+    """Write the turn's end, and whatever the origin or official code stops at, into generation_config.json."""
     wanted = [one for one in base.stop_ids if _is_stop(one, base)]
     template = base.template
     extra = [template.turn_end_id] if template and template.turn_end_id is not None else []
-    for one in (*extra, *(origin.stop_ids if origin else ())):
+    for one in (*extra, *(origin.stop_ids if origin else ()), *official):
         if one not in wanted:
             wanted.append(one)
     document = base.documents.get(GENERATION, {})
-    if not wanted or document.get("eos_token_id") in (wanted, wanted[0] if len(wanted) == 1 else None):
+    if not wanted or document.get("eos_token_id") in (wanted, wanted[0] if len(wanted) == 1 else wanted):
         return []
     _write(folder / GENERATION, {**document, "eos_token_id": wanted})
     return [Change(GENERATION, "eos_token_id", document.get("eos_token_id"), wanted, "the template ends answers there")]

@@ -21,6 +21,7 @@ from service.repair.change import Change
 from service.repair.copying import copy_folder
 from service.repair.grafting import graft_tensors, what_to_graft
 from service.repair.lost_config import Rebuilt, rebuild_config
+from service.repair.minicpmv import correct_minicpmv, stops_of
 from service.repair.models import complete_files, complete_stop_set, correct_ids, weights_of
 from service.repair.rows import initialise_rows
 from service.repair.settings import restore_config
@@ -91,7 +92,8 @@ def repair_model(model: Location, origin: Location | None, copy: Path) -> Repair
         changes, declined = _from_origin(copy, origin.folder, before, _checks(first, BASE))
         now = read_checkpoint(place, {}, origin=origin)
     changes += correct_ids(copy, now.base) if now.base.documents.get(CONFIG) else []
-    changes += complete_stop_set(copy, now.base, now.origin.base if now.origin else None)
+    changes += correct_minicpmv(copy, now.base)
+    changes += complete_stop_set(copy, now.base, now.origin.base if now.origin else None, stops_of(now.base))
     after = read_checkpoint(place, {}, origin=origin)
     return Repaired(
         tuple(changes),

@@ -13,6 +13,7 @@ from service.audit.judging import audit
 from service.domain.facts import CheckpointFacts, LoadedFacts
 from service.domain.judgement import BASE, Severity, Verdict, adapter_subject
 from tests.audit.compared import BROKEN as COMPARED
+from tests.audit.older_folders import BROKEN as OLDER
 from tests.builders import Folders, copy_demo
 
 NAMES = [one.name for one in pkgutil.iter_modules(tests.broken.__path__) if one.name != "expectation"]
@@ -93,7 +94,8 @@ def test_a_broken_adapter_is_found_once_it_is_loaded(
 def test_every_check_has_a_way_of_failing() -> None:
     from service.audit.catalogue import CHECKS
 
-    covered = {one.EXPECTED.check for one in CASES.values()} | {one.check for one in COMPARED.values()}
+    covered = {one.EXPECTED.check for one in CASES.values()}
+    covered |= {one.check for one in (*COMPARED.values(), *OLDER.values())}
     assert covered == {check.check_id for check in CHECKS} - NOTES_ONLY - GUARDS
 
 

@@ -17,7 +17,7 @@ from service.domain.judgement import Finding, Severity
 from tests.builders import edited_json, edited_tensors, write_json
 
 LOUD = (Severity.FATAL, Severity.WARNING)
-FOLDERS = ("weights_complete", "model_config", "picture_settings", "tied_embeddings", "config_rows")
+FOLDERS = ("weights_complete", "model_config", "picture_settings", "minicpmv", "tied_embeddings", "config_rows")
 TINY = Path(__file__).parents[1] / "engine" / "tiny.py"
 
 
@@ -109,7 +109,13 @@ def test_the_canvas_of_4_7_needs_its_five_markers(families: dict[str, Path], tmp
     assert [(one.check, "newline_id" in one.message) for one in findings(tmp_path / "x")] == [("model_config", True)]
 
 
-LANGUAGE = {"hidden_size": 128, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+LANGUAGE = {
+    "max_position_embeddings": 1024,
+    "hidden_size": 128,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
 TOWER = {"hidden_size": 32, "image_size": 28, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2}
 
 
@@ -178,7 +184,7 @@ def test_a_minicpm_v_without_code_of_its_own_is_consistent(tmp_path: Path) -> No
         ("version", 2.6, "model_config", "4.5"),
         ("query_num", 8, "weights_complete", "resampler.query"),
         ("num_hidden_layers", 1, "weights_complete", "llm.model.layers"),
-        ("drop_vision_last_layer", None, "weights_complete", "vpm.encoder.layers"),
+        ("drop_vision_last_layer", None, "minicpmv", "drop_vision_last_layer"),
         ("drop_vision_last_layer", True, "weights_complete", "vpm.encoder.layers"),
         ("architectures", ["MiniCPMForCausalLM"], "model_config", "MiniCPMForCausalLM"),
         ("slice_config", {"max_slice_nums": 4}, "picture_settings", "max_slice_nums"),

@@ -1,7 +1,7 @@
 """Writes the pages of docs/audit from the checks themselves and from what they find: `make docs`. A test holds them.
 
 Every page shows what its check finds in a folder that is broken on purpose: the ways of failing of tests/broken and
-tests/audit/compared.py, run here.
+tests/audit (compared.py, older_folders.py), run here.
 """
 
 import importlib
@@ -24,6 +24,8 @@ from service.checkpoint.reading import read_checkpoint
 from service.demo import demo_root
 from service.domain.judgement import Finding
 from tests.audit.compared import ADAPTER, BROKEN, ORIGIN
+from tests.audit.older_folders import BROKEN as OLDER
+from tests.audit.older_folders import official
 from tests.builders import Folders, copy_demo
 
 FOLDER = Path(__file__).parents[2] / "docs" / "audit"
@@ -73,6 +75,10 @@ def _ways() -> dict[str, list[tuple[str, Finding | None]]]:
         finding = None if compared.check in examples else _compared(name)
         examples.add(compared.check)
         found[compared.check].append((f"With `--{_flag(compared.against)}`: {name.replace('_', ' ')}.", finding))
+    for name, older in OLDER.items():
+        finding = None if older.check in examples else _of_older(name)
+        examples.add(older.check)
+        found[older.check].append((f"MiniCPM-V {older.version}: {name.replace('_', ' ')}.", finding))
     return found
 
 
@@ -89,6 +95,15 @@ def _compared(name: str) -> Finding:
         origin, adapter = locate(str(ORIGIN)), locate(str(ADAPTER))
         merged = (origin, adapter) if case.against == "merge" else None
         facts = read_checkpoint(locate(str(folders.base)), {}, origin=origin, merged_from=merged)
+        return next(one for one in audit(facts).findings() if one.check == case.check)
+
+
+def _of_older(name: str) -> Finding:
+    case = OLDER[name]
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = official(case.version, Path(temporary))
+        case.make(folders)
+        facts = folders.facts(with_adapter=case.subject == "adapter")
         return next(one for one in audit(facts).findings() if one.check == case.check)
 
 

@@ -12,7 +12,8 @@ from service.domain.facts import AdapterFacts, BaseFacts
 
 CONFIG = "adapter_config.json"
 QUANTISED = re.compile(r"(?<![a-z])(int4|int8|4bit|8bit|gptq|awq|bnb|gguf|nf4)(?![a-z])", re.IGNORECASE)
-MODEL = re.compile(r"minicpm-?(?P<kind>v|o)[-_]?(?P<version>\d[._]\d)", re.IGNORECASE)
+MODEL = re.compile(r"minicpm-?(llama3-)?(?P<kind>v|o)[-_]?(?P<version>\d([._]\d)?)(?![\d._]|-\d)", re.IGNORECASE)
+KIND_OF_TYPE = {"minicpmv": "v", "minicpmv4_6": "v", "minicpmv4_7": "v", "minicpmo": "o"}
 VERSION_OF_TYPE = {"minicpmv4_6": "4.6", "minicpmv4_7": "4.7"}
 LOOSE_WEIGHTS = re.compile(r"(vpm|resampler|embed|merger|vision|projector).*\.(pt|pth|bin)$", re.IGNORECASE)
 SMALLEST = 1e-7
@@ -52,13 +53,29 @@ def _base_fits(config: Mapping[str, Any], base: BaseFacts) -> Iterator[Outcome]:
         )
     found = MODEL.search(last)
     version = str(base.documents.get("config.json", {}).get("version") or VERSION_OF_TYPE.get(base.model_type, ""))
-    if found and version and found["version"].replace("_", ".") != version:
+    kind = KIND_OF_TYPE.get(base.model_type)
+    if found and kind and found["kind"].lower() != kind:
+        yield warning(
+            f"the adapter names {last} as its base, this one is a MiniCPM-{kind.upper()}",
+            {"base_model_name_or_path": last, "model_type": base.model_type},
+            "Every shape may fit; what it learned belongs to other weights.",
+            "Serve it on the base that it names.",
+        )
+    elif found and version and _as_version(found["version"]) != _as_version(version):
         yield warning(
             f"the adapter names {last} as its base, this one is version {version}",
             {"base_model_name_or_path": last, "version": version},
             "Shapes may fit by chance; what it learned belongs to other weights.",
             "Serve it on the base that it names.",
         )
+
+
+def _as_version(text: str) -> str:
+    """Write `4`, `4_5` and `4.50` alike."""
+    try:
+        return f"{float(text.replace('_', '.')):.1f}"
+    except ValueError:
+        return text
 
 
 def _nothing_was_stripped(adapter: AdapterFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
@@ -68,8 +85,8 @@ def _nothing_was_stripped(adapter: AdapterFacts, config: Mapping[str, Any]) -> I
             f"{loose[0]} lies beside the adapter and holds trained weights, but it is a pickle and is never opened",
             {"files": loose},
             "What it holds is not served: embeddings, resampler or vision tower stay the base's.",
-            "Convert it where it was made: add its tensors to adapter_model.safetensors under their module names, and "
-            "name the modules in modules_to_save.",
+            "Where it was made: add its tensors to adapter_model.safetensors as base_model.model.NAME with the base's "
+            "tensor names, and name the modules (embed_tokens, resampler, vpm) in modules_to_save.",
         )
     wanted = _saved_by_arguments(adapter.documents.get("args.json", {}))
     if wanted and not adapter.modules_to_save and not adapter.full:
@@ -83,7 +100,7 @@ def _nothing_was_stripped(adapter: AdapterFacts, config: Mapping[str, Any]) -> I
     mapping = mapping if isinstance(mapping, dict) else {}
     library = str(mapping.get("parent_library") or "")
     is_official = library.startswith("transformers_modules") and isinstance(config.get("target_modules"), str)
-    if is_official and adapter.lora and not adapter.full and not adapter.modules_to_save and not wanted:
+    if is_official and adapter.lora and not adapter.full and not adapter.modules_to_save and not wanted and not loose:
         yield warning(
             "the config is of OpenBMB's fine-tuning script, which saves embed_tokens and resampler whole, but the file "
             "holds LoRA factors only",

@@ -289,7 +289,8 @@ def _version(base: BaseFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
             "config.json has no version, which tells the generations of MiniCPM-V apart",
             {"tensors_of": stored},
             "Servers take another generation's code: pictures are cut and marked as the model never saw them.",
-            f'Write "version": {stored} into config.json, as in the base model.',
+            f'Write "version": {stored} into config.json, as in the base model.'
+            + ("" if stored != 4.0 else " 2.0 and 2.5 have none: they are not served here, whatever the field says."),
         )
     elif (read := _as_number(version)) is None or (read >= 2.6 and read != stored):
         yield fatal(

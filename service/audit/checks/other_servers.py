@@ -4,7 +4,8 @@ Judges nothing: none of it is a fault of the adapter. Source: vLLM 0.32.0 (`lora
 SGLang (`lora_config.py`), LMDeploy (`patch.py`), each read in its release.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from service.audit.check import AdapterView, Check, Outcome, note
 
@@ -21,6 +22,7 @@ def other_servers(view: AdapterView) -> Iterator[Outcome]:
     """List what vLLM and its peers refuse or ignore."""
     adapter = view.adapter
     config = adapter.documents.get(CONFIG, {})
+    yield from _remote_modules(config)
     refused, ignored = [], []
     if adapter.modules_to_save:
         refused.append(f"modules_to_save {list(adapter.modules_to_save)}")
@@ -50,6 +52,18 @@ def other_servers(view: AdapterView) -> Iterator[Outcome]:
             {"refused": refused, "ignored": ignored, "server": "vLLM 0.32.0"},
             "Elsewhere the adapter is not loaded, or answers differ.",
             "Merge it for such a server: minicpm-service merge BASE ADAPTER --output DIR.",
+        )
+
+
+def _remote_modules(config: Mapping[str, Any]) -> Iterator[Outcome]:
+    mapping = config.get("auto_mapping")
+    library = mapping.get("parent_library") if isinstance(mapping, dict) else None
+    if isinstance(library, str) and library.startswith("transformers_modules"):
+        yield note(
+            "AutoPeftModel of PEFT 0.21 refuses auto_mapping, which names code of the training machine",
+            {"parent_library": library},
+            "This service and PeftModel.from_pretrained do not read it.",
+            'Write "auto_mapping": null for such a loader.',
         )
 
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, skipped, warning
+from service.audit.older_minicpmv import MARKERS
 from service.audit.usage import IDLE_ROLES, needed_texts
 from service.domain.facts import BaseFacts, IdClaim, TokenizerFacts
 
@@ -21,9 +22,6 @@ PICTURE_ROLES = tuple(
     )
 )
 SENTENCEPIECE_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast")
-MINICPMV_TOKENS = ("<image>", "</image>", "<slice>", "</slice>", "<image_id>", "</image_id>", "<unk>")
-MINICPMV_IDS = {"2.6": 151646, "4.5": 151669}
-"""Of `<image>`, where the official vocabulary is known."""
 NEEDED_ROLES = {"minicpmv4_6": PICTURE_ROLES, "minicpmv4_7": PICTURE_ROLES, "minicpm_ocr": PICTURE_ROLES}
 """Names that a model type's processor reads from the tokenizer. Source: transformers 5.23, `processing_*.py`."""
 
@@ -37,8 +35,7 @@ def base_special_ids(view: BaseView) -> Iterator[Outcome]:
     claims = (*base.claims, *(view.loaded.claims if view.loaded else ()))
     yield from _names_are_known(base.tokenizer, base.model_type)
     if base.model_type == "minicpmv":
-        version = str(base.documents.get("config.json", {}).get("version"))
-        yield from _pieces_of_minicpmv(base.tokenizer, version)
+        yield from _pieces_of_minicpmv(base.tokenizer)
     yield from _markers_are_not_swapped(base.tokenizer)
     yield from _config_names_placeholders(base)
     yield from _placeholders_agree(claims)
@@ -144,23 +141,14 @@ def _faithful(tokenizer: TokenizerFacts, base: BaseFacts) -> Iterator[Outcome]:
         )
 
 
-def _pieces_of_minicpmv(tokenizer: TokenizerFacts, version: str) -> Iterator[Outcome]:
+def _pieces_of_minicpmv(tokenizer: TokenizerFacts) -> Iterator[Outcome]:
     """MiniCPM-V 2.6, 4.0 and 4.5 find pictures by strings, `<unk>` standing for every feature."""
-    lost = [text for text in MINICPMV_TOKENS if text not in tokenizer.vocabulary]
+    lost = [text for text in MARKERS.values() if text not in tokenizer.vocabulary]
     if lost:
         yield fatal(
             f"the tokenizer lacks {', '.join(lost)}, by which minicpmv marks pictures",
             {"missing": lost},
             "The markers fall into pieces of ordinary text: pictures are ignored or requests fail.",
-            COPY_TOKENIZER,
-        )
-    known = MINICPMV_IDS.get(version)
-    found = tokenizer.vocabulary.get("<image>")
-    if known and found and tokenizer.max_id > known and found != known:
-        yield fatal(
-            f"<image> has id {found}; in every official tokenizer of version {version} it is {known}",
-            {"found": found, "expected": known, "version": version},
-            "The tokenizer is of another generation: its ids mean other rows of these embeddings.",
             COPY_TOKENIZER,
         )
 

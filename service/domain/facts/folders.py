@@ -105,6 +105,8 @@ class AdapterFacts:
         attachment: Where its tensors belong.
         corpus: As for `BaseFacts`, rendered with the adapter's own tokenizer files laid over the base's.
         lock: As for `BaseFacts`.
+        saved_likeness: How alike the matrices of every module that it saved whole are to the base's: the median
+            cosine of rows, by the module's name.
     """
 
     adapter_id: str
@@ -133,6 +135,7 @@ class AdapterFacts:
     unrelated: Mapping[str, float] = field(default_factory=dict)
     corpus: CorpusFacts | None = None
     lock: LockFacts | None = None
+    saved_likeness: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

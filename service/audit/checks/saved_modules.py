@@ -1,0 +1,96 @@
+"""Check of modules that an adapter saved whole: are they the base's own, tuned, and is none left in a pickle file.
+
+Knows how alike the matrices are, and no value of them.
+"""
+
+import re
+from collections.abc import Iterator
+
+from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
+from service.audit.older_minicpmv import OFFICIAL, config_of
+
+LEAST_LIKENESS = 0.1
+"""Cosine of two versions of a matrix. Tuning leaves it near 1, and even noise of five times its size at 0.2; that of
+matrices of two unrelated models is near 0."""
+VOCABULARY = ("embed_tokens", "lm_head")
+LOOSE = re.compile(r"^(?P<modules>[a-z_]*(vpm|resampler|embed)[a-z_]*)\.(pt|pth|bin)$", re.IGNORECASE)
+INPUT = re.compile(r"^llm\..*\.self_attn\.[qkv]_proj\.lora_A\b")
+NAMED = {"vpm": "vpm", "resampler": "resampler", "embed": "embed_tokens"}
+"""Modules that the name of a loose file can stand for."""
+WHY = """\
+`modules_to_save` puts complete modules into the adapter's file: OpenBMB's script saves `embed_tokens`, `resampler` and,
+with `tune_vision`, `vpm`. With the adapter they replace the base's. Their shapes fit every model of the same size, so
+that those of MiniCPM-o 2.6 load on MiniCPM-V 2.6 and no error tells that the LoRA beside them was trained around other
+weights. Tuning turns a matrix by a few degrees; one that has nothing in common with the base's was not tuned from it.
+
+Older scripts wrote these modules into `vpm_resampler_embedtokens.pt` beside a plain LoRA. That is a pickle, which can
+run code and is never opened; what it alone holds is not served."""
+
+
+def adapter_saved_modules(view: AdapterView) -> Iterator[Outcome]:
+    """Compare saved modules with the base's, and look for those that only a pickle file holds."""
+    yield from _of_another_version(view)
+    yield from _alike(view)
+    yield from _nothing_is_loose(view)
+
+
+def _of_another_version(view: AdapterView) -> Iterator[Outcome]:
+    """Name the version that the adapter's width is of, where it is not the base's; `adapter_applied` refuses it."""
+    width = config_of(view.base).get("hidden_size")
+    factors = [one.shape for key, one in view.adapter.lora.items() if INPUT.search(key) and len(one.shape) == 2]
+    found = {shape[1] for shape in factors} - {width}
+    versions = {official.hidden: version for version, official in OFFICIAL.items()}
+    if width and len(found) == 1 and (hidden := found.pop()) in versions:
+        yield note(
+            f"its factors are of width {hidden}, that of MiniCPM-V {versions[hidden]}; this base has {width}",
+            {"adapter": hidden, "base": width, "version": versions[hidden]},
+            "The adapter was trained on that version.",
+            f"Serve it on MiniCPM-V {versions[hidden]}.",
+        )
+
+
+def _alike(view: AdapterView) -> Iterator[Outcome]:
+    alien = {name: one for name, one in view.adapter.saved_likeness.items() if one < LEAST_LIKENESS}
+    broken = {name.partition(".")[0] for name, one in view.adapter.values.items() if one.num_nonfinite}
+    alien = {name: one for name, one in alien.items() if name.partition(".")[0] not in broken}  # finite_weights says so
+    if alien:
+        is_vocabulary = any(name.endswith(VOCABULARY) for name in alien)
+        shown = ", ".join(f"{name} (cosine {one:.2f})" for name, one in alien.items())
+        yield (fatal if is_vocabulary else warning)(
+            f"what the adapter saved whole has next to nothing in common with the base's: {shown}",
+            {"cosine": {name: round(one, 4) for name, one in alien.items()}, "limit": LEAST_LIKENESS},
+            "It was trained on another base, or made up at random: the LoRA beside it fits neither these weights nor "
+            "this model.",
+            "Serve it on the base that it was trained on; if training did start the module anew, waive this.",
+        )
+
+
+def _nothing_is_loose(view: AdapterView) -> Iterator[Outcome]:
+    """Name the modules that a loose file must hold and adapter_model.safetensors does not."""
+    adapter = view.adapter
+    if not config_of(view.base) or not adapter.full:
+        return  # where the file holds no whole module at all, adapter_lineage says so
+    for file in adapter.files:
+        if not (match := LOOSE.match(file)):
+            continue
+        meant = [name for part, name in NAMED.items() if part in match["modules"].lower()]
+        lost = [name for name in meant if not any(f"{name}." in key for key in adapter.full)]
+        if not lost:
+            yield note(f"{file} repeats what the adapter's file holds; it is never opened", {"modules": meant})
+            continue
+        yield fatal(
+            f"{file} holds {', '.join(meant)}, of which adapter_model.safetensors lacks {', '.join(lost)}; it is a "
+            "pickle and is never opened",
+            {"file": file, "bytes": adapter.files[file], "modules": meant, "missing": lost},
+            f"{', '.join(lost)} stay(s) the base's: what was trained there is not served.",
+            "Where it was made: add its tensors to adapter_model.safetensors as base_model.model.NAME with the base's "
+            f"tensor names, and {lost} to modules_to_save.",
+        )
+
+
+CHECK = Check(
+    "saved_modules",
+    "Modules that were saved whole are the base's own, tuned",
+    of_adapter=adapter_saved_modules,
+    why=WHY,
+)

@@ -1,0 +1,125 @@
+"""What is known of the official MiniCPM-V 2.6, 4.0 and 4.5: sizes, rotary base, ids and stop tokens.
+
+Judges nothing. Source: the official config.json, tokenizers and `chat()` of each; the ids of 4.0 were not to be had.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from service.domain.facts import BaseFacts
+
+MODEL_TYPE = "minicpmv"
+NEEDED = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+    "max_position_embeddings",
+    "query_num",
+    "vision_config",
+)
+"""Fields of config.json for which the service takes no default."""
+NEEDED_OF_VISION = (
+    "hidden_size",
+    "image_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "patch_size",
+)
+NEEDS_THETA = ("2.6", "4.5")
+"""Their rotary base is not transformers' default."""
+HEAD_SIZE = 128
+"""Of the resampler's attention."""
+TOWER = {"hidden_size": 1152, "num_attention_heads": 16, "image_size": 980}
+"""Of the official vision tower, which all three share."""
+SCALE_RESOLUTION = 448
+"""Side of the square that a slice has as many pixels as, in all three."""
+MARKERS = {
+    "im_start": "<image>",
+    "im_end": "</image>",
+    "slice_start": "<slice>",
+    "slice_end": "</slice>",
+    "im_id_start": "<image_id>",
+    "im_id_end": "</image_id>",
+    "unk": "<unk>",
+}
+"""Names in preprocessor_config.json, and the tokens of all official files."""
+TOWER_LAYER = re.compile(r"^vpm\.encoder\.layers\.(\d+)\.")
+TURN_END, TEXT_END, SENTENCE_END = "<|im_end|>", "<|endoftext|>", "</s>"
+
+
+@dataclass(frozen=True, slots=True)
+class Official:
+    """One official checkpoint.
+
+    Attributes:
+        hidden: Width of the language model, by which a checkpoint of its size is told from a smaller one.
+        heads: Attention heads, and those that share keys.
+        rows: Of both vocabulary matrices.
+        ids: Of tokens that are known.
+        stops: Tokens that end answers in its `chat()`.
+    """
+
+    hidden: int
+    heads: tuple[int, int]
+    rows: int
+    theta: float
+    ids: Mapping[str, int]
+    stops: tuple[str, ...]
+
+
+OFFICIAL = {
+    "2.6": Official(3584, (28, 4), 151666, 1e6, {"<image>": 151646, "<unk>": 128244}, (TURN_END, TEXT_END)),
+    "4.0": Official(2560, (32, 2), 73448, 1e4, {}, (TURN_END, SENTENCE_END)),
+    "4.5": Official(4096, (32, 8), 151748, 1e6, {"<image>": 151669, "<unk>": 128244}, (TURN_END, TEXT_END)),
+}
+
+
+def config_of(base: BaseFacts) -> Mapping[str, Any]:
+    """Return config.json of a minicpmv; empty of another model type."""
+    return base.documents.get("config.json", {}) if base.model_type == MODEL_TYPE else {}
+
+
+def version_of(config: Mapping[str, Any]) -> str | None:
+    """Return `2.6`, `4.0` or `4.5`, or None if it is none of these."""
+    try:
+        version = f"{float(config.get('version', '')):.1f}"
+    except (TypeError, ValueError):
+        return None
+    return version if version in OFFICIAL else None
+
+
+def marker_texts(base: BaseFacts) -> dict[str, str]:
+    """Return the tokens that blocks of pictures are written with, by their names in preprocessor_config.json."""
+    settings = base.documents.get("preprocessor_config.json", {})
+    return {name: str(settings.get(name) or text) for name, text in MARKERS.items()}
+
+
+def tower_layers(tensors: Iterable[str]) -> int:
+    """Count the layers of the vision tower among tensors' names."""
+    return len({match[1] for name in tensors if (match := TOWER_LAYER.match(name))})
+
+
+def stored_version(tensors: Iterable[str], config: Mapping[str, Any]) -> float | None:
+    """Tell the version by the kind of the language model; None if there is none, or it could be a 2.0 or 2.5."""
+    names = [name for name in tensors if name.startswith("llm.")]
+    if any(name.endswith("self_attn.q_norm.weight") for name in names):
+        return 4.5
+    if any(name.endswith("self_attn.q_proj.bias") for name in names):
+        return 2.6
+    scaling = config.get("rope_scaling")
+    is_longrope = isinstance(scaling, dict) and "longrope" in (scaling.get("rope_type"), scaling.get("type"))
+    return 4.0 if names and (is_longrope or config.get("hidden_size") == OFFICIAL["4.0"].hidden) else None
+
+
+def official_stops(base: BaseFacts) -> dict[str, int]:
+    """Return the tokens at which the official `chat()` stops, as far as the tokenizer has them, with their ids."""
+    version, tokenizer = version_of(config_of(base)), base.tokenizer
+    if version is None or tokenizer is None:
+        return {}
+    return {text: tokenizer.vocabulary[text] for text in OFFICIAL[version].stops if text in tokenizer.vocabulary}

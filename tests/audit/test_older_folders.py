@@ -1,0 +1,147 @@
+"""MiniCPM-V 2.6, 4.0 and 4.5 in the official layout: a fault is found by exactly its check, a difference by none."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.audit.check import AdapterView, BaseView
+from service.audit.checks.minicpmv import base_minicpmv
+from service.audit.checks.picture_markers import base_picture_markers
+from service.audit.checks.saved_modules import adapter_saved_modules
+from service.audit.judging import audit
+from service.audit.older_minicpmv import NEEDED, NEEDED_OF_VISION, NEEDS_THETA, OFFICIAL, stored_version
+from service.checkpoint.locating import locate
+from service.checkpoint.reading import read_base
+from service.domain.facts import BaseFacts
+from service.domain.judgement import BASE, Severity, Verdict, adapter_subject
+from service.engine.families.minicpmv import versions
+from tests.audit.older_folders import BROKEN, SOUND, VERSIONS, copied, official
+from tests.builders import Folders
+
+QUIET = (Severity.NOTE, Severity.SKIPPED)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Folders]:
+    root = tmp_path_factory.mktemp("official")
+    made = {}
+    for version in VERSIONS:
+        (root / version).mkdir()
+        made[version] = official(version, root / version)
+    return made
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_fault_is_found_by_exactly_its_check(name: str, sources: dict[str, Folders], tmp_path: Path) -> None:
+    case = BROKEN[name]
+    folders = copied(sources[case.version], tmp_path)
+    case.make(folders)
+    report = audit(folders.facts(with_adapter=case.subject == "adapter"))
+    subject = BASE if case.subject == "base" else adapter_subject("adapter")
+    found = [one for one in report.findings() if one.severity not in QUIET]
+    assert {(one.check, one.severity.value, one.subject) for one in found} == {(case.check, case.severity, subject)}, [
+        one.message for one in found
+    ]
+    assert any(case.named in one.message for one in found), [one.message for one in found]
+    assert all(one.evidence and one.consequence and one.repair for one in found)
+    is_fatal = case.severity == "fatal"
+    assert report.subjects[subject].verdict is (Verdict.INCONSISTENT if is_fatal else Verdict.CONSISTENT)
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_difference_that_changes_nothing_is_not_found(name: str, sources: dict[str, Folders], tmp_path: Path) -> None:
+    version, make = SOUND[name]
+    folders = copied(sources[version], tmp_path)
+    make(folders)
+    report = audit(folders.facts())
+    assert [(one.check, one.message) for one in report.findings() if one.severity is not Severity.NOTE] == []
+    assert report.overall is Verdict.CONSISTENT
+
+
+def test_what_the_audit_asks_of_a_config_is_what_loading_asks() -> None:
+    assert NEEDED == versions.NEEDED
+    assert NEEDED_OF_VISION == versions.NEEDED_OF_VISION
+    assert NEEDS_THETA == versions.NEEDS_THETA
+    assert set(OFFICIAL) == set(versions.LANGUAGES)
+
+
+def facts_of(sources: dict[str, Folders], version: str, **changes: Any) -> BaseFacts:
+    base = read_base(locate(str(sources[version].base)))
+    config = {**base.documents["config.json"], **changes}
+    return replace(base, documents={**base.documents, "config.json": config})
+
+
+@pytest.mark.parametrize(
+    ("version", "changes", "named"),
+    [
+        ("2.6", {"hidden_size": 3584, "num_attention_heads": 14, "num_key_value_heads": 2}, "num_attention_heads 14"),
+        ("4.0", {"hidden_size": 2560, "num_attention_heads": 32, "num_key_value_heads": 2, "head_dim": 64}, "64"),
+        ("4.5", {"hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 32}, "num_key_value_heads 32"),
+    ],
+)
+def test_heads_of_an_official_size_must_be_the_official_ones(
+    version: str, changes: dict[str, Any], named: str, sources: dict[str, Folders]
+) -> None:
+    found = list(base_minicpmv(BaseView(facts_of(sources, version, **changes), None)))
+    assert [named in one.message for one in found if "in its official size" in one.message] == [True]
+
+
+def test_the_tower_of_the_official_size_has_16_heads(sources: dict[str, Folders]) -> None:
+    facts = facts_of(sources, "2.6")
+    for heads, expected in ((16, 0), (12, 1)):
+        tower = {**facts.documents["config.json"]["vision_config"], "hidden_size": 1152, "num_attention_heads": heads}
+        found = list(base_minicpmv(BaseView(facts_of(sources, "2.6", vision_config=tower), None)))
+        assert len([one for one in found if "in its official size" in one.message]) == expected
+
+
+@pytest.mark.parametrize(
+    ("version", "ids", "size", "named"),
+    [
+        ("4.5", {"<image>": 151646, "<unk>": 128244}, 151666, "<image> has id 151646"),  # the tokenizer of 2.6
+        ("2.6", {"<image>": 101, "<unk>": 0}, 73448, "<image> has id 101"),  # of 4.0
+        ("4.0", {"<image>": 101, "<unk>": 0}, 64000, "ends at id 63999"),
+        ("2.6", {"<image>": 151646, "<unk>": 128244}, 151666, ""),
+        ("4.5", {"<image>": 151669, "<unk>": 128244}, 151748, ""),
+        ("4.0", {"<image>": 101, "<unk>": 0}, 73448, ""),
+    ],
+)
+def test_a_tokenizer_of_another_version_is_told_by_its_ids(
+    version: str, ids: dict[str, int], size: int, named: str, sources: dict[str, Folders]
+) -> None:
+    facts = facts_of(sources, version)
+    assert facts.tokenizer is not None
+    assert facts.embedding is not None
+    tokenizer = replace(facts.tokenizer, vocabulary={**facts.tokenizer.vocabulary, **ids}, max_id=size - 1)
+    whole = replace(facts, tokenizer=tokenizer, embedding=replace(facts.embedding, num_rows=OFFICIAL[version].rows))
+    found = [one.message for one in base_picture_markers(BaseView(whole, None)) if one.severity is Severity.FATAL]
+    assert [named in one for one in found] == ([True] if named else [])
+
+
+def test_a_2_5_is_not_taken_for_a_4_0() -> None:
+    names = ["llm.model.layers.0.self_attn.q_proj.weight", "resampler.query"]
+    assert stored_version(names, {"hidden_size": 4096}) is None
+    assert stored_version(names, {"hidden_size": 2560}) == 4.0
+
+
+def test_no_loose_pickle_is_ever_opened(
+    sources: dict[str, Folders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = copied(sources["2.6"], tmp_path)
+    BROKEN["half_of_the_training_is_in_a_pickle"].make(folders)
+    opened: list[str] = []
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *args, **more: opened.append(self.name) or real(self, *args, **more))
+    monkeypatch.setattr("torch.load", lambda *args, **more: pytest.fail("a pickle was loaded"))
+    audit(folders.facts())
+    assert not [one for one in opened if one.endswith(".pt")]
+
+
+def test_an_adapter_of_another_version_is_told_by_its_width(sources: dict[str, Folders]) -> None:
+    facts = sources["4.5"].facts()
+    adapter = facts.adapters["adapter"]
+    wide = {key: replace(one, shape=(4, 3584)) for key, one in adapter.lora.items() if "lora_A" in key}
+    found = list(adapter_saved_modules(AdapterView(facts.base, replace(adapter, lora=wide), None)))
+    assert [("MiniCPM-V 2.6" in one.message, one.evidence["base"]) for one in found] == [(True, 128)]
+    assert list(adapter_saved_modules(AdapterView(facts.base, adapter, None))) == []
