@@ -19,6 +19,7 @@ from service.domain.judgement import BASE, Severity, Verdict, adapter_subject
 from service.engine.families.minicpmv import versions
 from tests.audit.older_folders import BROKEN, SOUND, VERSIONS, copied, official
 from tests.builders import Folders
+from tests.engine.minicpmv.official import CONFIGS
 
 QUIET = (Severity.NOTE, Severity.SKIPPED)
 
@@ -145,3 +146,14 @@ def test_an_adapter_of_another_version_is_told_by_its_width(sources: dict[str, F
     found = list(adapter_saved_modules(AdapterView(facts.base, replace(adapter, lora=wide), None)))
     assert [("MiniCPM-V 2.6" in one.message, one.evidence["base"]) for one in found] == [(True, 128)]
     assert list(adapter_saved_modules(AdapterView(facts.base, adapter, None))) == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_official_configs_are_consistent(version: str, sources: dict[str, Folders]) -> None:
+    facts = facts_of(sources, version)
+    layers = {f"vpm.encoder.layers.{place}.mlp.fc1.bias": next(iter(facts.tensors.values())) for place in range(27)}
+    settings = {**facts.documents["preprocessor_config.json"], "scale_resolution": 448, "image_feature_size": 64}
+    documents = {**facts.documents, "config.json": CONFIGS[version], "preprocessor_config.json": settings}
+    whole = replace(facts, documents=documents, tensors=layers, blueprint=None)
+    assert [one.message for one in base_minicpmv(BaseView(whole, None))] == []
+    assert f"{stored_version(facts.tensors, CONFIGS[version])}" == version
