@@ -11,7 +11,7 @@ from service.checkpoint.adapter_config import CONFIG, read_config
 from service.checkpoint.attachment import attach
 from service.checkpoint.documents import Documents
 from service.checkpoint.fingerprint import content_digests, fingerprint
-from service.checkpoint.likeness import repeated_tensors, unrelated_matrices
+from service.checkpoint.likeness import repeated_tensors
 from service.checkpoint.locating import Location
 from service.checkpoint.lock import read_lock
 from service.checkpoint.saved_copies import saved_likeness
@@ -83,7 +83,6 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         files=documents.files(),
         attachment=attach(weights.tensors, base.facts),
         repeated=repeated_tensors(weights, keys),
-        unrelated=unrelated_matrices(weights, keys, base.weights),
         lock=read_lock(location.folder, digests),
         saved_likeness=saved_likeness(weights, _full(keys), base.weights),
     )

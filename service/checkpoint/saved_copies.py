@@ -3,9 +3,7 @@
 Reads the first rows of every matrix. Does not judge.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
-from statistics import median
 
 import numpy as np
 
@@ -13,13 +11,15 @@ from service.checkpoint.weights import FloatArray, WeightFiles
 
 STRETCH_VALUES = 262_144
 """Values of a matrix that are compared: two matrices that have nothing in common differ in every stretch."""
-VOCABULARY = ("embed_tokens", "lm_head")
+VOCABULARY = ("embed_tokens.weight", "lm_head.weight")
+MIN_VALUES = 1024
+"""Smaller matrices may be unlike by chance."""
 MOST_SHIFT = 4
 """Rows by which a vocabulary may have slipped, which other checks say."""
 
 
 def saved_likeness(weights: WeightFiles, keys: Mapping[str, str], base: WeightFiles) -> dict[str, float]:
-    """Return how alike the matrices of every saved module and the base's of the same names and shapes are.
+    """Return how alike saved matrices and the base's of the same names and shapes are.
 
     Args:
         weights: The adapter's tensors.
@@ -27,24 +27,17 @@ def saved_likeness(weights: WeightFiles, keys: Mapping[str, str], base: WeightFi
         base: The base's tensors.
 
     Returns:
-        The median over a module's matrices of the median cosine of rows, by the module's name.
+        The median cosine of rows, by the matrix's name in the base.
     """
-    found: dict[str, list[float]] = defaultdict(list)
+    found: dict[str, float] = {}
     for key, name in keys.items():
         old, new = base.tensors.get(name), weights.tensors[key]
-        if old is None or old.shape != new.shape or len(old.shape) < 2 or 0 in old.shape:
+        if old is None or old.shape != new.shape or len(old.shape) < 2 or base.num_values(name) < MIN_VALUES:
             continue
         if weights.is_float(key) and base.is_float(name):
-            module = _module(name)
-            most = MOST_SHIFT if module.endswith(VOCABULARY) else 0
-            found[module].append(_likeness(_rows(weights, key), _rows(base, name), most))
-    return {module: median(values) for module, values in found.items()}
-
-
-def _module(name: str) -> str:
-    """Name what `modules_to_save` would: the vocabulary matrix, or the module at the root."""
-    stem = name.removesuffix(".weight")
-    return stem if stem.endswith(VOCABULARY) else name.partition(".")[0]
+            most = MOST_SHIFT if name.endswith(VOCABULARY) else 0
+            found[name] = _likeness(_rows(weights, key), _rows(base, name), most)
+    return found
 
 
 def _rows(weights: WeightFiles, name: str) -> FloatArray:

@@ -5,7 +5,7 @@ import torch
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edited_tensors
 
-EXPECTED = Expected("finite_weights", "merger", "adapter", adapter="official")
+EXPECTED = Expected("saved_modules", "merger", "adapter", adapter="official")
 
 
 def make(folders: Folders) -> None:

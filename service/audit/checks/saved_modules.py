@@ -6,13 +6,13 @@ Knows how alike the matrices are, and no value of them.
 import re
 from collections.abc import Iterator
 
-from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
+from service.audit.check import AdapterView, Check, Outcome, fatal, note
 from service.audit.older_minicpmv import OFFICIAL, config_of
 
 LEAST_LIKENESS = 0.1
 """Cosine of two versions of a matrix. Tuning leaves it near 1, and even noise of five times its size at 0.2; that of
 matrices of two unrelated models is near 0."""
-VOCABULARY = ("embed_tokens", "lm_head")
+SHOWN = 3
 LOOSE = re.compile(r"^(?P<modules>[a-z_]*(vpm|resampler|embed)[a-z_]*)\.(pt|pth|bin)$", re.IGNORECASE)
 INPUT = re.compile(r"^llm\..*\.self_attn\.[qkv]_proj\.lora_A\b")
 NAMED = {"vpm": "vpm", "resampler": "resampler", "embed": "embed_tokens"}
@@ -50,19 +50,21 @@ def _of_another_version(view: AdapterView) -> Iterator[Outcome]:
 
 
 def _alike(view: AdapterView) -> Iterator[Outcome]:
-    alien = {name: one for name, one in view.adapter.saved_likeness.items() if one < LEAST_LIKENESS}
-    broken = {name.partition(".")[0] for name, one in view.adapter.values.items() if one.num_nonfinite}
-    alien = {name: one for name, one in alien.items() if name.partition(".")[0] not in broken}  # finite_weights says so
-    if alien:
-        is_vocabulary = any(name.endswith(VOCABULARY) for name in alien)
-        shown = ", ".join(f"{name} (cosine {one:.2f})" for name, one in alien.items())
-        yield (fatal if is_vocabulary else warning)(
-            f"what the adapter saved whole has next to nothing in common with the base's: {shown}",
-            {"cosine": {name: round(one, 4) for name, one in alien.items()}, "limit": LEAST_LIKENESS},
-            "It was trained on another base, or made up at random: the LoRA beside it fits neither these weights nor "
-            "this model.",
-            "Serve it on the base that it was trained on; if training did start the module anew, waive this.",
-        )
+    adapter = view.adapter
+    spoilt = {name for name, one in adapter.values.items() if one.num_nonfinite or one.is_all_zero}  # others say so
+    alien = {name: one for name, one in adapter.saved_likeness.items() if one < LEAST_LIKENESS and name not in spoilt}
+    if not alien:
+        return
+    shown = ", ".join(f"{name} (cosine {one:.2f})" for name, one in list(alien.items())[:SHOWN])
+    yield fatal(
+        f"{len(alien)} of {len(adapter.saved_likeness)} matrices that the adapter saved whole have next to nothing in "
+        f"common with the base's: {shown}",
+        {"cosine": {name: round(one, 4) for name, one in list(alien.items())[:50]}, "limit": LEAST_LIKENESS},
+        "They were tuned from another base, or made up at random when the model was loaded for training: the LoRA "
+        "beside them fits neither these weights nor this model.",
+        "Serve it on the base that it was trained on. If training began these modules anew on purpose, waive this "
+        "finding with that reason.",
+    )
 
 
 def _nothing_is_loose(view: AdapterView) -> Iterator[Outcome]:

@@ -96,8 +96,6 @@ class AdapterFacts:
             on them, that differs from the base's.
         repeated: Tensors that hold the very values of another one, which stands at the same place of an earlier layer,
             with that one's name.
-        unrelated: Full matrices beside the vocabulary's that have nothing in common with the base's of that name: how
-            far they turn, 1 minus the cosine.
         embedding_update: What it does to input rows; None for nothing.
         head_update: What it does to output rows; None for nothing.
         documents: As for `BaseFacts`, `adapter_config.json` among them.
@@ -105,8 +103,8 @@ class AdapterFacts:
         attachment: Where its tensors belong.
         corpus: As for `BaseFacts`, rendered with the adapter's own tokenizer files laid over the base's.
         lock: As for `BaseFacts`.
-        saved_likeness: How alike the matrices of every module that it saved whole are to the base's: the median
-            cosine of rows, by the module's name.
+        saved_likeness: How alike the matrices that it saved whole are to the base's: the median cosine of rows, by
+            the matrix's name.
     """
 
     adapter_id: str
@@ -132,7 +130,6 @@ class AdapterFacts:
     files: Mapping[str, int] = field(default_factory=dict, repr=False)
     attachment: Attachment = field(default_factory=Attachment)
     repeated: Mapping[str, str] = field(default_factory=dict)
-    unrelated: Mapping[str, float] = field(default_factory=dict)
     corpus: CorpusFacts | None = None
     lock: LockFacts | None = None
     saved_likeness: Mapping[str, float] = field(default_factory=dict)
