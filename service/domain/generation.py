@@ -68,6 +68,20 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Processing:
+    """What a request asks of processor and chat template; None leaves it to the checkpoint."""
+
+    max_slice_nums: int | None = None
+    """Most slices of each picture, beside its thumbnail."""
+    enable_thinking: bool | None = None
+    """Whether the model thinks before it answers."""
+
+
+AS_TUNED = Processing()
+"""Nothing is asked of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One admitted request.
 
@@ -83,6 +97,7 @@ class Job:
     adapter_id: str | None
     sampling: Sampling
     deadline: float
+    processing: Processing = AS_TUNED
 
 
 @dataclass(frozen=True, slots=True)

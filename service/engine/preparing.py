@@ -80,7 +80,7 @@ class Preparer:
 
 def _encode(encoder: Encoder, job: Job) -> Encoded:
     try:
-        return encoder.encode(job.messages, job.pictures)
+        return encoder.encode(job.messages, job.pictures, job.processing)
     except (TemplateError, ValueError) as error:
         reason = without_folders(str(error)).strip().splitlines()[0:1]
         raise InvalidField(

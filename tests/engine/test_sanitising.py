@@ -7,6 +7,8 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs import ask
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from service.domain.generation import Message
 from service.engine.families.causal import TokenizerEncoder
@@ -55,3 +57,18 @@ def test_plain_text_is_encoded_as_without_a_sanitiser(encoder: TokenizerEncoder)
 def test_a_mark_that_a_client_writes_is_refused(encoder: TokenizerEncoder) -> None:
     with pytest.raises(InvalidField, match="private-use"):
         encoder.encode([Message("user", ("a" + MARK.format(0),))], [])
+
+
+def test_letters_that_would_merge_to_the_token_itself_are_encoded_one_by_one() -> None:
+    merges = [("<", "x"), ("<x", ">")]
+    letters = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<x", "<x>"]
+    backend = Tokenizer(models.BPE({piece: number for number, piece in enumerate(letters)}, merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken("<x>", special=True), AddedToken("<y>", special=False)])
+    template = "{{ messages[0]['content'] }}"
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, chat_template=template)
+    encoder = TokenizerEncoder(tokenizer, frozenset({"<x>", "<y>"}), None)
+    ids = ids_of(encoder, "a<x>b<y>c")
+    assert encoder.control_ids.isdisjoint(ids)
+    assert backend.decode(ids) == "a<x>b<y>c"

@@ -9,17 +9,22 @@ from typing import Any
 
 from PIL.Image import Image
 
-from service.domain.generation import Message
+from service.domain.generation import Message, Processing
 from service.engine.families.family import Encoder, Family, LoadOptions
 
 
 class TokenizerEncoder(Encoder):
     """Encodes text through the tokenizer's chat template."""
 
-    def _apply(self, messages: Sequence[Message], pictures: Sequence[Image]) -> dict[str, Any]:
+    def _apply(self, messages: Sequence[Message], pictures: Sequence[Image], processing: Processing) -> dict[str, Any]:
         conversation = [{"role": message.role, "content": "".join(map(str, message.content))} for message in messages]
         encoded = self.tokenizer.apply_chat_template(
-            conversation, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+            conversation,
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+            **self._switches(processing),
         )
         return dict(encoded)
 

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw
 
-from service.domain.generation import Message, PictureRef
+from service.domain.generation import AS_TUNED, Message, PictureRef, Processing
 from service.engine.families.pictures import WholePictures
 from service.engine.families.sanitising import Sanitiser
+from service.errors import InvalidField
 
 if TYPE_CHECKING:
     import torch
+
+THINKING = "enable_thinking"
+"""The variable of chat templates that switches thinking on or off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,37 +49,74 @@ class Encoder(ABC):
     Attributes:
         tokenizer: The transformers tokenizer.
         control_ids: Ids that never appear in answers as text.
+        can_slice: It cuts pictures into slices, and a request may say into how many at most.
+        can_think: Its chat template has a switch for thinking.
     """
 
     tokenizer: Any
     control_ids: frozenset[int]
+    can_slice: bool = False
+    can_think: bool = False
 
     def __init__(self, tokenizer: Any, control_tokens: frozenset[str], image_token_id: int | None) -> None:
         self.tokenizer = tokenizer
         self.control_ids = frozenset(tokenizer.convert_tokens_to_ids(sorted(control_tokens)))
         self.image_token_id = image_token_id
+        self.can_think = THINKING in str(tokenizer.chat_template or "")
         self._sanitiser = Sanitiser(tokenizer, control_tokens)
         self._lock = threading.Lock()  # fast tokenizers keep padding and truncation as mutable state
 
-    def encode(self, messages: Sequence[Message], pictures: Sequence[Image.Image]) -> Encoded:
+    def encode(
+        self, messages: Sequence[Message], pictures: Sequence[Image.Image], processing: Processing = AS_TUNED
+    ) -> Encoded:
         """Render the chat template, tokenize, and turn pictures into pixel tensors.
 
         Control tokens that a client wrote into its text are encoded as text: they open no turn and stand for no
         picture.
+
+        Raises:
+            InvalidField: The request asks for processing that this model does not have.
         """
+        self._check(processing)
         with self._lock:
-            tensors = self._sanitiser.unmark(self._apply(self._sanitiser.mark(messages), pictures))
+            marked = self._apply(self._sanitiser.mark(messages), pictures, processing)
+            tensors = self._finish(self._sanitiser.unmark(marked))
         ids: torch.Tensor = tensors["input_ids"]
         prompt_ids = tuple(ids[0].tolist())
-        return Encoded(tensors, prompt_ids, prompt_ids.count(self.image_token_id) if self.image_token_id else 0)
+        return Encoded(tensors, prompt_ids, self._image_tokens(tensors, prompt_ids))
 
     def claims(self) -> dict[str, int]:
         """Return the special ids that the processor uses, by role."""
         return {}
 
     @abstractmethod
-    def _apply(self, messages: Sequence[Message], pictures: Sequence[Image.Image]) -> dict[str, Any]:
-        """Return the tensors of one conversation."""
+    def _apply(
+        self, messages: Sequence[Message], pictures: Sequence[Image.Image], processing: Processing
+    ) -> dict[str, Any]:
+        """Return the tensors of one conversation; the client's control tokens are marked."""
+
+    def _finish(self, tensors: dict[str, Any]) -> dict[str, Any]:
+        """Add what depends on the final places of tokens."""
+        return tensors
+
+    def _image_tokens(self, tensors: dict[str, Any], prompt_ids: tuple[int, ...]) -> int:
+        """Count the tokens that stand for picture features."""
+        return prompt_ids.count(self.image_token_id) if self.image_token_id is not None else 0
+
+    def _check(self, processing: Processing) -> None:
+        """Refuse what would be ignored."""
+        problems = []
+        if processing.max_slice_nums is not None and not self.can_slice:
+            problems.append(("max_slice_nums", "this model does not cut pictures into slices; leave it out"))
+        if processing.enable_thinking is not None and not self.can_think:
+            problems.append((THINKING, "this model's chat template has no switch for thinking; leave it out"))
+        if problems:
+            raise InvalidField.of(problems)
+
+    @staticmethod
+    def _switches(processing: Processing) -> dict[str, bool]:
+        """Return the variables of the chat template that a request sets."""
+        return {} if processing.enable_thinking is None else {THINKING: processing.enable_thinking}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from service.domain.generation import Message
+from service.domain.generation import Message, Processing
 from service.engine.families.family import Encoder, picture_count
 from service.engine.families.image_text import ImageTextFamily, ProcessorEncoder
 from service.errors import InvalidField
@@ -20,7 +20,7 @@ PLAIN, FORMATTED = ("", "ocr", "ocr:"), ("ocr with format", "ocr with format:")
 class GotOcr2Encoder(ProcessorEncoder):
     """Encodes one user turn with one picture."""
 
-    def _apply(self, messages: Sequence[Message], pictures: Sequence[Image]) -> dict[str, Any]:
+    def _apply(self, messages: Sequence[Message], pictures: Sequence[Image], processing: Processing) -> dict[str, Any]:
         text = "".join(part for message in messages for part in message.content if isinstance(part, str))
         wish = text.strip().lower()
         if len(messages) != 1 or picture_count(messages) != 1 or wish not in (*PLAIN, *FORMATTED):

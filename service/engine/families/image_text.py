@@ -9,8 +9,11 @@ from typing import Any
 
 from PIL.Image import Image
 
-from service.domain.generation import Message, PictureRef
-from service.engine.families.family import Encoder, Family, LoadOptions
+from service.domain.generation import Message, PictureRef, Processing
+from service.engine.families.family import THINKING, Encoder, Family, LoadOptions
+
+SLICES = "max_slice_nums"
+"""The setting of image processors that cut pictures into slices."""
 
 
 class ProcessorEncoder(Encoder):
@@ -19,6 +22,8 @@ class ProcessorEncoder(Encoder):
     def __init__(self, processor: Any, control_tokens: frozenset[str], image_token_id: int | None) -> None:
         super().__init__(processor.tokenizer, control_tokens, image_token_id)
         self._processor = processor
+        self.can_slice = hasattr(getattr(processor, "image_processor", None), SLICES)
+        self.can_think = THINKING in str(processor.chat_template or "")
 
     def claims(self) -> dict[str, int]:
         """Return the placeholder ids that the processor uses, by role."""
@@ -26,15 +31,25 @@ class ProcessorEncoder(Encoder):
         found = {role: getattr(self._processor, f"{role}_id", None) for role in roles}
         return {role: value for role, value in found.items() if isinstance(value, int)}
 
-    def _apply(self, messages: Sequence[Message], pictures: Sequence[Image]) -> dict[str, Any]:
+    def _apply(self, messages: Sequence[Message], pictures: Sequence[Image], processing: Processing) -> dict[str, Any]:
         conversation = [
             {"role": message.role, "content": [self._item(part, pictures) for part in message.content]}
             for message in messages
         ]
         encoded = self._processor.apply_chat_template(
-            conversation, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+            conversation,
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"images_kwargs": self._pixel_options(processing)},
+            **self._switches(processing),
         )
         return dict(encoded)
+
+    @staticmethod
+    def _pixel_options(processing: Processing) -> dict[str, int]:
+        return {} if processing.max_slice_nums is None else {SLICES: processing.max_slice_nums}
 
     @staticmethod
     def _item(part: str | PictureRef, pictures: Sequence[Image]) -> dict[str, Any]:

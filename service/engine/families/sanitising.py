@@ -33,7 +33,8 @@ class Sanitiser:
         longest_first = sorted(control_tokens, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._marks = {token: MARK.format(index) for index, token in enumerate(longest_first)}
-        letters = {token: _as_text(tokenizer, token) for token in longest_first}
+        acting = frozenset(tokenizer.convert_tokens_to_ids(longest_first))
+        letters = {token: _as_text(tokenizer, token, acting) for token in longest_first}
         tokenizer.add_tokens([AddedToken(mark, normalized=False) for mark in self._marks.values()])
         ids = tokenizer.convert_tokens_to_ids(list(self._marks.values()))
         self._letters = dict(zip(ids, (letters[token] for token in self._marks), strict=True))
@@ -84,8 +85,20 @@ class Sanitiser:
         return self._pattern.sub(lambda match: self._marks[match[0]], part)
 
 
-def _as_text(tokenizer: Any, token: str) -> list[int]:
-    """Encode a token letter by letter, after a newline, so that no tokenizer adds the space of a text's start."""
+def _as_text(tokenizer: Any, token: str, acting: frozenset[int]) -> list[int]:
+    """Encode a token as text, in pieces that do not act themselves.
+
+    Asking the tokenizer to split special tokens is not enough: those that are not flagged special stay whole, and where
+    a word of the vocabulary became a control token, as MiniCPM-V up to 4.5 made `<unk>` one, letters can merge to it.
+    """
+    ids = _after_newline(tokenizer, token)
+    if acting.isdisjoint(ids):
+        return ids
+    return [one for letter in token for one in _after_newline(tokenizer, letter)]
+
+
+def _after_newline(tokenizer: Any, text: str) -> list[int]:
+    """Encode text after a newline, so that no tokenizer adds the space of a text's start."""
     newline = tokenizer.encode("\n", add_special_tokens=False)
-    ids: list[int] = tokenizer.encode("\n" + token, add_special_tokens=False, split_special_tokens=True)
+    ids: list[int] = tokenizer.encode("\n" + text, add_special_tokens=False, split_special_tokens=True)
     return ids[len(newline) :]
