@@ -44,4 +44,6 @@ class MiniCPMVFamily(Family):
 
     def load_encoder(self, folder: Path, control_tokens: frozenset[str], options: LoadOptions, model: Any) -> Encoder:
         """Load the tokenizer and the picture settings."""
-        raise NotImplementedError
+        from service.engine.families.minicpmv.encoder import load_encoder
+
+        return load_encoder(folder, control_tokens, options, model)
