@@ -68,11 +68,14 @@ def read_blueprint(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]
 
 
 def is_native(config: Mapping[str, Any]) -> bool:
-    """Say whether transformers has a class of its own for the model type."""
+    """Say whether transformers has a class of its own for the model type.
+
+    What this process added for MiniCPM-V does not count: a report must not depend on what was loaded before.
+    """
     from transformers import CONFIG_MAPPING
 
     model_type = config.get("model_type")
-    return isinstance(model_type, str) and model_type in CONFIG_MAPPING
+    return isinstance(model_type, str) and model_type != MINICPMV and model_type in CONFIG_MAPPING
 
 
 def _from_transformers(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> BlueprintFacts | None:

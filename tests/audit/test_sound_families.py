@@ -182,7 +182,6 @@ def test_a_minicpm_v_without_code_of_its_own_is_consistent(tmp_path: Path) -> No
         ("drop_vision_last_layer", True, "weights_complete", "vpm.encoder.layers"),
         ("architectures", ["MiniCPMForCausalLM"], "model_config", "MiniCPMForCausalLM"),
         ("slice_config", {"max_slice_nums": 4}, "picture_settings", "max_slice_nums"),
-        ("auto_map", {"AutoModel": "modeling_minicpmv.MiniCPMV"}, "model_config", "modeling_minicpmv.py"),
     ],
 )
 def test_a_broken_config_of_minicpm_v_is_found(key: str, value: Any, check: str, named: str, tmp_path: Path) -> None:
@@ -194,3 +193,11 @@ def test_a_broken_config_of_minicpm_v_is_found(key: str, value: Any, check: str,
     found = of_folders(flat_minicpmv(tmp_path / "x", edit))
     assert check in {one for one, _ in found}
     assert any(named in message for one, message in found if one == check)
+
+
+def test_code_that_a_minicpm_v_names_and_lacks_is_noted_because_none_of_it_is_run(tmp_path: Path) -> None:
+    code = {"AutoModel": "modeling_minicpmv.MiniCPMV"}
+    folder = flat_minicpmv(tmp_path / "x", lambda config: config.update(auto_map=code))
+    report = audit(read_checkpoint(locate(str(folder)), {}))
+    found = [one for one in report.findings() if "modeling_minicpmv.py" in one.message]
+    assert [(one.check, one.severity.value) for one in found] == [("model_config", "note")]

@@ -61,7 +61,14 @@ def _kind(base: BaseFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
     modules = _code_files(config)
     lost = sorted(name for name in modules if name not in base.files)
     named = f"model_type {model_type!r}" if model_type else "no model_type"
-    if lost:
+    if lost and model_type in OWN_LISTS:
+        yield note(
+            f"config.json's auto_map names {', '.join(lost)}, which the folder lacks; this service runs none of it",
+            {"model_type": model_type, "missing": lost},
+            "Servers that run a checkpoint's own code cannot load it.",
+            f"Copy {', '.join(lost)} from the base model's repository if others are to load it.",
+        )
+    elif lost:
         yield fatal(
             f"config.json has {named}, which needs code of its own, and auto_map names {', '.join(lost)}, which the "
             "folder lacks",

@@ -10,10 +10,10 @@ from service.engine.families.family import Family
 from service.engine.families.got_ocr2 import GotOcr2
 from service.engine.families.image_text import ImageTextFamily
 from service.engine.families.minicpm_ocr import MiniCPMOcr
-from service.engine.families.minicpmv4_6 import MiniCPMV46
-from service.engine.families.minicpmv4_7 import MiniCPMV47
 from service.engine.families.minicpmv.family import MiniCPMVFamily
 from service.engine.families.minicpmv.versions import LANGUAGES
+from service.engine.families.minicpmv4_6 import MiniCPMV46
+from service.engine.families.minicpmv4_7 import MiniCPMV47
 from service.errors import CheckpointUnsupported
 
 FAMILIES: tuple[Family, ...] = (

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,9 @@ def alone(loaded: LoadedModel, job: Job) -> list[int]:
 
 
 @pytest.fixture(params=VERSIONS)
-def version(request: pytest.FixtureRequest) -> Iterator[str]:
-    yield request.param
+def version(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
 
 
 @pytest.mark.parametrize("largest_piece", [7, 64, 4096])
