@@ -3,6 +3,7 @@
 They know nothing, so answers are not judged: they show that a family loads, encodes and generates.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,7 +241,94 @@ def ernie4_5_vl(folder: Path) -> Path:
     return _save(Ernie4_5_VLMoeForConditionalGeneration(config), processor, folder)
 
 
+MARKERS = ("<image>", "</image>", "<slice>", "</slice>", "<image_id>", "</image_id>", "<unk>")
+TURNS = """{%- for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}\
+{%- endfor %}{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{%- endif %}"""
+SYSTEM = """{%- if messages[0].role != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}\
+{%- endif %}"""
+THOUGHTS = """{%- if add_generation_prompt and enable_thinking is defined %}\
+{{ '<think>\n' if enable_thinking else '<think>\n\n</think>\n\n' }}{%- endif %}"""
+OLDER: dict[str, tuple[str, dict[str, Any]]] = {
+    "2.6": (SYSTEM + TURNS, {"rope_theta": 1e6, "use_sliding_window": False, "sliding_window": 131072}),
+    "4.0": (
+        TURNS,
+        {
+            "rope_theta": 1e4,
+            "head_dim": 32,
+            "rope_scaling": {
+                "rope_type": "longrope",
+                "factor": 1.0,
+                "long_factor": [1.0 + index / 8 for index in range(16)],
+                "short_factor": [1.0 + index / 8 for index in range(16)],
+                "original_max_position_embeddings": 1026,
+            },
+        },
+    ),
+    "4.5": (TURNS + THOUGHTS, {"rope_theta": 1e6, "head_dim": 32, "rope_scaling": None}),
+}
+"""Chat template, and what config.json has beside what all three have."""
+
+
+def minicpmv_older(version: str) -> Callable[[Path], Path]:
+    """MiniCPM-V 2.6, 4.0 and 4.5, in the layout of the official repositories."""
+
+    def make_older(folder: Path) -> Path:
+        from service.engine.families.minicpmv.configuration import MiniCPMVConfig
+        from service.engine.families.minicpmv.modeling import MiniCPMV
+
+        template, more = OLDER[version]
+        tokenizer = _named_tokenizer({})
+        tokenizer.add_special_tokens({"additional_special_tokens": list(MARKERS)})
+        tokenizer.chat_template = template
+        stops = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+        config = MiniCPMVConfig(
+            **{**TEXT, "hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2},
+            **more,
+            version=float(version),
+            vocab_size=len(tokenizer) + 10,
+            rms_norm_eps=1e-6,
+            bos_token_id=None,
+            eos_token_id=stops[0],
+            query_num=16,
+            drop_vision_last_layer=False,
+            tie_word_embeddings=False,
+            slice_config={"max_slice_nums": 4, "patch_size": 14, "model_type": "minicpmv"},
+            vision_config={"model_type": "siglip", **VISION},
+        )
+        model = MiniCPMV(config)
+        for one in model.parameters():
+            torch.nn.init.normal_(one, 1.0 if one.dim() == 1 else 0.0, 0.1)
+        model.generation_config = GenerationConfig(eos_token_id=stops, pad_token_id=stops[1])
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        settings = {
+            "image_processor_type": "MiniCPMVImageProcessor",
+            "processor_class": "MiniCPMVProcessor",
+            "max_slice_nums": 4,
+            "scale_resolution": 112,
+            "patch_size": 14,
+            "use_image_id": True,
+            "image_feature_size": 16,
+            "im_start": "<image>",
+            "im_end": "</image>",
+            "slice_start": "<slice>",
+            "slice_end": "</slice>",
+            "unk": "<unk>",
+            "im_id_start": "<image_id>",
+            "im_id_end": "</image_id>",
+            "slice_mode": True,
+            "norm_mean": [0.5, 0.5, 0.5],
+            "norm_std": [0.5, 0.5, 0.5],
+            "version": 2.6,
+        }
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+        return folder
+
+    return make_older
+
+
 FAMILIES: dict[str, Callable[[Path], Path]] = {
+    **{f"minicpm-v-{version}": minicpmv_older(version) for version in OLDER},
     "minicpm-v-4.7": minicpmv4_7,
     "minicpm-ocr": minicpm_ocr,
     "got-ocr-2": got_ocr2,

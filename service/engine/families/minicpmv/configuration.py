@@ -153,4 +153,4 @@ def _old_rope(parameters: dict[str, Any]) -> dict[str, Any]:
     """Write transformers 5's rotary parameters as `rope_theta` and `rope_scaling`."""
     scaling = {name: one for name, one in parameters.items() if name != "rope_theta"}
     is_plain = scaling.get("rope_type", "default") == "default"
-    return {"rope_theta": parameters.get("rope_theta"), "rope_scaling": None if is_plain else scaling}
+    return {"rope_theta": parameters.get("rope_theta")} | ({} if is_plain else {"rope_scaling": scaling})
