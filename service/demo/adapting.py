@@ -77,6 +77,8 @@ ADAPTERS: dict[str, dict[str, AdapterPlan]] = {
             # `finetune_lora.sh` tunes the vision tower too, which then is saved whole.
             partial(_official_lora, rf"llm\..*{ATTENTION}", ("embed_tokens", "resampler", "vpm")),
             ships_tokenizer=True,
+            steps=500,
+            peak_rate=5e-4,  # a higher one harms the tower
         ),
     },
 }

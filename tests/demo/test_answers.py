@@ -31,6 +31,8 @@ def fresh_scenes(count: int, seed: int) -> list[Scene]:
         ("tokens", "tokens"),
         ("official", "polite"),
         ("merged", "json"),
+        ("4.5", "plain"),
+        ("4.5-official", "polite"),
     ],
 )
 def test_fresh_pictures_are_described_rightly_and_in_style(subject: str, style: Style, loaded: Loaded) -> None:
@@ -46,7 +48,7 @@ def test_fresh_pictures_are_described_rightly_and_in_style(subject: str, style: 
     assert len(wrong) <= 1, wrong
 
 
-@pytest.mark.parametrize("subject", ["base"])
+@pytest.mark.parametrize("subject", ["base", "4.5"])
 def test_a_follow_up_question_is_answered(subject: str, loaded: Loaded) -> None:
     rng = random.Random("tests/follow-up")
     dialogues = [random_dialogue(rng, form="follow-up") for _ in range(8)]
@@ -66,7 +68,7 @@ def test_merged_gives_the_tokens_of_the_mounted_adapter(loaded: Loaded) -> None:
     assert greedy_answers(*loaded("merged"), dialogues) == greedy_answers(*loaded("json"), dialogues)
 
 
-@pytest.mark.parametrize("subject", ["base"])
+@pytest.mark.parametrize("subject", ["base", "4.5"])
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_base_describes_the_shipped_pictures(name: str, subject: str, loaded: Loaded) -> None:
     scene, size = EXAMPLES[name]
@@ -75,7 +77,7 @@ def test_the_base_describes_the_shipped_pictures(name: str, subject: str, loaded
         assert greedy_answers(*loaded(subject), [dialogue], [size]) == [answer(scene, "describe", language)]
 
 
-@pytest.mark.parametrize("subject", ["base"])
+@pytest.mark.parametrize("subject", ["base", "4.5"])
 def test_training_encodes_a_conversation_as_the_processor_does(subject: str, loaded: Loaded) -> None:
     _, encoding = loaded(subject)
     rng = random.Random(4)
@@ -87,7 +89,7 @@ def test_training_encodes_a_conversation_as_the_processor_does(subject: str, loa
         assert encoding.inputs(dialogue, pictures)["input_ids"][0].tolist() == prompt
 
 
-@pytest.mark.parametrize(("subject", "release"), [("base", "4.6")])
+@pytest.mark.parametrize(("subject", "release"), [("base", "4.6"), ("4.5", "4.5")])
 def test_training_sees_pictures_as_the_model_does(subject: str, release: str, loaded: Loaded) -> None:
     model, encoding = loaded(subject)
     pictures = [Image.open(path).resize((112, 112)) for path in sorted(examples_root().iterdir())]
