@@ -16,7 +16,7 @@ The map, one line a room (`checkpoint` reads, `engine` measures, `audit` judges,
     checkpoint   a folder on disk -> facts; builds no model
     audit        facts -> findings; pure
     engine       the model in memory: loading, measuring, generating
-    demo         a tiny trained MiniCPM-V with sound and broken adapters
+    demo         tiny trained MiniCPM-V 4.6 and 4.5 with sound and broken adapters
     overlay      an adapter's tokenizer files laid over its base's
     wording      texts of libraries, fit to be shown
     metrics      every Prometheus name

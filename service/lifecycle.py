@@ -175,10 +175,10 @@ class Lifecycle:
     def _locate(self) -> "tuple[Location, dict[str, Location], dict[str, str]]":
         """Find the folders; an adapter that is not found is refused later, and the others are served."""
         from service.checkpoint.locating import locate
-        from service.demo import demo_root
+        from service.demo import demo_bases
 
         plan = self._plan
-        reference = str(demo_root() / "base") if plan.model == "demo" else plan.model
+        reference = str(demo_bases().get(plan.model, plan.model))
         base = locate(reference, plan.revision, with_code=plan.trusted_remote_code is not None)
         found, lost = {}, {}
         wanted = {**plan.adapters, **({MERGED: plan.merged_adapter} if plan.merged_adapter else {})}

@@ -59,7 +59,7 @@ class Settings(BaseSettings):
         extra="ignore",
     )
 
-    model: str = Field("demo", description="Base or merged model: a folder, a hub id, or `demo`.")
+    model: str = Field("demo", description="Base or merged model: a folder, a hub id, `demo` or `demo-4.5`.")
     revision: str | None = Field(None, description="Commit of the hub id; required when the model is a hub id.")
     adapters: dict[AdapterId, str] = Field(
         default_factory=dict,

@@ -1,4 +1,4 @@
-"""`demo`: write the demo checkpoint and its adapters.
+"""`demo`: write the demo checkpoints and their adapters.
 
 Knows no file of it.
 """
@@ -13,7 +13,9 @@ from service.commands import COULD_NOT_RUN
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the verb and its arguments."""
     demo = verbs.add_parser(
-        "demo", help="write the demo checkpoint and its adapters", description="Write base, merged and adapters."
+        "demo",
+        help="write the demo checkpoints and their adapters",
+        description="Write base, merged and adapters, and below minicpmv4_5 a base and an adapter of MiniCPM-V 4.5.",
     )
     demo.add_argument("--output", type=Path, required=True, metavar="DIR", help="a folder that is new or empty")
     demo.set_defaults(run=_demo)
@@ -27,5 +29,6 @@ def _demo(known: argparse.Namespace, _: list[str]) -> int:
     except OSError as error:
         print(error, file=sys.stderr)
         return COULD_NOT_RUN
-    print(f"wrote {known.output}/base, {known.output}/merged and {known.output}/adapters")
+    output = known.output
+    print(f"wrote {output}/base, {output}/merged, {output}/adapters and {output}/minicpmv4_5")
     return 0

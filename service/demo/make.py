@@ -6,25 +6,32 @@ Knows the order of the stages and their lengths; what happens in a stage is in t
 import argparse
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from service.demo.adapting import ADAPTERS, make_adapter, make_merged
 from service.demo.batches import Batches
-from service.demo.building import build_model, build_processor, build_tokenizer, save_checkpoint
 from service.demo.dialogues import vocabulary
+from service.demo.layout import Layout
+from service.demo.minicpmv4_5.building import adopt_tower
+from service.demo.releases import LAYOUTS
 from service.demo.training import PropertyHeads, train_all, train_vision
 
 logger = logging.getLogger(__name__)
 
+WEIGHTS = "model.safetensors"
+
 
 @dataclass(frozen=True)
 class BasePlan:
-    """How long and how fast the base is trained."""
+    """How long and how fast a base is trained; the seed is its adapters' too."""
 
+    seed: int
     vision_steps: int = 2400
     vision_batch_size: int = 32
     vision_peak_rate: float = 1.5e-3
@@ -33,55 +40,82 @@ class BasePlan:
     language_peak_rate: float = 1.5e-3
 
 
-def make_base(output: Path, seed: int, plan: BasePlan, effort: float = 1.0, start: Path | None = None) -> None:
-    """Trains the base and writes it.
+PLANS = {"4.6": BasePlan(4600), "4.5": BasePlan(4500, vision_steps=900, language_steps=2200)}
+"""That of 4.5 is shorter, because its tower has been trained before."""
+MERGED = {"4.6": "json"}
+"""The adapter of each release that is also shipped merged."""
+
+
+def make_base(
+    layout: Layout, output: Path, seed: int, plan: BasePlan, effort: float, begin: Callable[[Any], None]
+) -> None:
+    """Trains a base and writes it.
 
     Args:
+        layout: Of the base.
         output: Folder to write.
         seed: Decides the initial weights and every batch.
         plan: Lengths and rates.
         effort: Share of the planned steps to take.
-        start: Folder of a base to train further; without it, training starts from scratch.
+        begin: Is given the fresh model and may fill it.
     """
-    processor = build_processor(build_tokenizer(vocabulary()))
-    model = build_model(processor.tokenizer, seed)
-    if start is not None:
-        model.load_state_dict(load_file(start / "model.safetensors"))
-    heads = PropertyHeads(model.config.text_config.hidden_size)
+    model, encoding = layout.build(vocabulary(), seed)
+    begin(model)
+    heads = PropertyHeads(model.get_input_embeddings().embedding_dim)
     vision_steps = max(2, round(plan.vision_steps * effort))
     language_steps = max(2, round(plan.language_steps * effort))
-    vision_batches = Batches(processor, seed + 1, vision_steps, plan.vision_batch_size)
-    train_vision(model, vision_batches, heads, plan.vision_peak_rate)
-    language_batches = Batches(processor, seed + 2, language_steps, plan.language_batch_size)
-    train_all(model, language_batches, plan.language_peak_rate, heads)
-    save_checkpoint(output, model, processor)
+    vision_batches = Batches(encoding, seed + 1, vision_steps, plan.vision_batch_size)
+    train_vision(layout, model, vision_batches, heads, plan.vision_peak_rate)
+    language_batches = Batches(encoding, seed + 2, language_steps, plan.language_batch_size)
+    train_all(layout, model, language_batches, plan.language_peak_rate, heads)
+    layout.save(output, model, encoding)
 
 
-def make_adapted(output: Path, seed: int, effort: float = 1.0) -> None:
-    """Writes `adapters/*` and `merged` below `output`, from the `base` that lies there."""
-    base = output / "base"
-    for name in ADAPTERS:
-        make_adapter(name, base, output / "adapters" / name, seed, effort)
-    make_merged(base, output / "adapters" / "json", output / "merged")
+def make_adapted(release: str, root: Path, seed: int, effort: float) -> None:
+    """Writes `adapters/*` and `merged` below `root`, from the `base` that lies there."""
+    layout, base = LAYOUTS[release], root / "base"
+    for name, plan in ADAPTERS[release].items():
+        make_adapter(layout, plan, base, root / "adapters" / name, seed, effort)
+    if release in MERGED:
+        make_merged(layout, base, root / "adapters" / MERGED[release], root / "merged")
+
+
+def _beginning(release: str, output: Path, start: Path | None) -> Callable[[Any], None]:
+    """Returns what fills a fresh model: a base to train further, or for 4.5 the tower of the 4.6 in `output`."""
+
+    def begin(model: Any) -> None:
+        if start is not None:
+            model.load_state_dict(load_file(start / WEIGHTS))
+        elif release == "4.5":
+            adopt_tower(model, load_file(output / LAYOUTS["4.6"].folder / "base" / WEIGHTS))
+
+    return begin
 
 
 def main() -> None:
     """Parses the command line and makes the demo."""
     parser = argparse.ArgumentParser(prog="python -m service.demo.make", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--seed", type=int, default=4600)
+    parser.add_argument("--only", choices=LAYOUTS, help="make one release; 4.5 takes its tower from the 4.6 in OUTPUT")
+    parser.add_argument("--seed", type=int, help="instead of that of each release")
     parser.add_argument("--effort", type=float, default=1.0, help="share of the training steps to take")
     base = parser.add_mutually_exclusive_group()
-    base.add_argument("--start", type=Path, help="base to train further, instead of starting from scratch")
+    base.add_argument("--start", type=Path, help="base to train further, instead of from scratch; needs --only")
     base.add_argument("--keep-base", action="store_true", help="train only the adapters, on the base in OUTPUT")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    if arguments.start and not arguments.only:
+        parser.error("--start needs --only, because a base is of one release")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(arguments.threads)
     started = time.monotonic()
-    if not arguments.keep_base:
-        make_base(arguments.output / "base", arguments.seed, BasePlan(), arguments.effort, arguments.start)
-    make_adapted(arguments.output, arguments.seed, arguments.effort)
+    for release in [arguments.only] if arguments.only else LAYOUTS:
+        layout, root, plan = LAYOUTS[release], arguments.output / LAYOUTS[release].folder, PLANS[release]
+        seed = plan.seed if arguments.seed is None else arguments.seed
+        if not arguments.keep_base:
+            begin = _beginning(release, arguments.output, arguments.start)
+            make_base(layout, root / "base", seed, plan, arguments.effort, begin)
+        make_adapted(release, root, seed, arguments.effort)
     logger.info("made %s in %.0f minutes", arguments.output, (time.monotonic() - started) / 60)
 
 

@@ -1,21 +1,21 @@
-"""Trains the demo model: first its eyes alone, then everything with the loss of the language model.
+"""Trains a demo model: first its eyes alone, then everything with the loss of the language model.
 
-Knows batches and modules, but no file: reading and writing checkpoints happens in `make`.
+Knows batches and modules, but neither a layout nor a file: reading and writing checkpoints happens in `make`.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from transformers import MiniCPMV4_6ForConditionalGeneration
-from transformers.vision_utils import get_vision_nearest_position_ids
 
 from service.demo.batches import IGNORED_LABEL, Batch, Batches
 from service.demo.drawing import COLORS, COUNTS, POSITIONS, SHAPES
+from service.demo.layout import Layout
 
 logger = logging.getLogger(__name__)
 
@@ -43,63 +43,33 @@ class PropertyHeads(nn.Module):
         return torch.stack(losses).sum()
 
 
-def picture_features(
-    model: MiniCPMV4_6ForConditionalGeneration, pixel_values: torch.Tensor, grid: tuple[int, int]
-) -> torch.Tensor:
-    """Returns the features of equally large pictures, (N, tokens, hidden).
-
-    The model's own `get_image_features` packs pictures into one row and attends to each in a loop; here
-    they lie along the batch dimension, which is several times faster and equal up to rounding.
-    """
-    tower = model.model.vision_tower
-    pictures, patches = pixel_values.shape[0], grid[0] * grid[1]
-    target_sizes = torch.tensor([grid], dtype=torch.int32)
-    position_ids = get_vision_nearest_position_ids(target_sizes, tower.embeddings.num_patches_per_side)
-    hidden = tower.embeddings.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
-    hidden = hidden + tower.embeddings.position_embedding(position_ids)
-    cu_seqlens = torch.tensor([0, patches], dtype=torch.int32)
-    for layer in tower.encoder.layers:
-        hidden = layer(hidden, None, cu_seqlens=cu_seqlens, max_seqlen=None)
-    packed = tower.post_layernorm(hidden).reshape(1, pictures * patches, -1)
-    return torch.stack(model.model.merger(packed, target_sizes.expand(pictures, 2)))
-
-
-def language_loss(model: MiniCPMV4_6ForConditionalGeneration, batch: Batch, features: torch.Tensor) -> torch.Tensor:
+def language_loss(model: Any, batch: Batch, features: torch.Tensor) -> torch.Tensor:
     """Returns the mean cross entropy of the answers' tokens; right padding is harmless to causal layers."""
     embeddings = model.get_input_embeddings()(batch.input_ids)
-    is_picture = (batch.input_ids == model.config.image_token_id).unsqueeze(-1)
-    embeddings = embeddings.masked_scatter(is_picture, features.reshape(-1, features.shape[-1]))
-    hidden = model.model.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+    embeddings = embeddings.masked_scatter(batch.places.unsqueeze(-1), features.reshape(-1, features.shape[-1]))
+    hidden = model.get_decoder()(inputs_embeds=embeddings, use_cache=False).last_hidden_state
     answered = batch.labels != IGNORED_LABEL
-    logits = model.lm_head(hidden[answered])
+    logits = model.get_output_embeddings()(hidden[answered])
     return functional.cross_entropy(logits, batch.labels[answered])
 
 
-def train_vision(
-    model: MiniCPMV4_6ForConditionalGeneration, batches: Batches, heads: PropertyHeads, peak_rate: float
-) -> None:
-    """Trains the vision tower and the merger on the properties of the scenes, without any language."""
+def train_vision(layout: Layout, model: Any, batches: Batches, heads: PropertyHeads, peak_rate: float) -> None:
+    """Trains what lies between pixels and language on the properties of the scenes, without any language."""
 
     def loss_of(batch: Batch) -> torch.Tensor:
-        return heads.loss(picture_features(model, batch.pixel_values, batch.grid), batch.properties)
+        return heads.loss(layout.picture_features(model, batch.pixel_values, batch.grid), batch.properties)
 
-    parameters = [
-        *model.model.vision_tower.parameters(),
-        *model.model.merger.parameters(),
-        *heads.parameters(),
-    ]
-    optimize("vision", batches, loss_of, parameters, peak_rate)
+    modules = (*layout.seeing_modules(model), heads)
+    optimize("vision", batches, loss_of, [one for module in modules for one in module.parameters()], peak_rate)
 
 
 def train_all(
-    model: MiniCPMV4_6ForConditionalGeneration,
-    batches: Batches,
-    peak_rate: float,
-    heads: PropertyHeads | None = None,
+    layout: Layout, model: Any, batches: Batches, peak_rate: float, heads: PropertyHeads | None = None
 ) -> None:
     """Trains every parameter that asks for a gradient on the answers.
 
     Args:
+        layout: Of the model.
         model: The model, or the base inside a PEFT model; changed in place.
         batches: The conversations, one optimiser step each.
         peak_rate: Highest learning rate of the one-cycle schedule.
@@ -107,7 +77,7 @@ def train_all(
     """
 
     def loss_of(batch: Batch) -> torch.Tensor:
-        features = picture_features(model, batch.pixel_values, batch.grid)
+        features = layout.picture_features(model, batch.pixel_values, batch.grid)
         loss = language_loss(model, batch, features)
         return loss if heads is None else loss + _PROPERTY_LOSS_SHARE * heads.loss(features, batch.properties)
 

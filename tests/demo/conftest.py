@@ -12,7 +12,7 @@ from service.demo.evaluate import SUBJECTS, load
 
 @pytest.fixture(scope="session")
 def loaded() -> Callable[[str], tuple[Any, Any]]:
-    """Returns a function from a subject's name to its float32 model and its processor."""
+    """Returns a function from a subject's name to its float32 model and its encoding."""
 
     @cache
     def load_subject(name: str) -> tuple[Any, Any]:

@@ -9,7 +9,10 @@ from safetensors import safe_open
 
 from service.demo import demo_root
 
-FOLDERS = ("base", "merged", "adapters/json", "adapters/tokens", "adapters/official", "adapters/broken")
+FOLDERS = (
+    *("base", "merged", "adapters/json", "adapters/tokens", "adapters/official", "adapters/broken"),
+    *("minicpmv4_5/base", "minicpmv4_5/adapters/official"),
+)
 
 
 def run(module: str, *arguments: str) -> str:
@@ -34,7 +37,7 @@ def test_making_writes_every_folder_with_the_tensors_and_files_that_ship(tmp_pat
 
 
 def test_evaluating_prints_a_share_of_right_answers_for_each_checkpoint() -> None:
-    shown = run("service.demo.evaluate", "--samples", "4", "--only", "base", "json")
-    shares = dict(re.findall(r"^(\w+) +(\d+\.\d)%  \(\d of 4\)$", shown, re.MULTILINE))
-    assert shares.keys() == {"base", "json"}
+    shown = run("service.demo.evaluate", "--samples", "4", "--only", "base", "json", "4.5")
+    shares = dict(re.findall(r"^([\w.]+) +(\d+\.\d)%  \(\d of 4\)$", shown, re.MULTILINE))
+    assert shares.keys() == {"base", "json", "4.5"}
     assert all(float(share) >= 50 for share in shares.values())

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from service.demo import demo_root, write_demo
-from service.demo.building import NAMED_TOKENS
+from service.demo.minicpmv4_6.building import NAMED_TOKENS
 from service.demo.phrasing import MARKUP_TOKENS
 
 Loaded = Callable[[str], tuple[Any, Any]]
@@ -56,11 +56,11 @@ def test_the_base_is_small_and_has_the_head_sizes_that_vllm_accepts(loaded: Load
 
 
 def test_the_base_has_more_rows_than_tokens_and_two_separate_matrices(loaded: Loaded) -> None:
-    model, processor = loaded("base")
+    model, encoding = loaded("base")
     rows = model.get_input_embeddings().weight
     head = model.get_output_embeddings().weight
     assert rows.shape == head.shape == (model.config.text_config.vocab_size, 128)
-    assert rows.shape[0] >= len(processor.tokenizer) + 16
+    assert rows.shape[0] >= len(encoding.tokenizer) + 16
     assert rows.shape[0] % 64 == 0
     assert not torch.equal(rows, head)
 
@@ -74,8 +74,8 @@ def test_every_tokenizer_names_the_special_tokens_of_the_processor(folder: str) 
 
 
 def test_generation_stops_at_both_ends(loaded: Loaded) -> None:
-    model, processor = loaded("base")
-    ends = processor.tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    model, encoding = loaded("base")
+    ends = encoding.tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
     assert model.generation_config.eos_token_id == ends
     assert model.generation_config.pad_token_id == ends[0]
 
@@ -87,9 +87,9 @@ def test_no_adapter_names_the_machine_it_was_made_on(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["tokens", "broken"])
 def test_the_added_tokens_are_special_and_land_in_spare_rows(name: str, loaded: Loaded) -> None:
-    model, base_processor = loaded("base")
+    model, base_encoding = loaded("base")
     tokenizer = AutoTokenizer.from_pretrained(demo_root() / "adapters" / name)
-    first = len(base_processor.tokenizer)
+    first = len(base_encoding.tokenizer)
     ids = tokenizer.convert_tokens_to_ids(list(MARKUP_TOKENS))
     assert ids == list(range(first, first + len(MARKUP_TOKENS)))
     assert ids[-1] < model.config.text_config.vocab_size

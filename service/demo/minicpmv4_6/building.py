@@ -1,4 +1,4 @@
-"""Builds the untrained demo checkpoint: configuration, tokenizer, chat template and processor.
+"""Builds the untrained demo in the layout of MiniCPM-V 4.6: configuration, tokenizer, chat template and processor.
 
 Knows no picture and no training; the texts for the tokenizer come from the caller.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken
 from transformers import (
     GenerationConfig,
     MiniCPMV4_6Config,
@@ -21,12 +21,13 @@ from transformers.models.minicpmv4_6.image_processing_minicpmv4_6 import MiniCPM
 from transformers.models.minicpmv4_6.video_processing_minicpmv4_6 import MiniCPMV4_6VideoProcessor
 from transformers.models.qwen3_5.tokenization_qwen3_5 import PRETOKENIZE_REGEX
 
+from service.demo.tokenizing import train_byte_level
+
 PICTURE_PIXELS = 112
 PATCH_PIXELS = 14
 DOWNSAMPLE_MODE = "4x"
 SPARE_ROWS = 24  # at least so many embedding rows beyond the tokenizer, as real checkpoints have
 ROW_MULTIPLE = 64
-MAX_BPE_TOKENS = 900
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 NAMED_TOKENS = {
@@ -78,21 +79,7 @@ CHAT_TEMPLATE = """\
 
 def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """Returns a byte-level BPE tokenizer in the layout of MiniCPM-V 4.6, trained on `texts`."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated", invert=False),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=MAX_BPE_TOKENS,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer = train_byte_level(texts, PRETOKENIZE_REGEX)
     special = (END_OF_TEXT, TURN_START, TURN_END, *NAMED_TOKENS.values())
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in REASONING_TOKENS])
