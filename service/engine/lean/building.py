@@ -13,7 +13,7 @@ from transformers.utils import is_flash_linear_attention_available
 from service.engine.lean.delta_net import LeanDeltaNet
 from service.engine.lean.linear import PackedLinear, WideLinear, can_gain
 
-AMPLE = 3
+AMPLE = 4
 """Weights are kept a second time only if so many times their size is free."""
 
 
@@ -26,10 +26,11 @@ def widen(model: Any, free_bytes: int) -> None:
             short beside pictures, so that turning weights into float32 each time would cost as much as it gains.
     """
     linears = {id(one): one for one in model.get_decoder().modules() if can_gain(one)}
+    head = model.get_output_embeddings()  # large, and asked for one row of a prompt
     is_ample = AMPLE * sum(4 * one.weight.numel() for one in linears.values()) < free_bytes
 
     def wide(one: Any) -> nn.Module | None:
-        is_plain = type(one) is nn.Linear and can_gain(one)
+        is_plain = type(one) is nn.Linear and can_gain(one) and one is not head
         return WideLinear.like(one, is_kept=is_ample and id(one) in linears) if is_plain else None
 
     _replace(model, wide)
