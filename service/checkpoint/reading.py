@@ -20,6 +20,7 @@ from service.checkpoint.inner import inner_values
 from service.checkpoint.locating import Location
 from service.checkpoint.lock import read_lock
 from service.checkpoint.merging import merge_facts
+from service.checkpoint.rivals import rival_tensors
 from service.checkpoint.tokenizer import TokenizerReading, read_tokenizer
 from service.checkpoint.unused import unused_ids
 from service.checkpoint.vocabulary import Wanted, find_embedding, find_head, measure_matrices, surveyed_beside
@@ -148,6 +149,7 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         blueprint=blueprint,
         lock=read_lock(location.folder, digests),
         inner=inner.result(),
+        rivals=rival_tensors(location.folder, index, weights),
     )
     return BaseReading(location.folder, facts, weights)
 
