@@ -171,7 +171,8 @@ def _tie(config: Mapping[str, Any], blueprint: BlueprintFacts | None) -> bool | 
 def _weight_problems(documents: Documents, weights: WeightFiles, index: Mapping[str, object]) -> list[FileProblem]:
     problems = list(weights.problems)
     if not documents.has("config.json"):
-        problems.append(FileProblem("config.json", "is missing, so this is not a model folder"))
+        what = "is an adapter's folder" if documents.has("adapter_config.json") else "is not a model folder"
+        problems.append(FileProblem("config.json", f"is missing, so this {what}"))
     if not documents.has("tokenizer.json"):
         problems.append(FileProblem("tokenizer.json", "is missing, so nothing can be checked against the embeddings"))
     sees_pictures = isinstance(documents.json("config.json").get("vision_config"), dict)
@@ -185,7 +186,9 @@ def _weight_problems(documents: Documents, weights: WeightFiles, index: Mapping[
         problems += index_problems(weights, index)
     elif not weights.tensors and not weights.problems:
         pickled = pickle_files(documents.folder)
+        shards = sorted(documents.folder.glob("model-*-of-*.safetensors"))
         why = f"is missing; {pickled[0]} is a pickle file and is never opened" if pickled else "is missing"
+        why = f"is missing, and {INDEX}, which would name {shards[0].name}, is too" if shards else why
         problems.append(FileProblem(WHOLE, why))
     for name, tensor in weights.tensors.items():
         if 0 in tensor.shape:
