@@ -6,7 +6,7 @@ Reads both piece by piece and computes only where bytes differ. Does not know wh
 import math
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from service.domain.facts import MatrixFacts, OriginFacts, TensorChange
 WORKERS = 2
 MAX_SAMPLE, BLOCKS, MIN_BLOCK = 2048, 8, 32
 """Rows that stand for all, the stretches that they are parted into, and the rows that one needs."""
+ALIKE = 0.1
+"""Turn up to which no part of a matrix can be another."""
+STRANGE = 0.9
+"""Turn beyond which two rows have next to nothing in common."""
 STEPS = {"F64": 2**-24, "F32": 2**-22, "F16": 2**-10, "BF16": 2**-7}
 """What rounding, or cutting, to a type changes at most, relative to a value: one unit in the last place."""
 SMALLEST = {"F64": 0.0, "F32": 1e-45, "F16": 2**-24, "BF16": 1e-40}
@@ -112,7 +116,23 @@ def change(origin: WeightFiles, old: str, tuned: WeightFiles, new: str) -> Tenso
     sums = _Sums(*_tolerance(before.dtype, after.dtype) if is_cast else (0.0, 0.0))
     for one, other in zip(origin.float_pieces(old, 0, count), tuned.float_pieces(new, 0, count), strict=True):
         sums.add(one, other)
-    return sums.change()
+    found = sums.change()
+    if found and found.turn > ALIKE and before.shape == after.shape and len(before.shape) == 2:
+        return replace(found, strange_share=_strange_share(origin, old, tuned, new))
+    return found
+
+
+def _strange_share(origin: WeightFiles, old: str, tuned: WeightFiles, new: str) -> float:
+    """Weigh the rows, or some that stand for all, that point elsewhere than the rows that they replace."""
+    num_rows = origin.tensors[old].shape[0]
+    ids = list(range(0, num_rows, max(1, num_rows // MAX_SAMPLE)))
+    before, after = origin.rows(old, ids).astype(np.float64), tuned.rows(new, ids).astype(np.float64)
+    squares = np.einsum("ij,ij->i", before, before)
+    lengths = np.sqrt(squares * np.einsum("ij,ij->i", after, after))
+    with np.errstate(invalid="ignore"):
+        is_strange = np.einsum("ij,ij->i", before, after) < (1 - STRANGE) * lengths
+    total = float(squares.sum())
+    return float(squares[is_strange].sum()) / total if total and math.isfinite(total) else 0.0
 
 
 def shapes(weights: WeightFiles) -> dict[str, tuple[int, ...]]:

@@ -28,6 +28,15 @@ KEPT = (
 )
 """The documents that are facts; tokenizer.json and the weights' index are read by those who understand them."""
 
+POINTER = "is a Git LFS pointer: the file itself was never fetched"
+_POINTER_STARTS = b"version https://git-lfs.github.com/spec/"
+
+
+def is_pointer(path: Path) -> bool:
+    """Say whether a file only names what Git LFS keeps elsewhere, as a clone without LFS leaves it."""
+    with path.open("rb") as file:
+        return file.read(len(_POINTER_STARTS)) == _POINTER_STARTS
+
 
 class Documents:
     """The JSON and text files of one folder, each read once.
@@ -76,6 +85,9 @@ class Documents:
                 return None
             if (size := path.stat().st_size) > MAX_BYTES:
                 self.note(name, f"is {size:,} bytes, more than the {MAX_BYTES:,} that such a file may have")
+                return None
+            if is_pointer(path):
+                self.note(name, POINTER)
                 return None
             with path.open("rb") as file:  # some special files have no size and no end
                 return file.read(size).decode("utf-8")

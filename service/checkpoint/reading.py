@@ -20,6 +20,7 @@ from service.checkpoint.inner import inner_values
 from service.checkpoint.locating import Location
 from service.checkpoint.lock import read_lock
 from service.checkpoint.merging import merge_facts
+from service.checkpoint.rivals import rival_tensors
 from service.checkpoint.tokenizer import TokenizerReading, read_tokenizer
 from service.checkpoint.unused import unused_ids
 from service.checkpoint.vocabulary import Wanted, find_embedding, find_head, measure_matrices, surveyed_beside
@@ -148,6 +149,7 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         blueprint=blueprint,
         lock=read_lock(location.folder, digests),
         inner=inner.result(),
+        rivals=rival_tensors(location.folder, index, weights),
     )
     return BaseReading(location.folder, facts, weights)
 
@@ -169,7 +171,8 @@ def _tie(config: Mapping[str, Any], blueprint: BlueprintFacts | None) -> bool | 
 def _weight_problems(documents: Documents, weights: WeightFiles, index: Mapping[str, object]) -> list[FileProblem]:
     problems = list(weights.problems)
     if not documents.has("config.json"):
-        problems.append(FileProblem("config.json", "is missing, so this is not a model folder"))
+        what = "is an adapter's folder" if documents.has("adapter_config.json") else "is not a model folder"
+        problems.append(FileProblem("config.json", f"is missing, so this {what}"))
     if not documents.has("tokenizer.json"):
         problems.append(FileProblem("tokenizer.json", "is missing, so nothing can be checked against the embeddings"))
     sees_pictures = isinstance(documents.json("config.json").get("vision_config"), dict)
@@ -183,7 +186,9 @@ def _weight_problems(documents: Documents, weights: WeightFiles, index: Mapping[
         problems += index_problems(weights, index)
     elif not weights.tensors and not weights.problems:
         pickled = pickle_files(documents.folder)
+        shards = sorted(documents.folder.glob("model-*-of-*.safetensors"))
         why = f"is missing; {pickled[0]} is a pickle file and is never opened" if pickled else "is missing"
+        why = f"is missing, and {INDEX}, which would name {shards[0].name}, is too" if shards else why
         problems.append(FileProblem(WHOLE, why))
     for name, tensor in weights.tensors.items():
         if 0 in tensor.shape:

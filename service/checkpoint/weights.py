@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from service.checkpoint.documents import POINTER, is_pointer
 from service.domain.facts import FileProblem, TensorFacts, ValueFacts
 from service.wording import without_folders
 
@@ -203,6 +204,9 @@ class WeightFiles:
             if not path.is_file():  # opening a pipe would wait for ever
                 self.problems.append(FileProblem(path.name, "is missing, a broken link or not a regular file"))
                 return
+            if is_pointer(path):
+                self.problems.append(FileProblem(path.name, POINTER))
+                return
             if (length := _header_length(path)) > MAX_HEADER_BYTES:
                 problem = f"declares a header of {length:,} bytes, more than the {MAX_HEADER_BYTES:,} that one may have"
                 self.problems.append(FileProblem(path.name, problem))
@@ -242,8 +246,11 @@ def base_weight_files(folder: Path, index: Mapping[str, Any]) -> list[Path]:
 
     A shard that the index places outside the folder is replaced by a name in the folder, where it will be missing.
     """
-    if (folder / WHOLE).exists():
-        return [folder / WHOLE]
+    return [folder / WHOLE] if (folder / WHOLE).exists() else shard_files(folder, index)
+
+
+def shard_files(folder: Path, index: Mapping[str, Any]) -> list[Path]:
+    """List the shards of an index, whether they are there or not."""
     shards = index.get("weight_map")
     names = {str(one) for one in shards.values()} if isinstance(shards, dict) else set()
     return [folder / (Path(name).name or name) for name in sorted(names)]

@@ -189,6 +189,26 @@ def line_break_behind_the_role_is_a_space(folders: Folders) -> None:
     edit_template(folders, "message.role ~ '\\n'", "message.role ~ ' '")
 
 
+@broken("origin", "self_attn.q_proj")
+def rows_of_a_matrix_in_the_order_of_another_framework(folders: Folders) -> None:
+    """As conversions turn rotary halves into pairs; one matrix is left as it was."""
+    name = "model.language_model.layers.3.self_attn.q_proj.weight"
+    with edited_tensors(folders.base_weights) as tensors:
+        one = tensors[name]
+        tensors[name] = one.view(4, 2, 32, -1).transpose(1, 2).reshape(one.shape).contiguous()
+
+
+@broken("origin", "linear_attn.in_proj_qkv")
+def a_third_of_a_joined_matrix_not_filled_in(folders: Folders) -> None:
+    """Values of the joined projection were never copied when it was put together."""
+    name = "model.language_model.layers.1.linear_attn.in_proj_qkv.weight"
+    generator = torch.Generator().manual_seed(3)
+    with edited_tensors(folders.base_weights) as tensors:
+        one = tensors[name].float()
+        one[256:] = torch.randn(one[256:].shape, generator=generator) * one[256:].std()
+        tensors[name] = one.bfloat16()
+
+
 @broken("tokenizer_unchanged", "merges differ")
 def two_merges_exchanged(folders: Folders) -> None:
     with edited_json(folders.base / "tokenizer.json") as document:
@@ -286,6 +306,15 @@ def in_float16(folders: Folders) -> None:
 @sound("merge")
 def in_shards(folders: Folders) -> None:
     shard(folders.base, 3)
+
+
+@sound()
+def one_matrix_tuned_hard(folders: Folders) -> None:
+    name = "model.language_model.layers.3.self_attn.q_proj.weight"
+    generator = torch.Generator().manual_seed(3)
+    with edited_tensors(folders.base_weights) as tensors:
+        one = tensors[name].float()
+        tensors[name] = (one + torch.randn(one.shape, generator=generator) * one.std() * 0.8).bfloat16()
 
 
 @sound()

@@ -113,6 +113,13 @@ def an_index_left_beside_the_whole_file(folders: Folders) -> None:
 
 
 @harmless()
+def shards_of_the_same_values_beside_the_whole_file(folders: Folders) -> None:
+    before = load_file(folders.base_weights)
+    shard(folders.base)
+    save_file({name: one.float() for name, one in before.items()}, folders.base_weights, metadata={"format": "pt"})
+
+
+@harmless()
 def other_weights_beside_the_model_s(folders: Folders) -> None:
     save_file(
         {"embed_tokens.weight": load_file(folders.base_weights)[HEAD][:7].clone()}, folders.base / "x.safetensors"

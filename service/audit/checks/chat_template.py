@@ -85,7 +85,7 @@ def _renders(template: TemplateFacts, tokenizer: TokenizerFacts, *, is_seeing: b
         return
     if not template.is_present:
         return
-    yield from _turns_are_marked(template, name)
+    yield from _turns_are_marked(template, tokenizer, name)
     if lost := [*template.lost, *(template.lost_beside_pictures if is_seeing else ())]:
         yield fatal(
             f"{name} drops messages: {', '.join(lost)}",
@@ -118,7 +118,7 @@ def _renders(template: TemplateFacts, tokenizer: TokenizerFacts, *, is_seeing: b
         )
 
 
-def _turns_are_marked(template: TemplateFacts, name: str) -> Iterator[Outcome]:
+def _turns_are_marked(template: TemplateFacts, tokenizer: TokenizerFacts, name: str) -> Iterator[Outcome]:
     if template.split_markers or template.altered:
         return  # the marks are there, and are not tokens; or what is written around a text hides them
     if template.is_question_open:
@@ -140,10 +140,12 @@ def _turns_are_marked(template: TemplateFacts, name: str) -> Iterator[Outcome]:
         )
         return
     if template.turn_end is None:
-        severity = warning if template.control_tokens else fatal
+        pictures = {text for part, text in tokenizer.texts.items() if part.startswith(("image", "video", "slice"))}
+        marks = sorted(template.control_tokens.keys() - pictures)
+        severity = warning if marks else fatal
         yield severity(
-            f"{name} closes an answer with no token",
-            {"control_tokens": sorted(template.control_tokens)},
+            f"{name} closes an answer with no token" + ("" if marks else ", and marks no turn with one"),
+            {"control_tokens": marks},
             "The model cannot tell where a turn ends: it was trained on other prompts, or never learned to stop.",
             COPY,
         )

@@ -16,6 +16,8 @@ from service.domain.facts import BaseFacts, OriginFacts, TensorChange
 SHOWN = 5
 UNRELATED = 0.9
 """Turn beyond which two matrices have nothing in common; the demo's adapters turn theirs by up to 0.21."""
+MOVED = 0.2
+"""Share of a matrix in rows that have nothing in common with the origin's; training turns all rows a little."""
 FAR = 0.3
 """Median turn beyond which a folder is hardly a tuned version of its origin."""
 SCALED_BY, SCALED_TURN = 1.8, 0.2
@@ -100,6 +102,8 @@ def _values(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
         return
     if unrelated:
         yield _made_up(unrelated, matrices)
+    if moved := [name for name, one in matrices.items() if _is_moved(name, one, vocabulary)]:
+        yield _reordered(moved, matrices)
     turns = sorted(one.turn for one in matrices.values())
     far = turns[len(turns) // 2] if 2 * len(turns) > total else 0.0
     if far > FAR and not unrelated:
@@ -120,6 +124,23 @@ def _values(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
             "No training does this; a scale was applied twice or left out: answers are distorted.",
             "Export again from the training checkpoint.",
         )
+
+
+def _is_moved(name: str, one: TensorChange, vocabulary: set[str]) -> bool:
+    return one.strange_share > MOVED and one.turn <= UNRELATED and name not in vocabulary
+
+
+def _reordered(moved: list[str], matrices: Mapping[str, TensorChange]) -> Outcome:
+    first = moved[0]
+    return fatal(
+        f"{len(moved)} tensor(s) have rows that have nothing in common with the origin's, though the whole resembles "
+        f"it, first {first} ({matrices[first].strange_share:.0%} of it)",
+        {"tensors": {name: round(matrices[name].strange_share, 4) for name in moved[:50]}, "count": len(moved)},
+        "Rows were put in another order, or a part of a joined matrix was not filled in, as conversions between "
+        "frameworks do: these layers compute something else.",
+        "Convert again from the training checkpoint with the layout of this model, or copy these tensors from the base "
+        "model's files if they were not trained.",
+    )
 
 
 def _reset(origin: OriginFacts, base: BaseFacts, vocabulary: set[str]) -> Iterator[Outcome]:
@@ -276,9 +297,10 @@ CHECK = Check(
     why="""\
 Tuning turns weights by a few per cent and leaves names, shapes and settings alone. With `--base BASE` the audit
 compares every tensor: parts that export dropped, tensors that a failed load made up anew and that were saved so,
-tensors that were swapped or multiplied, a base that is not the one that was tuned, and a folder in which nothing
-changed because the base was saved instead of the tuned model. Names are matched exactly, or behind a prefix that
-re-saving renamed as a whole; casts between float32, bfloat16 and float16 count as equal.
+tensors that were swapped or multiplied, rows in another framework's order, a base that is not the one that was
+tuned, and a folder in which nothing changed because the base was saved instead of the tuned model. Names are matched
+exactly, or behind a prefix that re-saving renamed as a whole; casts between float32, bfloat16 and float16 count as
+equal.
 
 Settings of `config.json` are compared as the model's class reads them, defaults filled in, so that another spelling
 or a default that is written out is no difference. Those that decide what weights mean (heads, rotary speed,

@@ -28,6 +28,7 @@ CONNECTOR = re.compile(r"(^|\.)(merger\.mlp|resampler|multi_modal_projector)\.")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 """Files of slow tokenizers, which load without tokenizer.json."""
+FETCH = "Run git lfs pull in the clone, or download the file with the hub's own client."
 RESTORE = "Copy the file again from the source; convert pickle weights to safetensors where they were made."
 NAN_SPREADS = "NaN spreads through the whole answer."
 EARLIER_CHECKPOINT = "Use an earlier checkpoint; train in bfloat16 rather than float16."
@@ -38,8 +39,9 @@ versions is read and the other is not.
 
 Every JSON file is parsed within bounds of size and depth, every safetensors header is checked (overlapping or
 truncated data, headers beyond 32 MB), and pickle files are never opened. Tensors that two shards hold must be the
-same bytes. Links are followed, as hub caches are made of them; pipes, devices and folders in the place of a file
-count as missing."""
+same bytes, and shards beside a whole `model.safetensors` must hold its values: saving a merged model into the folder
+of its base leaves both, and which is read depends on the library. Links are followed, as hub caches are made of
+them; pipes, devices and folders in the place of a file count as missing."""
 
 
 def base_files(view: BaseView) -> Iterator[Outcome]:
@@ -61,7 +63,16 @@ def base_files(view: BaseView) -> Iterator[Outcome]:
             f"{problem.file} {problem.problem}",
             {"file": problem.file},
             consequence,
-            repair,
+            FETCH if "Git LFS" in problem.problem else repair,
+        )
+    if rivals := view.base.rivals:
+        yield fatal(
+            f"model.safetensors and the shards of model.safetensors.index.json hold other values for {len(rivals)} "
+            f"tensor(s), first {rivals[0]}",
+            {"tensors": list(rivals[:50]), "count": len(rivals)},
+            "transformers reads the one file, other servers the shards: one of them answers from an older save.",
+            "Save the model into an empty folder, or delete whichever of the two is older; if it is the shards, their "
+            "index too.",
         )
 
 

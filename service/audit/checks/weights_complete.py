@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note
+from service.audit.settings_diff import image_settings
 from service.domain.facts import BaseFacts, BlueprintFacts
 
 SHOWN = 5
@@ -20,6 +21,8 @@ LEFT_BEHIND = re.compile(
     r"\.(lora_|base_layer\.|modules_to_save\.|original_module\.|trainable_tokens_)|base_model\.model\."
 )
 NUMBERED = re.compile(r"^(?P<stem>.*?\b(?:layers|blocks|h|experts))\.(?P<number>\d+)\.")
+TOWER = re.compile(r"(^|\.)(vision_tower|vision_model|visual|vpm|resampler|merger|multi_modal_projector)\.")
+"""What only a model that sees pictures has."""
 NOISE = "Whatever is missing is filled with random numbers: answers are noise, or pictures are not seen."
 
 
@@ -40,6 +43,8 @@ def _in_files(base: BaseFacts, blueprint: BlueprintFacts) -> Iterator[Outcome]:
     if misshapen:
         yield _misshapen(misshapen)
     yield from _unused(blueprint, base.tensors, is_explained=bool(missing))
+    if not missing:
+        yield from _blind(base, blueprint)
 
 
 def _is_told(base: BaseFacts) -> bool:
@@ -105,6 +110,21 @@ def _unused(blueprint: BlueprintFacts, stored: Mapping[str, Any], *, is_explaine
         )
 
 
+def _blind(base: BaseFacts, blueprint: BlueprintFacts) -> Iterator[Outcome]:
+    """A processor for pictures, and a tower in the files, ask for a class that has one."""
+    tower = [one for one in blueprint.unused if TOWER.search(one)]
+    if not tower or not image_settings(base.documents) or any(TOWER.search(one) for one in blueprint.parameters):
+        return
+    yield fatal(
+        f"config.json makes {blueprint.classes[0]} of the folder, which sees no pictures, but {len(tower)} tensor(s) "
+        f"are of a tower, first {tower[0]}",
+        {"tensors": tower[:50], "count": len(tower), "model_type": base.model_type},
+        "The tower is left aside: pictures are refused, or their placeholders are read as text.",
+        "Copy config.json from the base model. If only text is served, delete the tower's tensors and the processor's "
+        "files.",
+    )
+
+
 def _idle(idle: list[str], blueprint: BlueprintFacts) -> Outcome:
     groups = _grouped(idle)
     shown = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in list(groups.items())[:SHOWN])
@@ -162,6 +182,9 @@ match names, renames and ties, so that what it finds is what loading would find.
 which transformers has no class for, the list of the official checkpoints is used. Tables that older libraries
 saved, such as `inv_freq`, and tensors of parts that the class never had, such as multi-token prediction, are no
 finding.
+
+Where training wrapped the language model alone, `config.json` is often its own: the class loads and answers, and the
+tower beside it is never read. With a processor for pictures in the folder that is a fault.
 
 Source: transformers 5.23, `PreTrainedModel.from_pretrained`; MiniCPM-V#1004, LLaMA-Factory#6973, ms-swift#9187.""",
 )

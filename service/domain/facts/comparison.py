@@ -24,6 +24,8 @@ class TensorChange:
         length: Of the tensor over that of the original.
         is_reset: All its values are one and the same, and those of the original are not.
         is_rounding: No value differs by more than what saving it once in bfloat16 or float16 does.
+        strange_share: Of the original's square length, what lies in rows that have next to nothing in common with what
+            stands in their place; 0 where the whole matrix resembles the original, or is no matrix.
     """
 
     relative: float
@@ -33,6 +35,7 @@ class TensorChange:
     is_rounding: bool = False
     length: float = 1.0
     is_reset: bool = False
+    strange_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

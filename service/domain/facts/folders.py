@@ -34,6 +34,7 @@ class BaseFacts:
         lock: What was recorded about the folder; None if nothing was.
         blueprint: What the model's class asks for; None if that is not known with certainty.
         inner: What is wrong with the values of the other tensors.
+        rivals: Tensors that lie in the folder a second time, in shards that are not read, with other values.
     """
 
     name: str
@@ -56,6 +57,7 @@ class BaseFacts:
     lock: LockFacts | None = None
     blueprint: BlueprintFacts | None = None
     inner: InnerFacts = field(default_factory=InnerFacts)
+    rivals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
