@@ -126,6 +126,10 @@ def test_a_narrow_encoding_spells_characters_out() -> None:
 
 
 def test_an_interrupted_command_says_so_in_one_line() -> None:
-    code = "import signal, service.__main__ as m\nm.main = lambda: signal.raise_signal(signal.SIGINT)\nm.run()"
+    code = (
+        "import signal, service.__main__ as m\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
+        "m.main = lambda: signal.raise_signal(signal.SIGINT)\nm.run()"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (130, "interrupted: nothing was written\n")
