@@ -156,7 +156,7 @@ def _measure(folder: Path, weights: int, reading: float) -> None:
     from service.audit.judging import audit
     from service.audit.usage import control_tokens
     from service.checkpoint.locating import locate
-    from service.checkpoint.reading import read_base, read_checkpoint
+    from service.checkpoint.reading import read_checkpoint
     from service.engine.engine import Engine, Limits
     from service.engine.families.family import LoadOptions
     from service.engine.families.registry import find_family
@@ -173,13 +173,18 @@ def _measure(folder: Path, weights: int, reading: float) -> None:
     _say("loading alone", watch, weights, f"{count / 1e9:.2f} B parameters, {watch.seconds / reading:.2f} x reading")
     del model
     _forget_pages(folder)
-    tokens = control_tokens(read_base(locate(str(folder))))
+    with Watch() as watch:
+        facts = read_checkpoint(locate(str(folder)), {})
+        audit(facts)
+    _say("audit of files", watch, weights, "before anything is loaded, as the service does")
+    _forget_pages(folder)
+    tokens = control_tokens(facts.base)
     with Watch() as watch:
         loaded = load(LoadPlan(folder, {}, None, tokens, device="cpu", dtype="bfloat16"))
     _say("service's loading", watch, weights, "with its probe")
     with Watch() as watch:
-        report = audit(read_checkpoint(locate(str(folder)), {}), measure(loaded))
-    _say("audit", watch, weights, report.overall.value)
+        report = audit(facts, measure(loaded))
+    _say("audit of the model", watch, weights, report.overall.value)
     for finding in report.findings():
         print(f"    {finding.severity.value}: {finding.check}: {finding.message[:110]}")
     engine = Engine(loaded, Limits(2, max_running=2, cache_memory=2e8))
