@@ -9,32 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.domain.facts import BaseFacts
+from service.domain.minicpmv import MODEL_TYPE
 
-MODEL_TYPE = "minicpmv"
-NEEDED = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "vocab_size",
-    "max_position_embeddings",
-    "query_num",
-    "vision_config",
-)
-"""Fields of config.json for which the service takes no default."""
-NEEDED_OF_VISION = (
-    "hidden_size",
-    "image_size",
-    "intermediate_size",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "patch_size",
-)
-NEEDS_THETA = ("2.6", "4.5")
-"""Their rotary base is not transformers' default."""
-HEAD_SIZE = 128
-"""Of the resampler's attention."""
 TOWER = {"hidden_size": 1152, "num_attention_heads": 16, "image_size": 980}
 """Of the official vision tower, which all three share."""
 SCALE_RESOLUTION = 448

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from service.checkpoint.minicpmv import MODEL_TYPE as MINICPMV
 from service.checkpoint.minicpmv import minicpmv_blueprint
 from service.domain.facts import BlueprintFacts, TensorFacts
+from service.domain.minicpmv import MODEL_TYPE as MINICPMV
 from service.wording import without_folders
 
 MAX_SECONDS = 60.0

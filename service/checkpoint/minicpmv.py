@@ -9,7 +9,6 @@ from typing import Any
 
 from service.domain.facts import BlueprintFacts, TensorFacts
 
-MODEL_TYPE = "minicpmv"
 CLASSES = ("MiniCPMV",)
 DEFAULTS: dict[str, Any] = {
     "slice_mode": True,

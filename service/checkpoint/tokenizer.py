@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from service.checkpoint.documents import Documents
-from service.checkpoint.minicpmv import MODEL_TYPE
 from service.checkpoint.soundness import (
     SHOWN,
     contradictions,
@@ -24,6 +23,7 @@ from service.checkpoint.soundness import (
 )
 from service.checkpoint.template import render_template, template_files
 from service.domain.facts import AddedToken, FileProblem, GoldenMismatch, TemplateFacts, TokenizerFacts
+from service.domain.minicpmv import MODEL_TYPE
 from service.overlay import overlay
 from service.wording import without_folders
 

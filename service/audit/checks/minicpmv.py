@@ -9,10 +9,6 @@ from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, warning
 from service.audit.older_minicpmv import (
-    HEAD_SIZE,
-    NEEDED,
-    NEEDED_OF_VISION,
-    NEEDS_THETA,
     OFFICIAL,
     SCALE_RESOLUTION,
     TOWER,
@@ -22,6 +18,7 @@ from service.audit.older_minicpmv import (
     version_of,
 )
 from service.domain.facts import BaseFacts
+from service.domain.minicpmv import HEAD_SIZE, NEEDED, NEEDED_OF_VISION, NEEDS_THETA
 
 SETTINGS = "preprocessor_config.json"
 LEFT_OUT = re.compile(r"^(apm\.|audio|tts\.)|rotary_emb\.inv_freq$|embeddings\.position_ids$")

@@ -10,13 +10,8 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING, PreTrainedConfig, SiglipVisionConfig
 
-from service.engine.families.minicpmv.versions import (
-    LANGUAGES,
-    MODEL_TYPE,
-    NEEDED_OF_VISION,
-    refuse_unsupported,
-    version_of,
-)
+from service.domain.minicpmv import MODEL_TYPE, NEEDED_OF_VISION
+from service.engine.families.minicpmv.versions import LANGUAGES, refuse_unsupported, version_of
 
 NOT_WRITTEN = frozenset({"layer_types", "rope_parameters"})
 """Of the language model: derived from other fields, or written in the older form that the official code reads."""

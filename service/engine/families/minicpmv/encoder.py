@@ -13,6 +13,7 @@ from typing import Any
 from PIL.Image import Image
 
 from service.domain.generation import Message, PictureRef, Processing
+from service.domain.minicpmv import PACKS
 from service.engine.families.family import THINKING, Encoder, LoadOptions
 from service.engine.families.minicpmv.image_processing import check_layout, packed, strips_of
 from service.engine.families.minicpmv.processing import (
@@ -30,8 +31,6 @@ from service.engine.families.minicpmv.slicing import Layout, Slicing, layout_of
 from service.errors import PromptTooLong
 
 SETTINGS_FILE = "preprocessor_config.json"
-FIRST_WITH_PACKS = (4, 5)
-"""The version whose resampler packs video frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +242,7 @@ def load_encoder(folder: Path, control_tokens: frozenset[str], options: LoadOpti
         raise ValueError(
             "the tokenizer has no chat template; restore chat_template in tokenizer_config.json, or chat_template.jinja"
         )
-    processor = PictureProcessor(settings, can_pack=version_of(model.config) >= FIRST_WITH_PACKS)
+    processor = PictureProcessor(settings, can_pack=str(getattr(model.config, "version", None)) == PACKS)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return MiniCPMVEncoder(tokenizer, control_tokens, processor, context)
 
@@ -276,9 +275,3 @@ def load_tokenizer(folder: Path) -> Any:
     if all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
         return Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
     raise FileNotFoundError("the folder has neither a tokenizer.json nor a vocab.json with a merges.txt")
-
-
-def version_of(config: Any) -> tuple[int, ...]:
-    """Read the version of config.json, such as 4.5 or "2.6", as numbers; of nothing, nothing."""
-    parts = str(getattr(config, "version", None) or "").split(".")
-    return tuple(int(one) for one in parts if one.isdecimal())

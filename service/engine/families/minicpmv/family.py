@@ -6,9 +6,10 @@ Runs none of their code, trusted or not.
 from pathlib import Path
 from typing import Any
 
+from service.domain.minicpmv import MODEL_TYPE
 from service.engine.families.family import Encoder, Family, LoadOptions
 from service.engine.families.minicpmv.pictures import BoundPictures
-from service.engine.families.minicpmv.versions import MODEL_TYPE, refuse_unsupported, version_of
+from service.engine.families.minicpmv.versions import refuse_unsupported, version_of
 
 ENDS = {
     "2.6": ("<|im_end|>", "<|endoftext|>"),

@@ -19,17 +19,16 @@ from transformers import (
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutputWithPast
 
+from service.domain.minicpmv import MODEL_TYPE, PACKS
 from service.engine.families.minicpmv.configuration import MiniCPMVConfig
 from service.engine.families.minicpmv.positions import Grid
 from service.engine.families.minicpmv.resampler import Resampler
 from service.engine.families.minicpmv.tower import Tower
-from service.engine.families.minicpmv.versions import MODEL_TYPE, version_of
+from service.engine.families.minicpmv.versions import version_of
 
 PICTURE_INPUTS = ("pixel_values", "target_sizes", "image_bound", "temporal_ids")
 OTHER_SENSES = (r"^apm\.", r"^audio", r"^tts\.")
 """Tensors of MiniCPM-o for hearing and speaking, which answers in text do not need."""
-PACKS = "4.5"
-"""The version that knows packs of video frames."""
 Bounds = torch.Tensor | Sequence[torch.Tensor]
 """`(blocks, 2)` of all rows of a batch alike, or one such tensor for each conversation in it: the first place of each
 block of features, and the place behind its last."""

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from service.domain.minicpmv import HEAD_SIZE
 from service.engine.families.minicpmv.positions import Grid, grid_vectors, time_vectors
-from service.engine.families.minicpmv.versions import HEAD_SIZE
 
 EPSILON = 1e-6
 TOGETHER = 16

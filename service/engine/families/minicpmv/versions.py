@@ -6,35 +6,11 @@ Knows names and sizes only; imports neither torch nor transformers.
 from collections.abc import Mapping
 from typing import Any
 
+from service.domain.minicpmv import HEAD_SIZE, MODEL_TYPE, NEEDED, NEEDED_OF_VISION, NEEDS_THETA
 from service.errors import CheckpointUnsupported
 
-MODEL_TYPE = "minicpmv"
 LANGUAGES = {"2.6": "qwen2", "4.0": "llama", "4.5": "qwen3"}
 """transformers' `model_type` of the language model, by version. Source: the official config.json of each."""
-NEEDED = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "vocab_size",
-    "max_position_embeddings",
-    "query_num",
-    "vision_config",
-)
-"""Fields without which a class default, made for another size, would be taken."""
-NEEDED_OF_VISION = (
-    "hidden_size",
-    "image_size",
-    "intermediate_size",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "patch_size",
-)
-NEEDS_THETA = ("2.6", "4.5")
-"""Their rotary base is 1e6, transformers' default 1e4, which is that of 4.0."""
-HEAD_SIZE = 128
-"""Of the resampler's attention, whatever the language model's is."""
 OLD_PROMPTS = (
     "puts slices into its prompt in another way; use MiniCPM-V 2.6, 4.0, 4.5 or later, or serve it with vLLM 0.32"
 )
