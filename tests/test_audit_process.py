@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.broken import turn_start_row_zero
+from service.audit.judging import audit as judge
+from service.audit.reports.document import report_json
+from service.checkpoint.locating import locate
+from service.checkpoint.reading import read_checkpoint
+from tests.broken import base_tensor_missing, turn_start_row_zero
 from tests.builders import Folders, copy_demo
 
 
@@ -26,6 +30,15 @@ def test_the_whole_report_is_written_before_the_process_ends(folders: Folders) -
     done = audit(folders.base, "--format", "json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["verdict"] == "inconsistent"
+
+
+def test_a_process_reports_what_the_service_would(folders: Folders) -> None:
+    """The command does without torch, the service does not."""
+    base_tensor_missing.make(folders)
+    done = audit(folders.base, "--format", "json")
+    facts = read_checkpoint(locate(str(folders.base)), {})
+    assert json.loads(done.stdout) == json.loads(json.dumps(report_json(judge(facts))))
+    assert done.stderr == ""
 
 
 def test_a_corpus_without_conversations_could_not_run(folders: Folders, tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def late_tokens(base: BaseFacts) -> dict[int, str]:
 
 def is_tied(base: BaseFacts) -> bool:
     """Say whether one matrix plays both parts."""
-    return base.head is None or bool(base.is_tied and base.embedding and base.head.digest == base.embedding.digest)
+    return base.head is None or bool(base.is_tied and base.head.is_copy)
 
 
 def needed_texts(base: BaseFacts) -> set[str]:

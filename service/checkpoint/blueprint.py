@@ -4,10 +4,14 @@ Loads no weight: the class is built on the `meta` device, and `from_pretrained` 
 transformers itself renames, ties and compares, exactly as it does when the model is served.
 """
 
+import gc
+import multiprocessing
 import re
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from typing import Any
 
 from service.checkpoint.minicpmv import minicpmv_blueprint
@@ -25,7 +29,7 @@ VALUES_KEPT = (str, int, float, bool, type(None))
 
 
 class Blueprint:
-    """A blueprint that is made beside other work.
+    """A blueprint that a new process makes beside other work, if this one does without torch; if not, one of a thread.
 
     Args:
         config: `config.json`.
@@ -33,16 +37,49 @@ class Blueprint:
     """
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> None:
-        self._made: list[BlueprintFacts | None] = []
-        self._thread = threading.Thread(
-            target=lambda: self._made.append(read_blueprint(config, tensors)), name="blueprint", daemon=True
-        )
-        self._thread.start()
+        self._config, self._tensors = config, tensors
+        is_torch_kept_out = "torch" in sys.modules and sys.modules["torch"] is None
+        is_quick = not isinstance(config.get("model_type"), str) or config["model_type"] == MINICPMV
+        self._process = _Process(config, tensors) if is_torch_kept_out and not is_quick else None
 
     def wait(self) -> BlueprintFacts | None:
         """Return the facts; None if nothing certain can be said, or not soon."""
-        self._thread.join(MAX_SECONDS)
-        return self._made[0] if self._made else None
+        if self._process:
+            return self._process.wait()
+        made: list[BlueprintFacts | None] = []
+        thread = threading.Thread(
+            target=lambda: made.append(read_blueprint(self._config, self._tensors)), name="blueprint", daemon=True
+        )
+        thread.start()
+        thread.join(MAX_SECONDS)
+        return made[0] if made else None
+
+
+class _Process:
+    """A new process that reads a blueprint, and is ended if it takes too long."""
+
+    def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._receiver, sender = context.Pipe(duplex=False)
+        self._process = context.Process(target=_send, args=(sender, config, tensors), daemon=True)
+        self._process.start()
+        sender.close()
+
+    def wait(self) -> BlueprintFacts | None:
+        try:
+            made: BlueprintFacts | None = self._receiver.recv() if self._receiver.poll(MAX_SECONDS) else None
+        except EOFError:
+            self._process.join()
+            status = self._process.exitcode
+            made = BlueprintFacts("transformers", problem=f"building the model ended the process with status {status}")
+        self._process.kill()
+        self._process.join()
+        return made
+
+
+def _send(sender: Connection, config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> None:
+    gc.disable()  # a seventh of the time that imports take, and the process is over at once
+    sender.send(read_blueprint(config, tensors))
 
 
 def read_blueprint(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> BlueprintFacts | None:
@@ -53,9 +90,7 @@ def read_blueprint(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]
     """
     if config.get("model_type") == MINICPMV:
         return minicpmv_blueprint(config, tensors)
-    text = config.get("text_config")
-    is_quantised = "quantization_config" in config or (isinstance(text, dict) and "quantization_config" in text)
-    if not is_native(config) or is_quantised:
+    if not _has_class(config):
         return None
     if count := next(_counts_beyond(config), None):
         return BlueprintFacts("transformers", problem=f"{count[0]} is {count[1]:,}, more than any model has")
@@ -76,6 +111,13 @@ def is_native(config: Mapping[str, Any]) -> bool:
 
     model_type = config.get("model_type")
     return isinstance(model_type, str) and model_type != MINICPMV and model_type in CONFIG_MAPPING
+
+
+def _has_class(config: Mapping[str, Any]) -> bool:
+    """Say whether there is a class whose parameters can be compared with the files by name."""
+    text = config.get("text_config")
+    is_quantised = "quantization_config" in config or (isinstance(text, dict) and "quantization_config" in text)
+    return is_native(config) and not is_quantised
 
 
 def _from_transformers(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> BlueprintFacts | None:

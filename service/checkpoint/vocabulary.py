@@ -88,10 +88,9 @@ def surveyed_beside(weights: WeightFiles, names: Iterable[str | None]) -> Iterat
     """Read matrices while other work is done; a failure is raised at the end."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         known = [one for one in names if one is not None]
-        hashed = pool.map(weights.digest, known)
         surveyed = pool.map(lambda one: _survey(weights, one), known)
         yield
-        _ = [*hashed, *surveyed]  # raises what failed
+        _ = list(surveyed)  # raises what failed
 
 
 def measure_matrices(
@@ -103,12 +102,11 @@ def measure_matrices(
         measured = dict(zip(names, pool.map(lambda name: _measure(weights, name, wanted), names), strict=True))
     inputs = measured.get(embedding) if embedding else None
     outputs = measured.get(head) if head else None
-    if inputs is None or outputs is None:
+    if embedding is None or head is None or inputs is None or outputs is None:
         return inputs and inputs[0], outputs and outputs[0]
-    shift = None
-    if inputs[0].digest != outputs[0].digest:
-        shift = find_shift(inputs[1].norms, outputs[1].distances, wanted.num_known)
-    return inputs[0], replace(outputs[0], shift=shift)
+    if weights.is_same(embedding, weights, head):
+        return inputs[0], replace(outputs[0], is_copy=True)
+    return inputs[0], replace(outputs[0], shift=find_shift(inputs[1].norms, outputs[1].distances, wanted.num_known))
 
 
 def measure_matrix(weights: WeightFiles, name: str, wanted: Wanted) -> MatrixFacts:
@@ -126,7 +124,6 @@ def _measure(weights: WeightFiles, name: str, wanted: Wanted) -> tuple[MatrixFac
         num_rows=num_rows,
         hidden_size=hidden,
         dtype=weights.tensors[name].dtype,
-        digest=weights.digest(name),
         values=ValueFacts(num_rows * hidden, scan.num_nonfinite, scan.is_all_zero),
         rows=_describe_rows(weights, name, ids, scan, reference),
         unused=reference.kinds,

@@ -87,7 +87,7 @@ def _judge(known: argparse.Namespace) -> "tuple[CheckpointFacts, Report]":
     from service.audit.judging import audit
     from service.checkpoint.locating import locate
     from service.checkpoint.reading import read_checkpoint
-    from service.commands.haste import in_haste
+    from service.commands.haste import in_haste, without_torch
     from service.domain.judgement import Policy
     from service.engine.load_report import adopt_transformers
 
@@ -100,10 +100,12 @@ def _judge(known: argparse.Namespace) -> "tuple[CheckpointFacts, Report]":
                 f"minicpm-service audit BASE --adapter NAME={Path(model).name}"
             )
         model, adapters, origin = origin, {**adapters, _name_of(model): model}, None
-    adopt_transformers()
-    places = {name: locate(place) for name, place in adapters.items()}
-    base = locate(model)
+    if not known.probe:
+        without_torch()
     with in_haste():
+        adopt_transformers()
+        places = {name: locate(place) for name, place in adapters.items()}
+        base = locate(model)
         facts = read_checkpoint(
             base,
             places,

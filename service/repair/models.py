@@ -98,7 +98,7 @@ def _why(state: str) -> str:
 
 def _correct_tie(folder: Path, base: BaseFacts) -> list[Change]:
     """Two different matrices are two, whatever the flags say. A missing head needs the origin."""
-    if not base.head or not base.embedding or base.head.digest == base.embedding.digest:
+    if not base.head or not base.embedding or base.head.is_copy:
         return []
     reason = "two different matrices are stored"
     return _edit(folder, lambda part: {"tie_word_embeddings": False} if part.get("tie_word_embeddings") else {}, reason)

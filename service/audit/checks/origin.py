@@ -72,7 +72,7 @@ def _head_lost(origin: BaseFacts, base: BaseFacts) -> Iterator[Outcome]:
     """A head that training kept apart from the embeddings cannot be left out by declaring both to be one."""
     if origin.head is None or origin.embedding is None or origin.is_tied is not False or base.head is not None:
         return
-    if base.is_tied and origin.head.digest != origin.embedding.digest:
+    if base.is_tied and not origin.head.is_copy:
         yield fatal(
             f"the origin has {origin.head.tensor}, this folder has none and takes the embeddings for it",
             {"tensor": origin.head.tensor, "tie_word_embeddings": base.is_tied},

@@ -118,16 +118,12 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
             {"tie_word_embeddings": declared, "embedding": base.embedding.tensor},
             "The model class believes the top and shares the matrix.",
         )
-    if (base.is_tied or True in declared.values()) and base.embedding and base.head and not _is_one(base):
+    if (base.is_tied or True in declared.values()) and base.embedding and base.head and not base.head.is_copy:
         where = [name for name, value in declared.items() if value] or ["the model class's default"]
         yield fatal(
             f"config.json says that {base.embedding.tensor} and {base.head.tensor} are one matrix "
             f"({' and '.join(where)}), but two different ones are stored",
-            {
-                "embedding_digest": base.embedding.digest,
-                "head_digest": base.head.digest,
-                "tie_word_embeddings": declared,
-            },
+            {**_rows_apart(base.embedding, base.head), "tie_word_embeddings": declared},
             "Loaders that believe config.json drop the trained output matrix; others keep it: answers depend on "
             "the loader.",
             'Write "tie_word_embeddings": false in config.json, top level and text_config, and keep both tensors.',
@@ -158,8 +154,11 @@ def _is_head_needed(base: BaseFacts) -> bool:
     return base.is_tied is False
 
 
-def _is_one(base: BaseFacts) -> bool:
-    return base.head is None or bool(base.embedding and base.head.digest == base.embedding.digest)
+def _rows_apart(embedding: MatrixFacts, head: MatrixFacts) -> dict[str, int]:
+    """Count the described rows that differ between both matrices."""
+    both = embedding.rows.keys() & head.rows.keys()
+    different = [one for one in both if embedding.rows[one].digest != head.rows[one].digest]
+    return {"rows_compared": len(both), "rows_different": len(different)}
 
 
 def _head_lost(embedding: MatrixFacts, declared: dict[str, bool]) -> Outcome:

@@ -135,7 +135,6 @@ class MatrixFacts:
     Attributes:
         tensor: Name in the file.
         num_rows: First dimension: ids from 0 to num_rows - 1 can be looked up.
-        digest: Hash of the stored bytes.
         values: Whole-matrix facts.
         rows: The rows that matter, by id.
         unused: The rows that no text reaches, by the kind of their ids: `behind` the tokenizer's last one, `bytes`
@@ -144,13 +143,13 @@ class MatrixFacts:
         norms: Of the rows that the tokenizer has; None if there are none.
         histogram: All rows, for plots.
         shift: None if the rows stand where they belong, as far as can be told.
+        is_copy: An output head that has the same values as the input embeddings.
     """
 
     tensor: str
     num_rows: int
     hidden_size: int
     dtype: str
-    digest: str
     values: ValueFacts
     rows: Mapping[int, RowFacts]
     unused: Mapping[str, SpareFacts] = field(default_factory=dict)
@@ -158,6 +157,7 @@ class MatrixFacts:
     norms: NormFacts | None = None
     histogram: RowHistogram | None = field(default=None, repr=False)
     shift: Shift | None = None
+    is_copy: bool = False
 
     @property
     def spare(self) -> SpareFacts | None:
