@@ -1,10 +1,11 @@
 """Measures how long the audit of a large folder takes, and how much memory, by the command that an operator runs.
 
-    .venv/bin/python benchmarks/audit.py --runs 3 --folder /tmp/audit-benchmark
+    .venv/bin/python benchmarks/audit.py --runs 3 --folder models/audit-benchmark
 
 Makes two folders once (3.6 GB in all; kept in --folder if one is given): 152,000 rows of 4,096 values and 248,000 rows
 of 1,024, bfloat16, embedding and head, each with a byte-level tokenizer of as many tokens. Prints the median and range
-of seconds and the peak of resident memory. The page cache is warm: every file is read before the first run.
+of seconds and the peak of resident memory of the larger of the audit's two processes. The page cache is warm: every
+file is read before the first run.
 """
 
 import argparse
