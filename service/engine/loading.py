@@ -18,7 +18,7 @@ from service.domain.judgement import MERGED
 from service.engine.adapters import Mounted, MountFailed, merge, mount
 from service.engine.families.family import Encoder, Family, LoadOptions
 from service.engine.families.registry import find_family
-from service.engine.lean import widen
+from service.engine.lean import speed_up
 from service.engine.load_report import caught_warnings
 from service.engine.memory import free_bytes
 from service.engine.probing import Probe, differs, largest_difference
@@ -155,7 +155,7 @@ def load(plan: LoadPlan) -> LoadedModel:
     reports: dict[str, MountReport] = {}
     with caught_warnings() as warnings:
         base, info = _load_base(plan, family, options, reports)
-    widen(base.model, free_bytes(device))
+    speed_up(base.model, free_bytes(device))
     stop_ids = _stop_ids(base.model, base.encoder.tokenizer, family.stop_tokens)
     base.model.generation_config = _bare_generation_config(base.model, stop_ids)
     probe = Probe(family, base.encoder, device)

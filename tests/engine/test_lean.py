@@ -7,7 +7,7 @@ from transformers import Qwen3_5TextConfig
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet, Qwen3_5TextModel
 
 from service.engine.adapters import share
-from service.engine.lean import make_lean, widen
+from service.engine.lean import make_lean, speed_up
 from service.engine.lean.delta_net import LeanDeltaNet
 from service.engine.lean.linear import MANY, PackedLinear, WideLinear, can_gain
 from service.engine.slots import BatchedSlots, new_cache
@@ -109,7 +109,7 @@ def test_a_wide_linear_layer_multiplies_like_the_layer(rows: int, bias: bool, is
 def test_widening_changes_modules_but_no_tensor_and_no_name(free: int, is_kept: bool) -> None:
     tree = Tree(torch.bfloat16)
     before = {name: one.data_ptr() for name, one in tree.named_parameters()}
-    widen(tree, free)
+    speed_up(tree, free)
     assert {name: one.data_ptr() for name, one in tree.named_parameters()} == before
     wide = tree.model.layers[0].mlp.up_proj
     assert type(wide) is WideLinear
@@ -117,7 +117,7 @@ def test_widening_changes_modules_but_no_tensor_and_no_name(free: int, is_kept: 
     assert share(tree).model.layers[0].mlp.up_proj.wide is wide.wide  # views of it keep no more
     assert "model.layers.0.mlp.up_proj.wide" not in tree.state_dict()
     exact = Tree(torch.float32)
-    widen(exact, free)
+    speed_up(exact, free)
     assert not any(isinstance(one, WideLinear) for one in exact.modules())
 
 

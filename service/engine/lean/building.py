@@ -11,29 +11,33 @@ from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
 from transformers.utils import is_flash_linear_attention_available
 
 from service.engine.lean.delta_net import LeanDeltaNet
-from service.engine.lean.linear import PackedLinear, WideLinear, can_gain
+from service.engine.lean.linear import PackedLinear, PanelLinear, WideLinear, can_gain
+from service.engine.lean.panels import kernel
 
 AMPLE = 4
 """Weights are kept a second time only if so many times their size is free."""
 
 
-def widen(model: Any, free_bytes: int) -> None:
-    """Let a model's linear layers take many rows at once faster, before adapters are mounted on it.
+def speed_up(model: Any, free_bytes: int) -> None:
+    """Let a model's linear layers multiply faster, before adapters are mounted on it.
 
     Args:
         model: A transformers model, changed in place.
-        free_bytes: Memory that is free. The decoder's weights are kept in float32 too if it is ample: its prompts are
-            short beside pictures, so that turning weights into float32 each time would cost as much as it gains.
+        free_bytes: Memory that is free. What decodes keeps its weights a second time if it is ample; what sees pictures
+            only, never.
     """
-    linears = {id(one): one for one in model.get_decoder().modules() if can_gain(one)}
     head = model.get_output_embeddings()  # large, and asked for one row of a prompt
-    is_ample = AMPLE * sum(4 * one.weight.numel() for one in linears.values()) < free_bytes
+    decoding = _decoding(model)
+    has_panels = bool(decoding) and _is_ample(decoding, free_bytes) and kernel() is not None
 
-    def wide(one: Any) -> nn.Module | None:
-        is_plain = type(one) is nn.Linear and can_gain(one) and one is not head
-        return WideLinear.like(one, is_kept=is_ample and id(one) in linears) if is_plain else None
+    def faster(one: Any) -> nn.Module | None:
+        if type(one) is not nn.Linear or not can_gain(one):
+            return None
+        if has_panels and id(one) in decoding:
+            return PanelLinear.like(one)
+        return WideLinear.like(one) if one is not head else None
 
-    _replace(model, wide)
+    _replace(model, faster)
 
 
 def make_lean(tree: Any, free_bytes: int) -> None:
@@ -41,14 +45,25 @@ def make_lean(tree: Any, free_bytes: int) -> None:
 
     Args:
         tree: A transformers model, changed in place.
-        free_bytes: Memory that is free; weights are packed, and so kept a second time, only if it is ample.
+        free_bytes: Memory that is free; weights that are not in panels are packed, and so kept a second time, if it is
+            ample.
     """
-    parts = [one for one in (tree.get_decoder(), tree.get_output_embeddings()) if one is not None]
-    linears = {id(one): one for part in parts for one in part.modules() if can_gain(one)}
-    is_ample = AMPLE * sum(one.weight.nbytes for one in linears.values()) < free_bytes
-    _replace(tree, lambda one: PackedLinear(one) if is_ample and id(one) in linears else None)
+    decoding = _decoding(tree)
+    is_ample = _is_ample(decoding, free_bytes)
+    _replace(tree, lambda one: PackedLinear(one) if is_ample and id(one) in decoding else None)
     if not is_flash_linear_attention_available():  # its kernel makes one pass over the states
         _replace(tree, lambda one: LeanDeltaNet(one) if type(one) is Qwen3_5GatedDeltaNet else None)
+
+
+def _decoding(model: Any) -> dict[int, Any]:
+    """Return the linear layers that see every token and gain from another layout, by identity."""
+    parts = [one for one in (model.get_decoder(), model.get_output_embeddings()) if one is not None]
+    return {id(one): one for part in parts for one in part.modules() if can_gain(one)}
+
+
+def _is_ample(linears: dict[int, Any], free_bytes: int) -> bool:
+    size: int = sum(one.weight.nbytes for one in linears.values())
+    return AMPLE * size < free_bytes
 
 
 def _replace(module: nn.Module, stand_in: Callable[[Any], nn.Module | None]) -> None:

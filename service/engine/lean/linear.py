@@ -1,8 +1,8 @@
-"""Linear layers for 16-bit weights on a CPU, where PyTorch's own are slow for few rows and for many.
+"""Linear layers for bfloat16 weights on a CPU, where PyTorch's own are slow for few rows and for many.
 
-For few rows PyTorch brings the weight into oneDNN's order at every call, which costs as much as multiplying. For many
-rows MKL multiplies float32 half as fast again as oneDNN multiplies bfloat16, and the sums are as exact. Both measured
-by `benchmarks/linear.py`.
+For few rows the time goes into reading the weight, and PyTorch reads it in the wrong order. For many rows MKL
+multiplies float32 half as fast again as oneDNN multiplies bfloat16, and the sums are as exact. Measured by
+`benchmarks/linear.py`.
 """
 
 from typing import Self
@@ -11,37 +11,83 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import nn
 
+from service.engine.lean.panels import kernel, laid_out, product
+
 FEW = 8
-"""Rows that the packed order is chosen for."""
-MANY, MANY_KEPT = 80, 32
-"""Rows from which on float32 pays: if the weight has to be turned into it first, and if it is kept in it too."""
+"""Rows that oneDNN's order is chosen for."""
+MANY = 80
+"""Rows from which on it pays to turn a weight into float32."""
+VERY_MANY = 512
+"""Rows from which on that is faster than panels, too."""
 
 
 class WideLinear(nn.Linear):
-    """Stands for a linear layer that sees prompts and pictures."""
-
-    wide: torch.Tensor | None
-    """The weight in float32, if it is kept."""
+    """Stands for a linear layer that sees prompts and pictures; its tensors are those of the layer."""
 
     @classmethod
-    def like(cls, inner: nn.Linear, *, is_kept: bool = False) -> Self:
-        """Take over a layer's tensors, and keep the weight in float32 too if asked to."""
+    def like(cls, inner: nn.Linear) -> Self:
+        """Take over a layer's tensors."""
         one = cls(inner.in_features, inner.out_features, bias=inner.bias is not None, device="meta")
         one.weight, one.bias = inner.weight, inner.bias
-        one.register_buffer("wide", inner.weight.detach().float() if is_kept else None, persistent=False)
         return one.train(inner.training)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return `(..., out_features)`."""
-        if input.numel() < (MANY if self.wide is None else MANY_KEPT) * self.in_features:
+        if input.numel() < MANY * self.in_features:
             return super().forward(input)
-        weight = self.weight.float() if self.wide is None else self.wide
+        return self._in_float32(input)
+
+    def _in_float32(self, input: torch.Tensor) -> torch.Tensor:
         bias = None if self.bias is None else self.bias.float()
-        return F.linear(input.float(), weight, bias).to(input.dtype)
+        return F.linear(input.float(), self.weight.float(), bias).to(input.dtype)
+
+
+class PanelLinear(WideLinear):
+    """Stands for a linear layer that sees few rows and many; keeps its weight a second time, in panels.
+
+    Needs `panels.kernel()`. A weight that was exchanged or changed in place, as PEFT does in a copy of a layer, is laid
+    out anew when it is next used.
+    """
+
+    _kept: tuple[object, torch.Tensor, torch.Tensor | None]
+    """Of which tensors, the weight in panels, the bias in float32."""
+
+    @classmethod
+    def like(cls, inner: nn.Linear) -> Self:
+        """Take over a layer's tensors and lay the weight out."""
+        one = super().like(inner)
+        one._lay_out()
+        return one
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return `(..., out_features)`."""
+        multiply = kernel()
+        if multiply is None or torch.is_grad_enabled() or input.dtype != torch.bfloat16:
+            return super().forward(input)
+        if input.numel() >= VERY_MANY * self.in_features:
+            return self._in_float32(input)
+        if self._kept[0] != self._state():
+            self._lay_out()
+        _, panels, bias = self._kept
+        return product(multiply, input, panels, bias, self.out_features)
+
+    def _lay_out(self) -> None:
+        bias = None if self.bias is None else self.bias.detach().float()
+        self._kept = self._state(), laid_out(self.weight), bias
+
+    def _state(self) -> object:
+        weight, bias = self.weight, self.bias
+        of_bias = None if bias is None else (bias.data_ptr(), _version(bias))
+        return weight.data_ptr(), _version(weight), of_bias
+
+
+def _version(tensor: torch.Tensor) -> int:
+    """Return how often a tensor was changed in place; those made for inference do not count it."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 class PackedLinear(nn.Module):
-    """Stands for a linear layer that decodes; keeps its weight a second time, in oneDNN's order.
+    """Stands for a linear layer that decodes, where there is no kernel; keeps its weight again, in oneDNN's order.
 
     The two operators are private in PyTorch 2.13; a test notices their end.
 
@@ -62,7 +108,7 @@ class PackedLinear(nn.Module):
 
 
 def can_gain(module: nn.Module) -> bool:
-    """Say whether a module is a linear layer that gains from either."""
+    """Say whether a module is a linear layer that gains from any of these."""
     return (
         type(module) in (nn.Linear, WideLinear)
         and module.weight.device.type == "cpu"
