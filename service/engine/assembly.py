@@ -11,7 +11,7 @@ import torch
 from service.domain.stats import StepStats
 from service.engine.batch import Batch
 from service.engine.decoding import Decoder
-from service.engine.lean import make_lean
+from service.engine.lean import make_lean, make_prompts_lean, pack
 from service.engine.loading import LoadedModel
 from service.engine.memory import cache_budget, free_bytes
 from service.engine.pace import Pace
@@ -65,7 +65,10 @@ def assemble(
     prefiller = Prefiller(loaded.family, device, features, states)
     slots, vocabulary = _slots(loaded, prefiller, int(budget * SLOTS_SHARE), max_running)
     rowwise = row_wise(loaded.base.model, {name: view.model for name, view in loaded.adapters.items()})
-    make_lean(rowwise.model, free_bytes(device))
+    pack(rowwise.model, free_bytes(device))
+    make_lean(rowwise.model)
+    for view in (loaded.base, *loaded.adapters.values()):
+        make_prompts_lean(view.model)
     decoder = Decoder(loaded.adapters, rowwise, slots, vocabulary, device)
     pace = Pace(largest_piece or LARGEST_PIECE.get(device.type, LARGEST_PIECE["cpu"]))
     return Parts(Batch(prefiller, decoder, slots, states, pace, device, observe), slots, features, states)

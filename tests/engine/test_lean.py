@@ -1,18 +1,27 @@
 """Each lean module computes what the module computes that it stands for."""
 
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 from torch import nn
 from transformers import Qwen3_5TextConfig
-from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet, Qwen3_5TextModel
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5RMSNorm, Qwen3_5TextModel
 
 from service.engine.adapters import share
-from service.engine.lean import make_lean, speed_up
+from service.engine.lean import kernels, make_lean, make_prompts_lean, pack, speed_up
 from service.engine.lean.delta_net import LeanDeltaNet
-from service.engine.lean.linear import MANY, PackedLinear, WideLinear, can_gain
+from service.engine.lean.linear import MANY, VERY_MANY, PackedLinear, PanelLinear, WideLinear, can_gain
+from service.engine.lean.rows import LeanMLP, LeanNorm
 from service.engine.slots import BatchedSlots, new_cache
 
 ROWS, PROMPT, STEPS = 3, 5, 6
+needs_kernels = pytest.mark.skipif(not kernels.are_there(), reason="no C compiler, or no AVX-512")
 
 
 def text_model(dtype: torch.dtype, key_heads: int) -> Qwen3_5TextModel:
@@ -97,25 +106,115 @@ def test_a_packed_linear_layer_multiplies_like_the_layer(rows: int, bias: bool) 
 
 @pytest.mark.parametrize("rows", [1, MANY - 1, MANY, 300])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("is_kept", [True, False])
 @torch.no_grad()
-def test_a_wide_linear_layer_multiplies_like_the_layer(rows: int, bias: bool, is_kept: bool) -> None:
+def test_a_wide_linear_layer_multiplies_like_the_layer(rows: int, bias: bool) -> None:
     inner = nn.Linear(96, 130, bias=bias, dtype=torch.bfloat16)
     x = torch.randn(1, rows, 96, dtype=torch.bfloat16)
-    torch.testing.assert_close(WideLinear.like(inner, is_kept=is_kept)(x), inner(x), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(WideLinear.like(inner)(x), inner(x), rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize(("free", "is_kept"), [(1 << 40, True), (0, False)])
-def test_widening_changes_modules_but_no_tensor_and_no_name(free: int, is_kept: bool) -> None:
+@needs_kernels
+@pytest.mark.parametrize("rows", [1, 2, 13, 14, 15, 29, 100, VERY_MANY])
+@pytest.mark.parametrize(("num_in", "num_out"), [(96, 130), (7, 31), (64, 16), (300, 1000), (1, 1)])
+@pytest.mark.parametrize("bias", [True, False])
+@torch.no_grad()
+def test_panels_multiply_exactly_but_for_rounding(rows: int, num_in: int, num_out: int, bias: bool) -> None:
+    inner = nn.Linear(num_in, num_out, bias=bias, dtype=torch.bfloat16)
+    x = torch.randn(rows, num_in, dtype=torch.bfloat16)
+    wide_bias = inner.bias.double() if bias else None
+    exact = nn.functional.linear(x.double(), inner.weight.double(), wide_bias)
+    torch.testing.assert_close(PanelLinear.like(inner)(x).double(), exact, rtol=2**-8, atol=1e-5)
+
+
+@needs_kernels
+@torch.no_grad()
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
+    layer = PanelLinear.like(nn.Linear(96, 130, dtype=torch.bfloat16))
+    x = torch.randn(40, 96, dtype=torch.bfloat16)
+    together = layer(x)
+    for count in (1, 3, 14, 17):
+        assert torch.equal(layer(x[:count]), together[:count])
+
+
+@needs_kernels
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@torch.no_grad()
+def test_what_is_not_finite_stays_so_and_spreads_to_its_row_only(value: float) -> None:
+    layer = PanelLinear.like(nn.Linear(96, 130, dtype=torch.bfloat16))
+    x = torch.randn(20, 96, dtype=torch.bfloat16)
+    x[3, 5] = value
+    is_finite = layer(x).isfinite()
+    assert not is_finite[3].any()
+    assert is_finite[[0, 1, 2, *range(4, 20)]].all()
+    norm = LeanNorm(Qwen3_5RMSNorm(96).bfloat16())
+    assert not norm(x)[3].isfinite().all()
+    assert not kernels.gated(x, x)[3].isfinite().all()
+
+
+@needs_kernels
+@torch.no_grad()
+def test_a_weight_that_is_exchanged_or_changed_in_place_is_laid_out_anew() -> None:
+    layer = PanelLinear.like(nn.Linear(96, 130, dtype=torch.bfloat16))
+    x = torch.randn(2, 96, dtype=torch.bfloat16)
+    saved = copy.deepcopy(layer)  # as PEFT does for modules_to_save
+    saved.weight.mul_(2)
+    saved.bias = nn.Parameter(torch.ones(130, dtype=torch.bfloat16))
+    expected = nn.functional.linear(x, saved.weight, saved.bias)
+    torch.testing.assert_close(saved(x), expected, rtol=1e-2, atol=1e-2)
+    assert not torch.equal(saved(x), layer(x))
+
+
+@needs_kernels
+@pytest.mark.parametrize("make", [lambda: Qwen3_5RMSNorm(72), lambda: Qwen3RMSNorm(72), lambda: LlamaRMSNorm(64)])
+@torch.no_grad()
+def test_a_lean_norm_norms_like_the_module(make: Callable[[], nn.Module]) -> None:
+    inner = make().bfloat16()
+    inner.weight.add_(torch.randn_like(inner.weight) / 4)
+    x = 3 * torch.randn(5, 2, len(inner.weight), dtype=torch.bfloat16)
+    torch.testing.assert_close(LeanNorm(inner)(x), inner(x), rtol=2e-2, atol=1e-3)
+
+
+@needs_kernels
+@torch.no_grad()
+def test_a_lean_mlp_computes_what_the_module_does() -> None:
+    inner = text_model(torch.bfloat16, 2).layers[0].mlp
+    x = torch.randn(3, 7, 64, dtype=torch.bfloat16)
+    torch.testing.assert_close(LeanMLP(inner)(x), inner(x), rtol=2e-2, atol=1e-4)
+
+
+@needs_kernels
+@pytest.mark.parametrize("tokens", [1, 2, 5, 70])
+@pytest.mark.parametrize("key_heads", [1, 2, 4])
+@torch.no_grad()
+def test_prompts_in_any_pieces_leave_the_states_and_outputs_that_transformers_own_would(
+    tokens: int, key_heads: int
+) -> None:
+    model = text_model(torch.bfloat16, key_heads)
+    inner = model.layers[0].linear_attn
+    exact = copy.deepcopy(inner).float()
+    lean, cache, expected_cache = LeanDeltaNet(inner), new_cache(model), new_cache(model)
+    for length in (tokens, 3, 1, 9):
+        x = torch.randn(1, length, 64, dtype=torch.bfloat16)
+        expected = exact(x.float(), cache_params=expected_cache)
+        torch.testing.assert_close(lean(x, cache_params=cache).float(), expected, rtol=0, atol=2e-2)
+    torch.testing.assert_close(cache.get_recurrent_state(0), expected_cache.get_recurrent_state(0), rtol=0, atol=2e-2)
+    torch.testing.assert_close(cache.get_conv_state(0).float(), expected_cache.get_conv_state(0), rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize(("free", "has_panels"), [(1 << 40, True), (0, False)])
+def test_speeding_up_changes_modules_but_no_tensor_and_no_name(free: int, has_panels: bool) -> None:
     tree = Tree(torch.bfloat16)
     before = {name: one.data_ptr() for name, one in tree.named_parameters()}
+    names = list(tree.state_dict())
     speed_up(tree, free)
     assert {name: one.data_ptr() for name, one in tree.named_parameters()} == before
-    wide = tree.model.layers[0].mlp.up_proj
-    assert type(wide) is WideLinear
-    assert (wide.wide is not None) is is_kept
-    assert share(tree).model.layers[0].mlp.up_proj.wide is wide.wide  # views of it keep no more
-    assert "model.layers.0.mlp.up_proj.wide" not in tree.state_dict()
+    assert list(tree.state_dict()) == names
+    layer = tree.model.layers[0].mlp.up_proj
+    if has_panels and kernels.are_there():
+        assert type(layer) is PanelLinear
+        assert share(tree).model.layers[0].mlp.up_proj.panels is layer.panels  # views of it keep no more
+    else:
+        assert type(layer) is WideLinear
     exact = Tree(torch.float32)
     speed_up(exact, free)
     assert not any(isinstance(one, WideLinear) for one in exact.modules())
@@ -128,9 +227,54 @@ def test_float32_is_not_packed_so_that_tokens_stay_those_of_generate() -> None:
 @pytest.mark.parametrize(("free", "is_packed"), [(1 << 40, True), (0, False)])
 def test_a_tree_is_packed_only_if_memory_is_ample(free: int, is_packed: bool) -> None:
     tree = Tree(torch.bfloat16)
-    make_lean(tree, free)
+    pack(tree, free)
+    assert any(isinstance(one, PackedLinear) for one in tree.modules()) is is_packed
+    assert isinstance(tree.head, PackedLinear) is is_packed
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_float32_keeps_the_modules_that_round_as_generate_does(dtype: torch.dtype) -> None:
+    tree = Tree(dtype)
+    make_lean(tree)
     kinds = {type(one) for one in tree.modules()}
     assert LeanDeltaNet in kinds
-    assert (PackedLinear in kinds) is is_packed
-    assert isinstance(tree.head, PackedLinear) is is_packed
-    assert Qwen3_5GatedDeltaNet in kinds  # inside
+    assert (LeanNorm in kinds) is (LeanMLP in kinds) is (dtype is torch.bfloat16 and kernels.are_there())
+
+
+@needs_kernels
+def test_prompts_are_made_lean_once() -> None:
+    tree = Tree(torch.bfloat16)
+    make_prompts_lean(tree)
+    names = [name for name, _ in tree.named_modules()]
+    make_prompts_lean(tree)
+    assert [name for name, _ in tree.named_modules()] == names
+    exact = Tree(torch.float32)
+    make_prompts_lean(exact)
+    assert {type(one) for one in exact.modules()}.isdisjoint({LeanNorm, LeanMLP, LeanDeltaNet})
+
+
+def test_there_is_one_pool_of_threads() -> None:
+    """Two would take the cores from one another."""
+    kernels.are_there()
+    assert len([one for one in threadpool_info() if one["user_api"] == "openmp"]) == 1
+
+
+def test_without_a_compiler_there_are_no_kernels_and_a_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setenv("PATH", "")
+    assert kernels._library.__wrapped__() is None
+    assert "no C compiler" in caplog.text
+
+
+def test_a_compiler_that_fails_is_named_with_what_it_says(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\necho immintrin.h: no such file >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    assert kernels._library.__wrapped__() is None
+    assert "immintrin.h: no such file" in caplog.text

@@ -3,17 +3,20 @@
 Knows which class each stands for; whatever is of another class stays as it is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
+import torch
 from torch import nn
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
 from transformers.utils import is_flash_linear_attention_available
 
+from service.engine.lean import kernels
 from service.engine.lean.delta_net import LeanDeltaNet
 from service.engine.lean.linear import PackedLinear, PanelLinear, WideLinear, can_gain
-from service.engine.lean.panels import kernel
+from service.engine.lean.rows import NORMS, LeanMLP, LeanNorm, is_gated_mlp
 
+LEAN = frozenset({LeanDeltaNet, LeanNorm, LeanMLP})
 AMPLE = 4
 """Weights are kept a second time only if so many times their size is free."""
 
@@ -28,7 +31,7 @@ def speed_up(model: Any, free_bytes: int) -> None:
     """
     head = model.get_output_embeddings()  # large, and asked for one row of a prompt
     decoding = _decoding(model)
-    has_panels = bool(decoding) and _is_ample(decoding, free_bytes) and kernel() is not None
+    has_panels = bool(decoding) and _is_ample(decoding, free_bytes) and kernels.are_there()
 
     def faster(one: Any) -> nn.Module | None:
         if type(one) is not nn.Linear or not can_gain(one):
@@ -40,19 +43,44 @@ def speed_up(model: Any, free_bytes: int) -> None:
     _replace(model, faster)
 
 
-def make_lean(tree: Any, free_bytes: int) -> None:
-    """Replace modules of a decode tree that shares its tensors with others, but none of its modules.
+def pack(tree: Any, free_bytes: int) -> None:
+    """Pack the weights of a decode tree that have no panels.
 
     Args:
-        tree: A transformers model, changed in place.
-        free_bytes: Memory that is free; weights that are not in panels are packed, and so kept a second time, if it is
-            ample.
+        tree: A transformers model that shares its tensors with others, but none of its modules; changed in place.
+        free_bytes: Memory that is free; weights are packed, and so kept a second time, only if it is ample.
     """
     decoding = _decoding(tree)
     is_ample = _is_ample(decoding, free_bytes)
     _replace(tree, lambda one: PackedLinear(one) if is_ample and id(one) in decoding else None)
+
+
+def make_lean(tree: Any) -> None:
+    """Replace what lies between the linear layers of a decode tree by what does the same in fewer passes.
+
+    Args:
+        tree: As for `pack`.
+    """
     if not is_flash_linear_attention_available():  # its kernel makes one pass over the states
-        _replace(tree, lambda one: LeanDeltaNet(one) if type(one) is Qwen3_5GatedDeltaNet else None)
+        _replace(tree, lambda one: LeanDeltaNet(one) if type(one) is Qwen3_5GatedDeltaNet else None, LEAN)
+    if _suits_kernels(tree):
+        _replace(tree, lambda one: LeanNorm(one) if type(one) in NORMS else None, LEAN)
+        _replace(tree, lambda one: LeanMLP(one) if is_gated_mlp(one) else None, LEAN)
+
+
+def make_prompts_lean(tree: Any) -> None:
+    """Do as `make_lean` does where prompts gain from it too, which takes kernels; a second time changes nothing.
+
+    Args:
+        tree: A transformers model with its adapters; changed in place.
+    """
+    if _suits_kernels(tree):
+        make_lean(tree)
+
+
+def _suits_kernels(tree: Any) -> bool:
+    first = next(tree.parameters())
+    return first.dtype == torch.bfloat16 and first.device.type == "cpu" and kernels.are_there()
 
 
 def _decoding(model: Any) -> dict[int, Any]:
@@ -66,8 +94,13 @@ def _is_ample(linears: dict[int, Any], free_bytes: int) -> bool:
     return AMPLE * size < free_bytes
 
 
-def _replace(module: nn.Module, stand_in: Callable[[Any], nn.Module | None]) -> None:
+def _replace(
+    module: nn.Module, stand_in: Callable[[Any], nn.Module | None], closed: Collection[type[nn.Module]] = ()
+) -> None:
+    """Replace modules below one, from within; those of closed classes are left as they are, with what is in them."""
     for name, child in list(module.named_children()):
-        _replace(child, stand_in)
+        if type(child) in closed:
+            continue
+        _replace(child, stand_in, closed)
         if (new := stand_in(child)) is not None:
             setattr(module, name, new)

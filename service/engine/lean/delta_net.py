@@ -1,7 +1,10 @@
-"""Gated DeltaNet for one token per row: the recurrent state is read twice and written twice, in place.
+"""Gated DeltaNet with fewer passes over the recurrent state.
+
+With kernels, all tokens of prompts and answers go through the state one by one, in the processor's cache. Without them,
+one token per row reads the state twice and writes it twice, in place, and prompts are left to transformers.
 
 Source: "Gated Delta Networks" (arXiv 2412.06464); transformers' `torch_recurrent_gated_delta_rule`, which passes over
-the state eight times, is what it is held to.
+the state eight times a token, is what it is held to.
 """
 
 from typing import Any
@@ -9,6 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import nn
+from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5RMSNormGated
+
+from service.engine.lean import kernels
 
 EPSILON = 1e-6
 """Of the length of queries and keys, as in transformers."""
@@ -18,7 +24,7 @@ class LeanDeltaNet(nn.Module):
     """Stands for a `Qwen3_5GatedDeltaNet`, whose modules it calls, adapters included.
 
     Args:
-        inner: The module; it computes whatever is not one token per row on a filled cache.
+        inner: The module; it computes whatever this one does not.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -27,14 +33,62 @@ class LeanDeltaNet(nn.Module):
         self.layer_idx = inner.layer_idx
         self._groups = inner.num_v_heads // inner.num_k_heads
         self._sizes = [inner.key_dim, inner.key_dim, inner.value_dim]
-        self._kernel = inner.conv1d.weight.squeeze(1).T.float().contiguous()  # (kernel, channels)
+        self._kernel = inner.conv1d.weight.squeeze(1).T.float().contiguous()  # (taps, channels)
         self._rate = -inner.A_log.float().exp()  # (value heads,)
+        self._constants = (-self._rate).detach(), inner.dt_bias.detach().float(), inner.norm.weight.detach().float()
+        self._has_kernels = (
+            inner.conv1d.weight.dtype == torch.bfloat16
+            and inner.head_v_dim % kernels.LANES == 0
+            and type(inner.norm) is Qwen3_5RMSNormGated
+            and inner.activation == inner.norm.activation == "silu"
+            and kernels.are_there()
+        )
 
-    def forward(self, hidden_states: torch.Tensor, cache_params: Any = None, **more: Any) -> torch.Tensor:
-        """Return `(rows, tokens, hidden)`; the cache's states are updated in place."""
+    def forward(
+        self, hidden_states: torch.Tensor, cache_params: Any = None, attention_mask: Any = None, **more: Any
+    ) -> torch.Tensor:
+        """Return `(rows, tokens, hidden)`; the cache's states are updated."""
         past = None if cache_params is None else cache_params.get_conv_state(self.layer_idx)
-        if past is None or hidden_states.shape[1] != 1:
-            return self.inner(hidden_states, cache_params=cache_params, **more)  # type: ignore[no-any-return]
+        if hidden_states.shape[1] != 1:
+            past = None  # its place is too small for what is to be convolved
+        if self._has_kernels and attention_mask is None and cache_params is not None and kernels.suit(hidden_states):
+            return self._all(hidden_states, cache_params, past)
+        if past is not None:
+            return self._one_more(hidden_states, cache_params, past)
+        return self.inner(  # type: ignore[no-any-return]
+            hidden_states, cache_params=cache_params, attention_mask=attention_mask, **more
+        )
+
+    def _all(self, x: torch.Tensor, cache: Any, past: torch.Tensor | None) -> torch.Tensor:
+        """Compute all tokens with kernels; of one token per row, the states are changed where they are."""
+        inner = self.inner
+        mixed = inner.in_proj_qkv(x)
+        taps = len(self._kernel)
+        if past is not None:
+            window = torch.cat([past[:, :, 1:].transpose(1, 2), mixed], dim=1)
+            past.copy_(window.transpose(1, 2))
+        else:
+            whole = cache.update_conv_state(mixed.transpose(1, 2), self.layer_idx, conv_kernel_size=taps)
+            length = taps - 1 + x.shape[1]
+            window = F.pad(whole, (max(0, length - whole.shape[-1]), 0))[..., -length:].transpose(1, 2)
+        state = cache.get_recurrent_state(self.layer_idx)
+        if state is None:
+            state = torch.zeros(len(x), inner.num_v_heads, inner.head_k_dim, inner.head_v_dim)
+        changed = state.contiguous()
+        output = kernels.delta_net(
+            kernels.convolve(window, self._kernel),
+            (inner.in_proj_a(x), inner.in_proj_b(x), inner.in_proj_z(x)),
+            self._constants,
+            changed,
+            inner.num_k_heads,
+            inner.norm.variance_epsilon,
+        )
+        if past is None or changed is not state:
+            cache.update_recurrent_state(changed, self.layer_idx)
+        return inner.out_proj(output)  # type: ignore[no-any-return]
+
+    def _one_more(self, hidden_states: torch.Tensor, cache_params: Any, past: torch.Tensor) -> torch.Tensor:
+        """Compute one token per row without kernels."""
         inner, num_rows = self.inner, hidden_states.shape[0]
         mixed = _convolve(past, inner.in_proj_qkv(hidden_states)[:, 0], self._kernel)
         query, key, value = torch.split(mixed, self._sizes, dim=-1)

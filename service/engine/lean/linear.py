@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import nn
 
-from service.engine.lean.panels import kernel, laid_out, product
+from service.engine.lean import kernels
 
 FEW = 8
 """Rows that oneDNN's order is chosen for."""
@@ -45,12 +45,12 @@ class WideLinear(nn.Linear):
 class PanelLinear(WideLinear):
     """Stands for a linear layer that sees few rows and many; keeps its weight a second time, in panels.
 
-    Needs `panels.kernel()`. A weight that was exchanged or changed in place, as PEFT does in a copy of a layer, is laid
+    Needs the kernels. A weight that was exchanged or changed in place, as PEFT does in a copy of a layer, is laid
     out anew when it is next used.
     """
 
-    _kept: tuple[object, torch.Tensor, torch.Tensor | None]
-    """Of which tensors, the weight in panels, the bias in float32."""
+    panels: torch.Tensor
+    wide_bias: torch.Tensor | None
 
     @classmethod
     def like(cls, inner: nn.Linear) -> Self:
@@ -61,19 +61,19 @@ class PanelLinear(WideLinear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return `(..., out_features)`."""
-        multiply = kernel()
-        if multiply is None or torch.is_grad_enabled() or input.dtype != torch.bfloat16:
+        if not kernels.suit(input):
             return super().forward(input)
         if input.numel() >= VERY_MANY * self.in_features:
             return self._in_float32(input)
-        if self._kept[0] != self._state():
+        if self._laid_out != self._state():
             self._lay_out()
-        _, panels, bias = self._kept
-        return product(multiply, input, panels, bias, self.out_features)
+        return kernels.product(input, self.panels, self.wide_bias, self.out_features)
 
     def _lay_out(self) -> None:
+        self.register_buffer("panels", kernels.laid_out(self.weight), persistent=False)
         bias = None if self.bias is None else self.bias.detach().float()
-        self._kept = self._state(), laid_out(self.weight), bias
+        self.register_buffer("wide_bias", bias, persistent=False)
+        self._laid_out = self._state()
 
     def _state(self) -> object:
         weight, bias = self.weight, self.bias

@@ -4,30 +4,15 @@
  * for as many rows as there are answers, so here the next weights are fetched while those at hand are multiplied.
  * Products are summed in float32 and in the same order however many rows there are: an answer does not depend on its
  * neighbours. Measured by benchmarks/linear.py.
- *
- * Needs AVX-512 (F and BW). Knows no Python.
  */
 
-#include <immintrin.h>
-#include <stdint.h>
+#include "bfloat16.h"
+
 #include <stdlib.h>
 
 #define PANEL 32     /* outputs that are computed together; a line of the cache holds their weights for one input */
 #define MAX_ROWS 14  /* rows that are computed together: 28 of the 32 registers hold their sums */
 #define AHEAD 64     /* lines */
-
-#define INLINE static inline __attribute__((always_inline))
-
-/* Rounds to bfloat16, ties to even; NaN stays NaN. */
-INLINE __m256i narrowed(__m512 wide)
-{
-    __m512i bits = _mm512_castps_si512(wide);
-    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    __m512i half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
-    __m512i upper = _mm512_srli_epi32(_mm512_add_epi32(bits, half), 16);
-    __mmask16 is_nan = _mm512_cmp_ps_mask(wide, wide, _CMP_UNORD_Q);
-    return _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(upper, is_nan, _mm512_set1_epi32(0x7fc0)));
-}
 
 typedef struct {
     const uint16_t *weights;  /* a line for each input: output j, the lower half of a word, beside output j + 16 */
