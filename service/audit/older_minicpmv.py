@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.domain.facts import BaseFacts
-from service.domain.minicpmv import MODEL_TYPE
+from service.domain.minicpmv import MODEL_TYPE, version_of
 
 TOWER = {"hidden_size": 1152, "num_attention_heads": 16, "image_size": 980}
 """Of the official vision tower, which all three share."""
@@ -59,15 +59,6 @@ OFFICIAL = {
 def config_of(base: BaseFacts) -> Mapping[str, Any]:
     """Return config.json of a minicpmv; empty of another model type."""
     return base.documents.get("config.json", {}) if base.model_type == MODEL_TYPE else {}
-
-
-def version_of(config: Mapping[str, Any]) -> str | None:
-    """Return `2.6`, `4.0` or `4.5`, or None if it is none of these."""
-    try:
-        version = f"{float(config.get('version', '')):.1f}"
-    except (TypeError, ValueError):
-        return None
-    return version if version in OFFICIAL else None
 
 
 def marker_texts(base: BaseFacts) -> dict[str, str]:

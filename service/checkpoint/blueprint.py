@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from service.checkpoint.minicpmv import minicpmv_blueprint
+from service.domain import minicpmv
 from service.domain.facts import BlueprintFacts, TensorFacts
 from service.domain.minicpmv import MODEL_TYPE as MINICPMV
 from service.wording import without_folders
@@ -52,7 +53,7 @@ def read_blueprint(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]
         None where names cannot be compared with certainty: quantised weights, models that transformers does not know.
     """
     if config.get("model_type") == MINICPMV:
-        return minicpmv_blueprint(config, tensors)
+        return _misread(config) or minicpmv_blueprint(config, tensors)
     text = config.get("text_config")
     is_quantised = "quantization_config" in config or (isinstance(text, dict) and "quantization_config" in text)
     if not is_native(config) or is_quantised:
@@ -63,8 +64,35 @@ def read_blueprint(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]
         with _silence():
             return _from_transformers(config, tensors)
     except Exception as error:  # a config may make the class raise anything
-        said = without_folders(" ".join(str(error).split()))[:300]
-        return BlueprintFacts("transformers", problem=f"{type(error).__name__}: {said}")
+        return BlueprintFacts("transformers", problem=_said(error))
+
+
+def _misread(config: Mapping[str, Any]) -> BlueprintFacts | None:
+    """Let transformers' classes of both parts of a flat MiniCPM-V config read it; None if they can.
+
+    Also None if what decides is missing or of another type, which the check `minicpmv` says.
+    """
+    from dataclasses import fields
+
+    from transformers import CONFIG_MAPPING, SiglipVisionConfig
+
+    version = minicpmv.version_of(config)
+    if version is None or minicpmv.missing_fields(config) or minicpmv.misfit_fields(config):
+        return None
+    language = CONFIG_MAPPING[minicpmv.LANGUAGES[version]]
+    given = _copied({name: one for name, one in config.items() if name != "model_type"})
+    names = {one.name for one in fields(language)} - {"dtype"}  # `model_config` says so
+    rope = {name: given[name] for name in ("rope_theta", "rope_scaling") if given.get(name) is not None}
+    try:
+        language(**{name: one for name, one in given.items() if name in names} | rope)
+        SiglipVisionConfig(**{name: one for name, one in given["vision_config"].items() if name != "model_type"})
+    except Exception as error:  # a value may make the class raise anything
+        return BlueprintFacts("transformers", problem=_said(error))
+    return None
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {without_folders(' '.join(str(error).split()))[:300]}"
 
 
 def is_native(config: Mapping[str, Any]) -> bool:

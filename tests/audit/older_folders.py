@@ -179,6 +179,36 @@ def nothing_says_whether_the_last_layer_counts(folders: Folders) -> None:
         del document["drop_vision_last_layer"]
 
 
+@broken("minicpmv", "num_hidden_layers is '2', not a whole number", "4.5")
+def a_deciding_number_is_a_text(folders: Folders) -> None:
+    with config(folders) as document:
+        document["num_hidden_layers"] = str(document["num_hidden_layers"])
+
+
+@broken("minicpmv", "vision_config is [], not an object")
+def the_towers_sizes_are_no_object(folders: Folders) -> None:
+    with config(folders) as document:
+        document["vision_config"] = []
+
+
+@broken("model_config", "rms_norm_eps", "4.0")
+def a_text_stands_where_the_language_models_class_wants_a_number(folders: Folders) -> None:
+    with config(folders) as document:
+        document["rms_norm_eps"] = "1e-6"
+
+
+@broken("model_config", "attention_dropout", "4.5")
+def a_text_stands_where_the_towers_class_wants_a_number(folders: Folders) -> None:
+    with config(folders) as document:
+        document["vision_config"]["attention_dropout"] = "none"
+
+
+@broken("weights_complete", "k_proj.bias", "4.5")
+def biases_are_declared_that_no_file_holds(folders: Folders) -> None:
+    with config(folders) as document:
+        document["attention_bias"] = True
+
+
 @broken("minicpmv", "lacks max_position_embeddings", "4.5")
 def a_deciding_field_is_lost(folders: Folders) -> None:
     with config(folders) as document:

@@ -16,7 +16,7 @@ from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_base
 from service.domain.facts import BaseFacts
 from service.domain.judgement import BASE, Severity, Verdict, adapter_subject
-from service.engine.families.minicpmv import versions
+from service.domain.minicpmv import LANGUAGES
 from tests.audit.older_folders import BROKEN, SOUND, VERSIONS, copied, official
 from tests.builders import Folders
 from tests.engine.minicpmv.official import CONFIGS
@@ -62,7 +62,7 @@ def test_a_difference_that_changes_nothing_is_not_found(name: str, sources: dict
 
 
 def test_the_audit_knows_the_versions_that_can_be_loaded() -> None:
-    assert set(OFFICIAL) == set(versions.LANGUAGES)
+    assert set(OFFICIAL) == set(LANGUAGES)
 
 
 def facts_of(sources: dict[str, Folders], version: str, **changes: Any) -> BaseFacts:

@@ -15,10 +15,9 @@ from service.audit.older_minicpmv import (
     config_of,
     official_stops,
     tower_layers,
-    version_of,
 )
 from service.domain.facts import BaseFacts
-from service.domain.minicpmv import HEAD_SIZE, NEEDED, NEEDED_OF_VISION, NEEDS_THETA
+from service.domain.minicpmv import HEAD_SIZE, misfit_fields, missing_fields, version_of
 
 SETTINGS = "preprocessor_config.json"
 LEFT_OUT = re.compile(r"^(apm\.|audio|tts\.)|rotary_emb\.inv_freq$|embeddings\.position_ids$")
@@ -51,6 +50,7 @@ def base_minicpmv(view: BaseView) -> Iterator[Outcome]:
     if not config:
         return
     yield from _fields_are_there(config)
+    yield from _fields_can_be_used(config)
     yield from _version_is_served(config)
     yield from _sizes_divide(config)
     yield from _numbers_are_official(config)
@@ -69,13 +69,7 @@ def _vision(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _fields_are_there(config: Mapping[str, Any]) -> Iterator[Outcome]:
-    missing = [name for name in NEEDED if config.get(name) is None]
-    if vision := _vision(config):
-        missing += [f"vision_config.{name}" for name in NEEDED_OF_VISION if vision.get(name) is None]
-    rope = config.get("rope_parameters")
-    has_theta = config.get("rope_theta") is not None or (isinstance(rope, dict) and "rope_theta" in rope)
-    if version_of(config) in NEEDS_THETA and not has_theta:
-        missing.append("rope_theta")
+    missing = missing_fields(config)
     if not missing:
         return
     text = config.get("text_config")
@@ -87,6 +81,17 @@ def _fields_are_there(config: Mapping[str, Any]) -> Iterator[Outcome]:
         "Loading is refused: a class's default would be that of another size.",
         "Move them to the top of config.json." if nested else TAKE_CONFIG,
     )
+
+
+def _fields_can_be_used(config: Mapping[str, Any]) -> Iterator[Outcome]:
+    if misfits := misfit_fields(config):
+        shown = ", ".join(f"{name} is {repr(value)[:40]}, not {wanted}" for name, value, wanted in misfits)
+        yield fatal(
+            f"config.json: {shown}",
+            {"settings": {name: repr(value)[:80] for name, value, _ in misfits}},
+            "Loading is refused: nothing can be built with such a value.",
+            TAKE_CONFIG,
+        )
 
 
 def _version_is_served(config: Mapping[str, Any]) -> Iterator[Outcome]:

@@ -13,7 +13,7 @@ from typing import Any
 from PIL.Image import Image
 
 from service.domain.generation import Message, PictureRef, Processing
-from service.domain.minicpmv import PACKS
+from service.domain.minicpmv import PACKS, version_of
 from service.engine.families.family import THINKING, Encoder, LoadOptions
 from service.engine.families.minicpmv.image_processing import check_layout, packed, strips_of
 from service.engine.families.minicpmv.processing import (
@@ -242,7 +242,7 @@ def load_encoder(folder: Path, control_tokens: frozenset[str], options: LoadOpti
         raise ValueError(
             "the tokenizer has no chat template; restore chat_template in tokenizer_config.json, or chat_template.jinja"
         )
-    processor = PictureProcessor(settings, can_pack=str(getattr(model.config, "version", None)) == PACKS)
+    processor = PictureProcessor(settings, can_pack=version_of({"version": model.config.version}) == PACKS)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return MiniCPMVEncoder(tokenizer, control_tokens, processor, context)
 
