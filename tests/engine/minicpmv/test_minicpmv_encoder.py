@@ -1,7 +1,9 @@
 """Conversations are encoded as the official `chat()` encodes them, and a client's text never becomes a picture."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -187,6 +189,25 @@ def test_a_prompt_that_is_too_long_is_refused_and_never_cut(monkeypatch: pytest.
     monkeypatch.setattr(PictureProcessor, "pixels", lambda *_: pytest.fail("pixels were computed for nothing"))
     with pytest.raises(PromptTooLong, match=r"prompt has \d+ tokens, .* 300 .*max_slice_nums"):
         byte_encoder(context=300).encode(ask("a", WIDE).messages, [WIDE])
+
+
+def test_nobody_waits_for_the_pixels_of_another_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, is_computing, may_end = byte_encoder(), Event(), Event()
+    real = PictureProcessor.pixels
+
+    def slow(*given: Any) -> dict[str, Any]:
+        if given[1]:
+            is_computing.set()
+            assert may_end.wait(20), "the question without a picture waited for these pixels"
+        return real(*given)
+
+    monkeypatch.setattr(PictureProcessor, "pixels", slow)
+    with ThreadPoolExecutor(2) as pool:
+        picture = pool.submit(encoder.encode, ask("a", RED).messages, [RED])
+        assert is_computing.wait(20)
+        assert pool.submit(encoder.encode, ask("a").messages, []).result(10).image_tokens == 0
+        may_end.set()
+        assert picture.result().image_tokens == 64
 
 
 def test_a_picture_like_a_thread_is_refused() -> None:

@@ -164,9 +164,10 @@ class MiniCPMVEncoder(Encoder):
         import torch
 
         placed = [pictures[part.index] for one in messages for part in one.content if isinstance(part, PictureRef)]
-        text = self._rendered(messages, processing)
-        arrangement = self._processor.arrange(text, placed, max_slice_nums=processing.max_slice_nums)
-        ids = self.tokenizer(arrangement.text)["input_ids"]
+        with self._lock:
+            text = self._rendered(messages, processing)
+            arrangement = self._processor.arrange(text, placed, max_slice_nums=processing.max_slice_nums)
+            ids = self.tokenizer(arrangement.text)["input_ids"]
         self._check_length(len(ids))
         return {"input_ids": torch.tensor([ids], dtype=torch.int64), **self._processor.pixels(placed, arrangement)}
 
