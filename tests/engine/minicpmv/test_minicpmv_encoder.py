@@ -224,8 +224,9 @@ def test_a_template_that_loses_pictures_is_refused() -> None:
 
 
 def model_of(version: object = 4.5, **more: object) -> Any:
-    config = SimpleNamespace(version=version, query_num=64, patch_size=14, max_position_embeddings=4096)
+    config = SimpleNamespace(version=version, query_num=64, patch_size=99, max_position_embeddings=4096)
     config.get_text_config = lambda: config
+    config.vision_config = SimpleNamespace(patch_size=14)
     vars(config).update(more)
     return SimpleNamespace(config=config)
 
@@ -309,10 +310,16 @@ def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:
         load(folder)
 
 
-@pytest.mark.parametrize(("name", "value"), [("query_num", 96), ("patch_size", 16)])
-def test_settings_that_contradict_the_model_are_refused(folder: Path, name: str, value: int) -> None:
-    with pytest.raises(ValueError, match=rf"preprocessor_config\.json: \w+ is \d+, and the model's is {value}"):
-        load(folder, model_of(**{name: value}))
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"query_num": 96}, "image_feature_size is 64, and the model's is 96"),
+        ({"vision_config": SimpleNamespace(patch_size=16)}, "patch_size is 14, and the model's is 16"),
+    ],
+)
+def test_settings_that_contradict_the_model_are_refused(folder: Path, more: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=rf"preprocessor_config\.json: {named}"):
+        load(folder, model_of(**more))
 
 
 def test_settings_that_are_no_object_are_refused(folder: Path) -> None:

@@ -223,7 +223,7 @@ def load_encoder(folder: Path, control_tokens: frozenset[str], options: LoadOpti
         folder: Of the checkpoint: tokenizer files and preprocessor_config.json.
         control_tokens: Tokens that a client must not be able to write.
         options: How the model was loaded.
-        model: Its config names `version`, `query_num` and `max_position_embeddings`.
+        model: Its config names `version`, `query_num`, `vision_config.patch_size` and `max_position_embeddings`.
 
     Raises:
         OSError: A file is missing.
@@ -231,12 +231,11 @@ def load_encoder(folder: Path, control_tokens: frozenset[str], options: LoadOpti
             or a chat template.
     """
     settings = read_settings(folder)
-    queries, patch = getattr(model.config, "query_num", None), getattr(model.config, "patch_size", None)
     for name, own, models in (
-        ("image_feature_size", settings.block_tokens, queries),
-        ("patch_size", settings.slicing.patch_size, patch),
+        ("image_feature_size", settings.block_tokens, model.config.query_num),
+        ("patch_size", settings.slicing.patch_size, model.config.vision_config.patch_size),
     ):
-        if models is not None and own != models:
+        if own != models:
             raise ValueError(f"{SETTINGS_FILE}: {name} is {own}, and the model's is {models} by config.json")
     tokenizer = load_tokenizer(folder)
     if not tokenizer.chat_template:
