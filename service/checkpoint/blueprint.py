@@ -52,11 +52,12 @@ def read_blueprint(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]
     Returns:
         None where names cannot be compared with certainty: quantised weights, models that transformers does not know.
     """
+    text = config.get("text_config")
+    if config.get("quantization_config") or (isinstance(text, dict) and text.get("quantization_config")):
+        return None
     if config.get("model_type") == MINICPMV:
         return _misread(config) or minicpmv_blueprint(config, tensors)
-    text = config.get("text_config")
-    is_quantised = "quantization_config" in config or (isinstance(text, dict) and "quantization_config" in text)
-    if not is_native(config) or is_quantised:
+    if not is_native(config):
         return None
     if count := next(_counts_beyond(config), None):
         return BlueprintFacts("transformers", problem=f"{count[0]} is {count[1]:,}, more than any model has")

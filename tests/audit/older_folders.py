@@ -246,6 +246,13 @@ def the_rotary_base_is_a_default(folders: Folders) -> None:
         document["rope_theta"] = 10000.0
 
 
+@broken("minicpmv", "rope_theta is 10000", "4.5", severity="warning")
+def the_rotary_base_is_lost_in_the_newer_spelling(folders: Folders) -> None:
+    with config(folders) as document:
+        document.pop("rope_theta")
+        document["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0}
+
+
 @broken("minicpmv", "rope_scaling is missing", "4.0", severity="warning")
 def longrope_is_lost(folders: Folders) -> None:
     with config(folders) as document:
@@ -461,6 +468,41 @@ def saved_again_by_a_later_library(folders: Folders) -> None:
         document["vision_config"]["model_type"] = "siglip_vision_model"
         document["dtype"] = document.pop("torch_dtype")
         document["transformers_version"] = "4.57.1"
+
+
+@sound("4.5")
+def rotary_numbers_in_the_newer_spelling(folders: Folders) -> None:
+    with config(folders) as document:
+        document["rope_parameters"] = {"rope_type": "default", "rope_theta": document.pop("rope_theta")}
+
+
+@sound("4.0")
+def longrope_in_the_newer_spelling(folders: Folders) -> None:
+    with config(folders) as document:
+        document["rope_parameters"] = {**document.pop("rope_scaling"), "rope_theta": document.pop("rope_theta")}
+
+
+@sound("4.5")
+def the_language_model_is_quantised(folders: Folders) -> None:
+    with config(folders) as document:
+        document["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    with edited_tensors(folders.base / "model.safetensors") as tensors:
+        for name in [one for one in tensors if one.startswith("llm.model.layers") and one.endswith("_proj.weight")]:
+            tensors[name] = torch.ones(tensors[name].numel() // 2, 1, dtype=torch.uint8)
+            tensors[f"{name}.absmax"] = torch.ones(4)
+
+
+@sound("4.5")
+def quantisation_is_null(folders: Folders) -> None:
+    with config(folders) as document:
+        document["quantization_config"] = None
+
+
+@broken("weights_complete", "resampler.ln_q.bias", "4.5")
+def a_tensor_is_lost_and_quantisation_is_null(folders: Folders) -> None:
+    quantisation_is_null(folders)
+    with edited_tensors(folders.base / "model.safetensors") as tensors:
+        del tensors["resampler.ln_q.bias"]
 
 
 @sound("4.5")

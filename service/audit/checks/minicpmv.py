@@ -146,11 +146,12 @@ def _numbers_are_official(config: Mapping[str, Any]) -> Iterator[Outcome]:
 
 
 def _positions_are_official(config: Mapping[str, Any]) -> Iterator[Outcome]:
-    version, theta, scaling = version_of(config), config.get("rope_theta"), config.get("rope_scaling")
-    parameters = config.get("rope_parameters")
-    if version is None or isinstance(parameters, dict):
+    version, parameters = version_of(config), config.get("rope_parameters")
+    if version is None:
         return
-    wanted = OFFICIAL[version].theta
+    theta, scaling, wanted = config.get("rope_theta"), config.get("rope_scaling"), OFFICIAL[version].theta
+    if isinstance(parameters, dict):  # transformers 5 writes both as one
+        theta, scaling = parameters.get("rope_theta", theta), parameters
     if isinstance(theta, int | float) and theta > 1 and theta != wanted:
         yield warning(
             f"rope_theta is {theta:g}; every official {version} has {wanted:g}",
@@ -159,6 +160,7 @@ def _positions_are_official(config: Mapping[str, Any]) -> Iterator[Outcome]:
             f"Write {wanted:g}, if training did not change it.",
         )
     kind = (scaling.get("rope_type") or scaling.get("type")) if isinstance(scaling, dict) else None
+    kind = None if kind == "default" else kind
     if kind == "longrope" and version == "4.0":
         yield from _factors_fit(config, scaling or {})
     if (kind == "longrope") != (version == "4.0") and kind in (None, "longrope"):
@@ -230,8 +232,8 @@ def _resampler_is_alive(base: BaseFacts) -> Iterator[Outcome]:
 def _nothing_beside(base: BaseFacts) -> Iterator[Outcome]:
     """Loading takes no tensor too many; those for hearing and speaking are left out."""
     blueprint = base.blueprint
-    if blueprint is None or blueprint.missing or "quantization_config" in base.documents.get("config.json", {}):
-        return  # weights_complete says that names are spelled otherwise; quantised weights have tensors of their own
+    if blueprint is None or blueprint.missing:
+        return  # weights_complete says that names are spelled otherwise
     unknown = [name for name in blueprint.unused if not LEFT_OUT.search(name) and not name.startswith("vpm.encoder.")]
     if unknown:
         yield fatal(
