@@ -293,6 +293,22 @@ def test_without_the_field_the_tensors_say_whether_the_towers_last_layer_is_ther
         load_minicpmv(folder, options())
 
 
+def test_an_index_beside_one_whole_file_is_not_asked(folder: Path) -> None:
+    names = tensor_names(folder)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"llm.x": "model.safetensors"}}))
+    edit_config(folder, drop_vision_last_layer=...)
+    assert tensor_names(folder) == names
+    assert len(load_minicpmv(folder, options())[0].vpm.encoder.layers) == 3
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"weight_map": null}'])
+def test_an_index_without_tensors_is_named(folder: Path, text: str) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(ValueError, match=r"model\.safetensors\.index\.json has no weight_map"):
+        load_minicpmv(folder, options())
+
+
 def test_flash_attention_gets_the_mask_of_two_dimensions_that_it_takes() -> None:
     """Stands for its kernels, which need a GPU: what arrives is what they cut rows by."""
     shapes: list[tuple[int, ...]] = []
