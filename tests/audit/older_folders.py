@@ -326,13 +326,13 @@ def slices_are_cut_at_half_the_scale(folders: Folders) -> None:
         document["scale_resolution"] = 224
 
 
-@broken("minicpmv", "<|endoftext|>", severity="warning")
+@sound()
 def only_one_of_two_stop_tokens(folders: Folders) -> None:
     with edited_json(folders.base / "generation_config.json") as document:
         document["eos_token_id"] = document["eos_token_id"][0]
 
 
-@broken("minicpmv", "<|endoftext|>", "4.5", severity="warning")
+@sound("4.5")
 def config_json_alone_names_a_stop_token(folders: Folders) -> None:
     (folders.base / "generation_config.json").unlink()
 

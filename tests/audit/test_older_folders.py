@@ -65,6 +65,18 @@ def test_a_difference_that_changes_nothing_is_not_found(name: str, sources: dict
     assert report.overall is Verdict.CONSISTENT
 
 
+@pytest.mark.parametrize("name", ["only_one_of_two_stop_tokens", "config_json_alone_names_a_stop_token"])
+def test_a_stop_token_that_the_files_do_not_name_is_noted(
+    name: str, sources: dict[str, Folders], tmp_path: Path
+) -> None:
+    """The official 2.6 is such a folder, and this service stops there all the same."""
+    version, make = SOUND[name]
+    folders = copied(sources[version], tmp_path)
+    make(folders)
+    noted = [one for one in audit(folders.facts()).findings() if one.check == "minicpmv"]
+    assert [(one.severity, "<|endoftext|>" in one.message) for one in noted] == [(Severity.NOTE, True)]
+
+
 def test_the_audit_knows_the_versions_that_can_be_loaded() -> None:
     assert set(OFFICIAL) == set(LANGUAGES)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from service.audit.check import BaseView, Check, Outcome, fatal, warning
+from service.audit.check import BaseView, Check, Outcome, fatal, note, warning
 from service.audit.older_minicpmv import (
     OFFICIAL,
     SCALE_RESOLUTION,
@@ -38,9 +38,10 @@ another speed; 4.0 without its `rope_scaling` does too. Where the sizes are thos
 must be.
 
 An answer ends with `<|im_end|>` or with `<|endoftext|>` (2.6, 4.5) or `</s>` (4.0): official `chat()` stops at both,
-while `config.json`, and 2.6's `generation_config.json`, name one. `version` 2.6 in every preprocessor_config.json,
-remote code that is named and not there, a tower called `siglip_vision_model`, and tensors for hearing and speaking are
-no finding."""
+and so does this service. `config.json`, and 2.6's official `generation_config.json`, name one; a note says so.
+
+`version` 2.6 in every preprocessor_config.json, remote code that is named and not there, a tower called
+`siglip_vision_model`, and tensors for hearing and speaking are no finding."""
 
 
 def base_minicpmv(view: BaseView) -> Iterator[Outcome]:
@@ -310,10 +311,11 @@ def _stops_are_whole(config: Mapping[str, Any], base: BaseFacts) -> Iterator[Out
         lost.pop(template.turn_end)
     if lost and base.stop_ids:
         names = " and ".join(f"{text} (id {one})" for text, one in lost.items())
-        yield warning(
-            f"official {version_of(config)} also ends answers at {names}; the stop ids are {list(base.stop_ids)} only",
+        yield note(
+            f"official {version_of(config)} also ends answers at {names}; the files name {list(base.stop_ids)} only",
             {"missing": lost, "stop_ids": list(base.stop_ids), "official": wanted},
-            "An answer that ends so goes on until max_new_tokens, with text that nobody asked for.",
+            "This service ends them there, too; on servers that follow the files such an answer goes on until "
+            "max_new_tokens.",
             f'Write "eos_token_id": {sorted({*base.stop_ids, *lost.values()})} into generation_config.json: '
             "minicpm-service repair.",
         )
