@@ -7,7 +7,7 @@ import pytest
 
 from service.cli import main
 from service.commands import CONSISTENT, INCONSISTENT
-from tests.audit.older_folders import BROKEN, VERSIONS, Make, config, copied, flag, official, settings
+from tests.audit.older_folders import BROKEN, SOUND, VERSIONS, Make, config, copied, flag, official, settings
 from tests.builders import Folders, edited_tensors, read_json
 
 ALONE = (
@@ -54,8 +54,9 @@ def changes_of(folder: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", ALONE)
 def test_a_folder_is_corrected_by_itself(name: str, sources: dict[str, Folders], tmp_path: Path) -> None:
-    folders = copied(sources[BROKEN[name].version], tmp_path)
-    BROKEN[name].make(folders)
+    version, make = SOUND[name] if name in SOUND else (BROKEN[name].version, BROKEN[name].make)
+    folders = copied(sources[version], tmp_path)
+    make(folders)
     assert main(["repair", str(folders.base), "--output", str(tmp_path / "out")]) == CONSISTENT
     assert main(["audit", str(tmp_path / "out"), "--policy", "strict"]) == CONSISTENT
     assert changes_of(tmp_path / "out")
