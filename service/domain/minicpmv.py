@@ -1,6 +1,6 @@
-"""What every room knows of MiniCPM-V 2.6, 4.0 and 4.5: what their config.json must say.
+"""What every room knows of MiniCPM-V 2.6, 4.0 and 4.5: what config.json must say, what ends answers, what is left out.
 
-Source: the official config.json of each.
+Source: the official config.json and `chat()` of each.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,6 +35,16 @@ NEEDS_THETA = ("2.6", "4.5")
 """Their rotary base is 1e6, transformers' default 1e4, which is that of 4.0."""
 HEAD_SIZE = 128
 """Of the resampler's attention, whatever the language model's is."""
+ENDS = {
+    "2.6": ("<|im_end|>", "<|endoftext|>"),
+    "4.0": ("<|im_end|>", "</s>"),
+    "4.5": ("<|im_end|>", "<|endoftext|>"),
+}
+"""What `chat()` of each version stops at; 2.6's generation_config.json names the first only."""
+OTHER_SENSES = (r"^apm\.", r"^audio", r"^tts\.")
+"""Tensors of MiniCPM-o for hearing and speaking, which answers in text do not need."""
+TABLES = (r"rotary_emb\.inv_freq$", r"embeddings\.position_ids$")
+"""Tensors that older releases of transformers saved, and that are computed."""
 
 
 def version_of(config: Mapping[str, Any]) -> str | None:

@@ -17,11 +17,10 @@ from service.audit.older_minicpmv import (
     tower_layers,
 )
 from service.domain.facts import BaseFacts
-from service.domain.minicpmv import HEAD_SIZE, misfit_fields, missing_fields, version_of
+from service.domain.minicpmv import HEAD_SIZE, OTHER_SENSES, TABLES, misfit_fields, missing_fields, version_of
 
 SETTINGS = "preprocessor_config.json"
-LEFT_OUT = re.compile(r"^(apm\.|audio|tts\.)|rotary_emb\.inv_freq$|embeddings\.position_ids$")
-"""Tensors that are skipped at loading: those of MiniCPM-o for hearing and speaking, and computed tables."""
+LEFT_OUT = re.compile("|".join((*OTHER_SENSES, *TABLES)))
 NAMELESS = ("resampler.query", "resampler.proj", "resampler.attn.in_proj_weight")
 """Matrices of the connector whose names do not end in `.weight`."""
 TAKE_CONFIG = "Take config.json from the official checkpoint that this one was made of: minicpm-service repair --base."

@@ -12,9 +12,10 @@ from typing import Any
 
 from safetensors import safe_open
 
+from service.domain.minicpmv import OTHER_SENSES
 from service.engine.families.family import LoadOptions
 from service.engine.families.minicpmv.configuration import MiniCPMVConfig
-from service.engine.families.minicpmv.modeling import OTHER_SENSES, MiniCPMV, register
+from service.engine.families.minicpmv.modeling import MiniCPMV, register
 
 SHOWN = 3
 """Tensors of a kind that an error names."""
