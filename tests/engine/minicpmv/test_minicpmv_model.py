@@ -122,6 +122,18 @@ def test_beams_and_several_answers_share_the_pictures_of_their_prompt(version: s
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_embeddings_with_their_pictures_generate_what_ids_and_pictures_do(version: str) -> None:
+    model, tensors = loaded(version), case_of(version, "one_image")
+    keywords = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+    with torch.inference_mode():
+        wanted = model.generate(**tensors, **keywords)
+        features = model.get_image_features(tensors["pixel_values"], tensors["target_sizes"]).pooler_output
+        embeds = model.embed(tensors["input_ids"], features, tensors["image_bound"])
+        found = model.generate(inputs_embeds=embeds, attention_mask=tensors["attention_mask"], **keywords)
+    assert found.tolist() == wanted[:, tensors["input_ids"].shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_slices_are_computed_alike_alone_and_together(version: str) -> None:
     model, tensors = loaded(version), case_of(version, "sliced_image")
     sizes = [int(height * width) * 14 for height, width in tensors["target_sizes"].tolist()]

@@ -195,12 +195,19 @@ class MiniCPMV(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # trans
         )
 
     def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, is_first_iteration: bool = False, **kwargs: Any
+        self,
+        input_ids: torch.Tensor,
+        inputs_embeds: torch.Tensor | None = None,
+        is_first_iteration: bool = False,
+        **kwargs: Any,
     ) -> dict[str, Any]:
-        """Give pictures to the first step only; the cache holds them afterwards."""
+        """Give pictures to the first step only; the cache holds them afterwards.
+
+        `generate` takes `inputs_embeds` of a model only if they are named here.
+        """
         pictures = {name: kwargs.pop(name) for name in PICTURE_INPUTS if name in kwargs}
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(
-            input_ids, is_first_iteration=is_first_iteration, **kwargs
+            input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
         )
         return inputs | (pictures if is_first_iteration or not kwargs.get("use_cache", True) else {})
 
