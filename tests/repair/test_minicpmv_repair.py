@@ -103,6 +103,11 @@ def version_is_4_5_s(folders: Folders) -> None:
         document["version"] = 4.5
 
 
+def version_is_no_number_of_this_world(folders: Folders) -> None:
+    with config(folders) as document:
+        document["version"] = 10**400
+
+
 def patch_is_16(folders: Folders) -> None:
     with settings(folders) as document:
         document["patch_size"] = 16
@@ -115,6 +120,7 @@ def patch_is_16(folders: Folders) -> None:
         (layer_is_lost_unsaid, "drop_vision_last_layer", True),
         (version_is_lost, "version", 2.6),
         (version_is_4_5_s, "version", 2.6),
+        (version_is_no_number_of_this_world, "version", 2.6),
         (patch_is_16, "patch_size", 14),
     ],
 )
