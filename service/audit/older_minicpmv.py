@@ -1,6 +1,6 @@
-"""What is known of the official MiniCPM-V 2.6, 4.0 and 4.5: sizes, rotary base, ids and stop tokens.
+"""What is known of the official MiniCPM-V 2.6, 4.0 and 4.5: sizes, rotary base, markers and ids.
 
-Judges nothing. Source: the official config.json, tokenizers and `chat()` of each; the ids of 4.0 were not to be had.
+Judges nothing. Source: the official config.json and tokenizers of each; the ids of 4.0 were not to be had.
 """
 
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.domain.facts import BaseFacts
-from service.domain.minicpmv import MODEL_TYPE
+from service.domain.minicpmv import ENDS, MODEL_TYPE, version_of
 
 TOWER = {"hidden_size": 1152, "num_attention_heads": 16, "image_size": 980}
 """Of the official vision tower, which all three share."""
@@ -26,7 +26,6 @@ MARKERS = {
 }
 """Names in preprocessor_config.json, and the tokens of all official files."""
 TOWER_LAYER = re.compile(r"^vpm\.encoder\.layers\.(\d+)\.")
-TURN_END, TEXT_END, SENTENCE_END = "<|im_end|>", "<|endoftext|>", "</s>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,6 @@ class Official:
         heads: Attention heads, and those that share keys.
         rows: Of both vocabulary matrices.
         ids: Of tokens that are known.
-        stops: Tokens that end answers in its `chat()`.
     """
 
     hidden: int
@@ -46,28 +44,18 @@ class Official:
     rows: int
     theta: float
     ids: Mapping[str, int]
-    stops: tuple[str, ...]
 
 
 OFFICIAL = {
-    "2.6": Official(3584, (28, 4), 151666, 1e6, {"<image>": 151646, "<unk>": 128244}, (TURN_END, TEXT_END)),
-    "4.0": Official(2560, (32, 2), 73448, 1e4, {}, (TURN_END, SENTENCE_END)),
-    "4.5": Official(4096, (32, 8), 151748, 1e6, {"<image>": 151669, "<unk>": 128244}, (TURN_END, TEXT_END)),
+    "2.6": Official(3584, (28, 4), 151666, 1e6, {"<image>": 151646, "<unk>": 128244}),
+    "4.0": Official(2560, (32, 2), 73448, 1e4, {}),
+    "4.5": Official(4096, (32, 8), 151748, 1e6, {"<image>": 151669, "<unk>": 128244}),
 }
 
 
 def config_of(base: BaseFacts) -> Mapping[str, Any]:
     """Return config.json of a minicpmv; empty of another model type."""
     return base.documents.get("config.json", {}) if base.model_type == MODEL_TYPE else {}
-
-
-def version_of(config: Mapping[str, Any]) -> str | None:
-    """Return `2.6`, `4.0` or `4.5`, or None if it is none of these."""
-    try:
-        version = f"{float(config.get('version', '')):.1f}"
-    except (TypeError, ValueError):
-        return None
-    return version if version in OFFICIAL else None
 
 
 def marker_texts(base: BaseFacts) -> dict[str, str]:
@@ -98,4 +86,4 @@ def official_stops(base: BaseFacts) -> dict[str, int]:
     version, tokenizer = version_of(config_of(base)), base.tokenizer
     if version is None or tokenizer is None:
         return {}
-    return {text: tokenizer.vocabulary[text] for text in OFFICIAL[version].stops if text in tokenizer.vocabulary}
+    return {text: tokenizer.vocabulary[text] for text in ENDS[version] if text in tokenizer.vocabulary}

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from service.checkpoint.minicpmv import minicpmv_blueprint
+from service.domain import minicpmv
 from service.domain.facts import BlueprintFacts, TensorFacts
 from service.domain.minicpmv import MODEL_TYPE as MINICPMV
 from service.wording import without_folders
@@ -39,7 +40,7 @@ class Blueprint:
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> None:
         self._config, self._tensors = config, tensors
         is_torch_kept_out = "torch" in sys.modules and sys.modules["torch"] is None
-        is_quick = not isinstance(config.get("model_type"), str) or config["model_type"] == MINICPMV
+        is_quick = not isinstance(config.get("model_type"), str)
         self._process = _Process(config, tensors) if is_torch_kept_out and not is_quick else None
 
     def wait(self) -> BlueprintFacts | None:
@@ -88,9 +89,11 @@ def read_blueprint(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]
     Returns:
         None where names cannot be compared with certainty: quantised weights, models that transformers does not know.
     """
+    if _is_quantised(config):
+        return None
     if config.get("model_type") == MINICPMV:
-        return minicpmv_blueprint(config, tensors)
-    if not _has_class(config):
+        return _misread(config) or minicpmv_blueprint(config, tensors)
+    if not is_native(config):
         return None
     if count := next(_counts_beyond(config), None):
         return BlueprintFacts("transformers", problem=f"{count[0]} is {count[1]:,}, more than any model has")
@@ -98,8 +101,35 @@ def read_blueprint(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]
         with _silence():
             return _from_transformers(config, tensors)
     except Exception as error:  # a config may make the class raise anything
-        said = without_folders(" ".join(str(error).split()))[:300]
-        return BlueprintFacts("transformers", problem=f"{type(error).__name__}: {said}")
+        return BlueprintFacts("transformers", problem=_said(error))
+
+
+def _misread(config: Mapping[str, Any]) -> BlueprintFacts | None:
+    """Let transformers' classes of both parts of a flat MiniCPM-V config read it; None if they can.
+
+    Also None if what decides is missing or of another type, which the check `minicpmv` says.
+    """
+    from dataclasses import fields
+
+    from transformers import CONFIG_MAPPING, SiglipVisionConfig
+
+    version = minicpmv.version_of(config)
+    if version is None or minicpmv.missing_fields(config) or minicpmv.misfit_fields(config):
+        return None
+    language = CONFIG_MAPPING[minicpmv.LANGUAGES[version]]
+    given = _copied({name: one for name, one in config.items() if name != "model_type"})
+    names = {one.name for one in fields(language)} - {"dtype"}  # `model_config` says so
+    rope = {name: given[name] for name in ("rope_theta", "rope_scaling") if given.get(name) is not None}
+    try:
+        language(**{name: one for name, one in given.items() if name in names} | rope)
+        SiglipVisionConfig(**{name: one for name, one in given["vision_config"].items() if name != "model_type"})
+    except Exception as error:  # a value may make the class raise anything
+        return BlueprintFacts("transformers", problem=_said(error))
+    return None
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {without_folders(' '.join(str(error).split()))[:300]}"
 
 
 def is_native(config: Mapping[str, Any]) -> bool:
@@ -113,11 +143,9 @@ def is_native(config: Mapping[str, Any]) -> bool:
     return isinstance(model_type, str) and model_type != MINICPMV and model_type in CONFIG_MAPPING
 
 
-def _has_class(config: Mapping[str, Any]) -> bool:
-    """Say whether there is a class whose parameters can be compared with the files by name."""
+def _is_quantised(config: Mapping[str, Any]) -> bool:
     text = config.get("text_config")
-    is_quantised = "quantization_config" in config or (isinstance(text, dict) and "quantization_config" in text)
-    return is_native(config) and not is_quantised
+    return bool(config.get("quantization_config") or (isinstance(text, dict) and text.get("quantization_config")))
 
 
 def _from_transformers(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> BlueprintFacts | None:

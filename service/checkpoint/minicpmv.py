@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.domain.facts import BlueprintFacts, TensorFacts
+from service.domain.minicpmv import LANGUAGES, misfit_fields, version_of
 
 CLASSES = ("MiniCPMV",)
 DEFAULTS: dict[str, Any] = {
@@ -36,7 +37,9 @@ Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
 def minicpmv_blueprint(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> BlueprintFacts | None:
-    """Compare a flat MiniCPM-V config with the tensors; None if a size is missing from the config."""
+    """Compare a flat MiniCPM-V config with the tensors; None if a size is missing or of another type."""
+    if misfit_fields(config):
+        return None
     vision = config.get("vision_config")
     settings = {**DEFAULTS, **config}
     if isinstance(vision, dict):
@@ -80,6 +83,7 @@ def _language(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> 
     kv_heads = config.get("num_key_value_heads") or heads
     head = config.get("head_dim") or hidden // heads
     has_bias = any(name.endswith("self_attn.q_proj.bias") and name.startswith("llm.") for name in tensors)
+    is_biased = config["attention_bias"] is True and LANGUAGES.get(version_of(config) or "") in ("llama", "qwen3")
     has_norms = any(name.endswith("self_attn.q_norm.weight") for name in tensors)
     yield "llm.model.embed_tokens.weight", (config["vocab_size"], hidden)
     if config["tie_word_embeddings"] is not True:
@@ -95,8 +99,10 @@ def _language(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> 
         yield f"{layer}.self_attn.o_proj.weight", (hidden, heads * head)
         for name, count in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
             yield f"{layer}.self_attn.{name}_proj.weight", (count * head, hidden)
-            if has_bias:
+            if has_bias or is_biased:
                 yield f"{layer}.self_attn.{name}_proj.bias", (count * head,)
+        if is_biased:
+            yield f"{layer}.self_attn.o_proj.bias", (hidden,)
         if has_norms:
             yield f"{layer}.self_attn.q_norm.weight", (head,)
             yield f"{layer}.self_attn.k_norm.weight", (head,)

@@ -186,7 +186,8 @@ def _fold(known: argparse.Namespace, copy: Path) -> tuple[int, list[str]]:
     base, adapter = locate(known.base), locate(known.folder)
     facts = read_checkpoint(base, {"adapter": adapter})
     copy.mkdir()
-    changes = fold(base.folder, adapter.folder, facts.adapters["adapter"], copy)
+    shared = facts.base.embedding.tensor if facts.base.embedding and facts.base.head is None else None
+    changes = fold(base.folder, adapter.folder, facts.adapters["adapter"], copy, shared=shared)
     parts = Location(copy / "base", "base"), Location(copy / "adapter", "adapter")
     after = audit(read_checkpoint(parts[0], {"adapter": parts[1]}))
     repaired = Repaired(tuple(changes), audit(facts), after, is_tied=facts.base.head is None)

@@ -1,9 +1,14 @@
-"""What every room knows of MiniCPM-V 2.6, 4.0 and 4.5: what their config.json must say.
+"""What every room knows of MiniCPM-V 2.6, 4.0 and 4.5: what config.json must say, what ends answers, what is left out.
 
-Source: the official config.json of each.
+Source: the official config.json and `chat()` of each.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
 MODEL_TYPE = "minicpmv"
+LANGUAGES = {"2.6": "qwen2", "4.0": "llama", "4.5": "qwen3"}
+"""transformers' `model_type` of the language model, by version."""
 PACKS = "4.5"
 """The version that knows packs of video frames."""
 NEEDED = (
@@ -30,3 +35,59 @@ NEEDS_THETA = ("2.6", "4.5")
 """Their rotary base is 1e6, transformers' default 1e4, which is that of 4.0."""
 HEAD_SIZE = 128
 """Of the resampler's attention, whatever the language model's is."""
+ENDS = {
+    "2.6": ("<|im_end|>", "<|endoftext|>"),
+    "4.0": ("<|im_end|>", "</s>"),
+    "4.5": ("<|im_end|>", "<|endoftext|>"),
+}
+"""What `chat()` of each version stops at; 2.6's generation_config.json names the first only."""
+OTHER_SENSES = (r"^apm\.", r"^audio", r"^tts\.")
+"""Tensors of MiniCPM-o for hearing and speaking, which answers in text do not need."""
+TABLES = (r"rotary_emb\.inv_freq$", r"embeddings\.position_ids$")
+"""Tensors that older releases of transformers saved, and that are computed."""
+
+
+def version_of(config: Mapping[str, Any]) -> str | None:
+    """Return a key of `LANGUAGES`, however config.json writes it (2.6, "2.6", 4); None if it is none of these."""
+    try:
+        given = float(config.get("version", ""))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return next((version for version in LANGUAGES if float(version) == given), None)
+
+
+def missing_fields(config: Mapping[str, Any]) -> list[str]:
+    """Name what a flat config.json does not say, dotted where it lies deeper."""
+    vision, rope = config.get("vision_config"), config.get("rope_parameters")
+    missing = [name for name in NEEDED if config.get(name) is None]
+    if isinstance(vision, Mapping):
+        missing += [f"vision_config.{name}" for name in NEEDED_OF_VISION if vision.get(name) is None]
+    theta = config.get("rope_theta") or (rope.get("rope_theta") if isinstance(rope, Mapping) else None)
+    if version_of(config) in NEEDS_THETA and theta is None:
+        missing.append("rope_theta")
+    return missing
+
+
+def misfit_fields(config: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
+    """Return name, value and what it must be of each field that is there and that nothing can be built with."""
+    return [
+        *_no_counts(config, [name for name in NEEDED if name != "vision_config"], ""),
+        *_no_parts(config),
+    ]
+
+
+def _no_parts(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    vision, drops = config.get("vision_config"), config.get("drop_vision_last_layer")
+    if isinstance(vision, Mapping):
+        yield from _no_counts(vision, NEEDED_OF_VISION, "vision_config.")
+    elif vision is not None:
+        yield "vision_config", vision, "an object"
+    if not isinstance(drops, bool | None):
+        yield "drop_vision_last_layer", drops, "true or false"
+
+
+def _no_counts(part: Mapping[str, Any], names: Iterable[str], prefix: str) -> Iterator[tuple[str, Any, str]]:
+    for name in names:
+        value = part.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            yield f"{prefix}{name}", value, "a whole number of at least 1"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import GenerationConfig
 
 from service.domain.facts import LoadWarning
@@ -26,7 +27,10 @@ from service.errors import CheckpointUnreadable
 from service.overlay import overlay
 from service.wording import without_folders
 
-LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError)
+LOADING_ERRORS = (
+    *(OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError),
+    StrictDataclassError,
+)
 """What transformers raises for folders that it cannot load; anything else is a defect."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -237,7 +241,7 @@ def _load_base(
     except MountFailed as error:
         raise CheckpointUnreadable(f"the adapter cannot be merged into {plan.base.name}: {error}") from error
     except LOADING_ERRORS as error:
-        raise CheckpointUnreadable(f"{plan.base.name} cannot be loaded: {_reason(error)}") from error
+        raise CheckpointUnreadable(f"{plan.base.name} cannot be loaded: {reason_of(error)}") from error
 
 
 def _merge(plan: LoadPlan, family: Family, options: LoadOptions, model: Any, folder: Path) -> tuple[View, MountReport]:
@@ -278,7 +282,7 @@ def _load_adapter(
         except MountFailed as error:
             return None, MountReport(str(error), warnings=tuple(warnings))
         except LOADING_ERRORS as error:
-            reason = f"its tokenizer files do not fit the processor: {_reason(error)}"
+            reason = f"its tokenizer files do not fit the processor: {reason_of(error)}"
             return None, MountReport(reason, warnings=tuple(warnings))
     report = MountReport(
         missing_keys=mounted.missing_keys,
@@ -301,8 +305,10 @@ def _view(model: Any, encoder: Encoder, base: Any) -> View:
     return view
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {without_folders((str(error).strip() or repr(error)).splitlines()[0])[:400]}"
+def reason_of(error: Exception) -> str:
+    """Return the kind and the first two lines of an error, without folders; transformers puts the value second."""
+    lines = [line.strip() for line in (str(error).strip() or repr(error)).splitlines()]
+    return f"{type(error).__name__}: {without_folders(' '.join(lines[:2]))[:400]}"
 
 
 def _own_encoder(plan: LoadPlan, family: Family, options: LoadOptions, model: Any, adapter: Path) -> Encoder | None:

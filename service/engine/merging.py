@@ -16,11 +16,10 @@ import torch
 from service.engine.adapters import Mounted, MountFailed, merge, mount
 from service.engine.families.family import Family, LoadOptions
 from service.engine.families.registry import find_family
-from service.engine.loading import DTYPES, LOADING_ERRORS, cast
+from service.engine.loading import DTYPES, LOADING_ERRORS, cast, reason_of
 from service.engine.probing import Probe, largest_difference
 from service.errors import CheckpointUnreadable
 from service.overlay import TOKENIZER_FILES, overlay
-from service.wording import without_folders
 
 EXACT = 1e-3
 """Share of the largest logit by which two float32 computations of the same thing may differ."""
@@ -78,7 +77,7 @@ def merge_folders(base: Path, adapter: Path, output: Path, dtype: str) -> Proof:
     except MountFailed as error:
         raise CheckpointUnreadable(f"the adapter cannot be merged: {error}") from error
     except LOADING_ERRORS as error:
-        raise CheckpointUnreadable(f"{base.name} cannot be loaded: {_reason(error)}") from error
+        raise CheckpointUnreadable(f"{base.name} cannot be loaded: {reason_of(error)}") from error
     merged_logits = probe.logits(merged)
     _save(merged, kept, output)
     _copy_files(base, adapter, output)
@@ -148,7 +147,3 @@ def _stored_dtype(config: dict[str, Any]) -> torch.dtype:
     text = config.get("text_config") or {}
     named = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or "bfloat16"
     return DTYPES.get(str(named), torch.bfloat16)
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {without_folders((str(error).strip() or repr(error)).splitlines()[0])[:400]}"

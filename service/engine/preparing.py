@@ -71,9 +71,10 @@ class Preparer:
         room = limit - prompt_tokens
         if room < (wanted or 1):
             whose = "the model's" if limit == self._loaded.context_tokens else "what MINICPM_CACHE_MEMORY holds:"
+            fewer = f", or ask for at most {room} tokens" if room > 0 else ""
             raise PromptTooLong(
                 f"the prompt has {prompt_tokens} tokens and the answer may have {wanted or 1}, together more than "
-                f"{whose} {limit}; shorten the prompt, send fewer pictures, or ask for at most {max(room, 0)} tokens"
+                f"{whose} {limit}; shorten the prompt or send fewer pictures{fewer}"
             )
         return wanted or min(self._default_new_tokens, room)
 

@@ -23,22 +23,34 @@ PREFIX = "base_model.model."
 DELTA = ".trainable_tokens_delta"
 
 
-def fold(base: Path, adapter: Path, facts: AdapterFacts, output: Path) -> list[Change]:
+def fold(base: Path, adapter: Path, facts: AdapterFacts, output: Path, *, shared: str | None) -> list[Change]:
     """Write `output/base` and `output/adapter`.
+
+    Args:
+        base: The folder.
+        adapter: The folder.
+        facts: Of the adapter.
+        output: Where to write; exists and is empty.
+        shared: The base's one matrix for both input and output; None if it has two.
 
     Returns:
         Every tensor that was written into the new base.
 
     Raises:
-        CheckpointUnreadable: The base has no tensor for a saved module.
+        CheckpointUnreadable: The base has no tensor for a saved module, or has one matrix where the adapter has two.
     """
-    copy_folder(base, output / "base")
-    (output / "adapter").mkdir()
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     plain = {key: one for key, one in tensors.items() if ".lora_" in key}
     whole = {key.removeprefix(PREFIX): one for key, one in tensors.items() if ".lora_" not in key and DELTA not in key}
     rows = {key.removeprefix(PREFIX): one for key, one in tensors.items() if DELTA in key}
+    if shared in whole:
+        raise CheckpointUnreadable(
+            f"{shared} is input and output of the base, and the adapter saved it as input only: folded, it would "
+            "change the output too; merge instead: minicpm-service merge BASE ADAPTER"
+        )
+    copy_folder(base, output / "base")
+    (output / "adapter").mkdir()
     changes = _replace(output / "base", whole, rows, facts.trainable_tokens)
     save_file(plain, output / "adapter" / "adapter_model.safetensors", metadata={"format": "pt"})
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))

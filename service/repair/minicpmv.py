@@ -10,7 +10,7 @@ from typing import Any
 
 from service.audit.older_minicpmv import MARKERS, SCALE_RESOLUTION, official_stops, stored_version, tower_layers
 from service.domain.facts import BaseFacts
-from service.domain.minicpmv import MODEL_TYPE
+from service.domain.minicpmv import MODEL_TYPE, version_of
 from service.repair.change import Change
 
 CONFIG, SETTINGS, TOKENIZER = "config.json", "preprocessor_config.json", "tokenizer.json"
@@ -46,7 +46,7 @@ def stops_of(base: BaseFacts) -> tuple[int, ...]:
 
 def _config(base: BaseFacts) -> Wanted:
     config = base.documents.get(CONFIG, {})
-    if (version := stored_version(base.tensors, config)) and _number(config.get("version")) != version:
+    if (version := stored_version(base.tensors, config)) and version_of(config) != f"{version}":
         yield "version", version, "the language model's tensors are of this version"
     declared, stored = _of(config, "vision_config").get("num_hidden_layers"), tower_layers(base.tensors)
     if isinstance(declared, int) and stored in (declared, declared - 1):
@@ -119,10 +119,3 @@ def _patch(base: BaseFacts) -> int | None:
 def _of(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     part = config.get(name)
     return part if isinstance(part, dict) else {}
-
-
-def _number(version: Any) -> float | None:
-    try:
-        return float(version)
-    except (TypeError, ValueError):
-        return None

@@ -179,6 +179,36 @@ def nothing_says_whether_the_last_layer_counts(folders: Folders) -> None:
         del document["drop_vision_last_layer"]
 
 
+@broken("minicpmv", "num_hidden_layers is '2', not a whole number", "4.5")
+def a_deciding_number_is_a_text(folders: Folders) -> None:
+    with config(folders) as document:
+        document["num_hidden_layers"] = str(document["num_hidden_layers"])
+
+
+@broken("minicpmv", "vision_config is [], not an object")
+def the_towers_sizes_are_no_object(folders: Folders) -> None:
+    with config(folders) as document:
+        document["vision_config"] = []
+
+
+@broken("model_config", "rms_norm_eps", "4.0")
+def a_text_stands_where_the_language_models_class_wants_a_number(folders: Folders) -> None:
+    with config(folders) as document:
+        document["rms_norm_eps"] = "1e-6"
+
+
+@broken("model_config", "attention_dropout", "4.5")
+def a_text_stands_where_the_towers_class_wants_a_number(folders: Folders) -> None:
+    with config(folders) as document:
+        document["vision_config"]["attention_dropout"] = "none"
+
+
+@broken("weights_complete", "k_proj.bias", "4.5")
+def biases_are_declared_that_no_file_holds(folders: Folders) -> None:
+    with config(folders) as document:
+        document["attention_bias"] = True
+
+
 @broken("minicpmv", "lacks max_position_embeddings", "4.5")
 def a_deciding_field_is_lost(folders: Folders) -> None:
     with config(folders) as document:
@@ -214,6 +244,13 @@ def the_version_is_one_that_is_not_served(folders: Folders) -> None:
 def the_rotary_base_is_a_default(folders: Folders) -> None:
     with config(folders) as document:
         document["rope_theta"] = 10000.0
+
+
+@broken("minicpmv", "rope_theta is 10000", "4.5", severity="warning")
+def the_rotary_base_is_lost_in_the_newer_spelling(folders: Folders) -> None:
+    with config(folders) as document:
+        document.pop("rope_theta")
+        document["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0}
 
 
 @broken("minicpmv", "rope_scaling is missing", "4.0", severity="warning")
@@ -289,13 +326,13 @@ def slices_are_cut_at_half_the_scale(folders: Folders) -> None:
         document["scale_resolution"] = 224
 
 
-@broken("minicpmv", "<|endoftext|>", severity="warning")
+@sound()
 def only_one_of_two_stop_tokens(folders: Folders) -> None:
     with edited_json(folders.base / "generation_config.json") as document:
         document["eos_token_id"] = document["eos_token_id"][0]
 
 
-@broken("minicpmv", "<|endoftext|>", "4.5", severity="warning")
+@sound("4.5")
 def config_json_alone_names_a_stop_token(folders: Folders) -> None:
     (folders.base / "generation_config.json").unlink()
 
@@ -431,6 +468,41 @@ def saved_again_by_a_later_library(folders: Folders) -> None:
         document["vision_config"]["model_type"] = "siglip_vision_model"
         document["dtype"] = document.pop("torch_dtype")
         document["transformers_version"] = "4.57.1"
+
+
+@sound("4.5")
+def rotary_numbers_in_the_newer_spelling(folders: Folders) -> None:
+    with config(folders) as document:
+        document["rope_parameters"] = {"rope_type": "default", "rope_theta": document.pop("rope_theta")}
+
+
+@sound("4.0")
+def longrope_in_the_newer_spelling(folders: Folders) -> None:
+    with config(folders) as document:
+        document["rope_parameters"] = {**document.pop("rope_scaling"), "rope_theta": document.pop("rope_theta")}
+
+
+@sound("4.5")
+def the_language_model_is_quantised(folders: Folders) -> None:
+    with config(folders) as document:
+        document["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    with edited_tensors(folders.base / "model.safetensors") as tensors:
+        for name in [one for one in tensors if one.startswith("llm.model.layers") and one.endswith("_proj.weight")]:
+            tensors[name] = torch.ones(tensors[name].numel() // 2, 1, dtype=torch.uint8)
+            tensors[f"{name}.absmax"] = torch.ones(4)
+
+
+@sound("4.5")
+def quantisation_is_null(folders: Folders) -> None:
+    with config(folders) as document:
+        document["quantization_config"] = None
+
+
+@broken("weights_complete", "resampler.ln_q.bias", "4.5")
+def a_tensor_is_lost_and_quantisation_is_null(folders: Folders) -> None:
+    quantisation_is_null(folders)
+    with edited_tensors(folders.base / "model.safetensors") as tensors:
+        del tensors["resampler.ln_q.bias"]
 
 
 @sound("4.5")

@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
+import torch
 
 from service.audit.check import AdapterView, BaseView
 from service.audit.checks.minicpmv import base_minicpmv
@@ -16,7 +18,9 @@ from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_base
 from service.domain.facts import BaseFacts
 from service.domain.judgement import BASE, Severity, Verdict, adapter_subject
-from service.engine.families.minicpmv import versions
+from service.domain.minicpmv import LANGUAGES
+from service.engine.families.family import LoadOptions
+from service.engine.families.minicpmv.loading import load_minicpmv
 from tests.audit.older_folders import BROKEN, SOUND, VERSIONS, copied, official
 from tests.builders import Folders
 from tests.engine.minicpmv.official import CONFIGS
@@ -61,8 +65,20 @@ def test_a_difference_that_changes_nothing_is_not_found(name: str, sources: dict
     assert report.overall is Verdict.CONSISTENT
 
 
+@pytest.mark.parametrize("name", ["only_one_of_two_stop_tokens", "config_json_alone_names_a_stop_token"])
+def test_a_stop_token_that_the_files_do_not_name_is_noted(
+    name: str, sources: dict[str, Folders], tmp_path: Path
+) -> None:
+    """The official 2.6 is such a folder, and this service stops there all the same."""
+    version, make = SOUND[name]
+    folders = copied(sources[version], tmp_path)
+    make(folders)
+    noted = [one for one in audit(folders.facts()).findings() if one.check == "minicpmv"]
+    assert [(one.severity, "<|endoftext|>" in one.message) for one in noted] == [(Severity.NOTE, True)]
+
+
 def test_the_audit_knows_the_versions_that_can_be_loaded() -> None:
-    assert set(OFFICIAL) == set(versions.LANGUAGES)
+    assert set(OFFICIAL) == set(LANGUAGES)
 
 
 def facts_of(sources: dict[str, Folders], version: str, **changes: Any) -> BaseFacts:
@@ -134,6 +150,18 @@ def test_no_loose_pickle_is_ever_opened(
     monkeypatch.setattr("torch.load", lambda *args, **more: pytest.fail("a pickle was loaded"))
     audit(folders.facts())
     assert not [one for one in opened if one.endswith(".pt")]
+
+
+@pytest.mark.parametrize("target", [r"resampler\.attn", r"resampler\.kv_proj", r"vpm\..*\.(q_proj|out_proj|fc1)"])
+def test_factors_on_the_resampler_and_on_the_tower_are_as_sound_as_on_the_language_model(
+    target: str, sources: dict[str, Folders], tmp_path: Path
+) -> None:
+    folders = copied(sources["4.5"], tmp_path)
+    model, _ = load_minicpmv(folders.base, LoadOptions(torch.device("cpu"), torch.float32, None, is_code_trusted=False))
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=target, init_lora_weights=False))
+    adapted.save_pretrained(folders.adapter)
+    found = audit(folders.facts(with_adapter=True)).findings()
+    assert [(one.check, one.message) for one in found if one.severity not in QUIET] == []
 
 
 def test_an_adapter_of_another_version_is_told_by_its_width(sources: dict[str, Folders]) -> None:

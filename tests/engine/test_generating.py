@@ -75,9 +75,9 @@ def test_an_answer_ends_at_its_length_and_says_so(engine: Engine) -> None:
 
 
 def test_a_prompt_and_answer_beyond_the_context_are_refused_with_the_numbers(engine: Engine) -> None:
-    with pytest.raises(PromptTooLong, match=r"2000.*2048"):
+    with pytest.raises(PromptTooLong, match=r"2000.*2048.*ask for at most \d{3,} tokens$"):
         engine.prepare(ask("red " * 100, sampling=greedy(2000)), print, 0)
-    with pytest.raises(PromptTooLong, match="at most 0 tokens"):
+    with pytest.raises(PromptTooLong, match=r"2048; shorten the prompt or send fewer pictures$"):
         engine.prepare(ask("red circle " * 3000, sampling=greedy(1)), print, 0)
 
 

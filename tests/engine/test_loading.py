@@ -140,6 +140,16 @@ def test_a_base_with_only_pickle_weights_is_not_opened(tmp_path: Path, plan_of: 
         load(plan_of(folder))
 
 
+def test_a_value_of_a_type_that_the_config_class_refuses_is_named_with_its_field(
+    tmp_path: Path, plan_of: Callable[..., LoadPlan]
+) -> None:
+    shutil.copytree(demo_root() / "minicpmv4_5" / "base", tmp_path / "base")
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config | {"rms_norm_eps": "1e-6"}))
+    with pytest.raises(CheckpointUnreadable, match=r"'rms_norm_eps': TypeError.*expected float, got str"):
+        load(plan_of(tmp_path / "base"))
+
+
 def test_warnings_of_the_libraries_are_caught_while_loading(tmp_path: Path, plan_of: Callable[..., LoadPlan]) -> None:
     folder = tmp_path / "short"
     shutil.copytree(demo_root() / "base", folder)

@@ -7,7 +7,7 @@ import pytest
 
 from service.cli import main
 from service.commands import CONSISTENT, INCONSISTENT
-from tests.audit.older_folders import BROKEN, VERSIONS, Make, config, copied, flag, official, settings
+from tests.audit.older_folders import BROKEN, SOUND, VERSIONS, Make, config, copied, flag, official, settings
 from tests.builders import Folders, edited_tensors, read_json
 
 ALONE = (
@@ -54,8 +54,9 @@ def changes_of(folder: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", ALONE)
 def test_a_folder_is_corrected_by_itself(name: str, sources: dict[str, Folders], tmp_path: Path) -> None:
-    folders = copied(sources[BROKEN[name].version], tmp_path)
-    BROKEN[name].make(folders)
+    version, make = SOUND[name] if name in SOUND else (BROKEN[name].version, BROKEN[name].make)
+    folders = copied(sources[version], tmp_path)
+    make(folders)
     assert main(["repair", str(folders.base), "--output", str(tmp_path / "out")]) == CONSISTENT
     assert main(["audit", str(tmp_path / "out"), "--policy", "strict"]) == CONSISTENT
     assert changes_of(tmp_path / "out")
@@ -102,6 +103,11 @@ def version_is_4_5_s(folders: Folders) -> None:
         document["version"] = 4.5
 
 
+def version_is_no_number_of_this_world(folders: Folders) -> None:
+    with config(folders) as document:
+        document["version"] = 10**400
+
+
 def patch_is_16(folders: Folders) -> None:
     with settings(folders) as document:
         document["patch_size"] = 16
@@ -114,6 +120,7 @@ def patch_is_16(folders: Folders) -> None:
         (layer_is_lost_unsaid, "drop_vision_last_layer", True),
         (version_is_lost, "version", 2.6),
         (version_is_4_5_s, "version", 2.6),
+        (version_is_no_number_of_this_world, "version", 2.6),
         (patch_is_16, "patch_size", 14),
     ],
 )

@@ -168,7 +168,8 @@ def _targets_agree(config: Mapping[str, Any], adapter: AdapterFacts, base: BaseF
     if not modules or config.get("target_parameters") or config.get("target_modules") == "all-linear":
         return
     shapes = base.blueprint.parameters if base.blueprint and base.blueprint.parameters else {}
-    dropped = sorted(one for one in modules if not is_targeted(config, one))
+    # Factors of an attention's `out_proj` lie within the layer that PEFT puts around the attention.
+    dropped = sorted(one for one in modules if not is_targeted(config, one.partition(".base_layer.")[0]))
     if dropped:
         yield fatal(
             f"{len(dropped)} of {len(modules)} modules in the file are not targeted by the config, first {dropped[0]}",

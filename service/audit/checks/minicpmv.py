@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from service.audit.check import BaseView, Check, Outcome, fatal, warning
+from service.audit.check import BaseView, Check, Outcome, fatal, note, warning
 from service.audit.older_minicpmv import (
     OFFICIAL,
     SCALE_RESOLUTION,
@@ -15,14 +15,12 @@ from service.audit.older_minicpmv import (
     config_of,
     official_stops,
     tower_layers,
-    version_of,
 )
 from service.domain.facts import BaseFacts
-from service.domain.minicpmv import HEAD_SIZE, NEEDED, NEEDED_OF_VISION, NEEDS_THETA
+from service.domain.minicpmv import HEAD_SIZE, OTHER_SENSES, TABLES, misfit_fields, missing_fields, version_of
 
 SETTINGS = "preprocessor_config.json"
-LEFT_OUT = re.compile(r"^(apm\.|audio|tts\.)|rotary_emb\.inv_freq$|embeddings\.position_ids$")
-"""Tensors that are skipped at loading: those of MiniCPM-o for hearing and speaking, and computed tables."""
+LEFT_OUT = re.compile("|".join((*OTHER_SENSES, *TABLES)))
 NAMELESS = ("resampler.query", "resampler.proj", "resampler.attn.in_proj_weight")
 """Matrices of the connector whose names do not end in `.weight`."""
 TAKE_CONFIG = "Take config.json from the official checkpoint that this one was made of: minicpm-service repair --base."
@@ -39,9 +37,10 @@ another speed; 4.0 without its `rope_scaling` does too. Where the sizes are thos
 must be.
 
 An answer ends with `<|im_end|>` or with `<|endoftext|>` (2.6, 4.5) or `</s>` (4.0): official `chat()` stops at both,
-while `config.json`, and 2.6's `generation_config.json`, name one. `version` 2.6 in every preprocessor_config.json,
-remote code that is named and not there, a tower called `siglip_vision_model`, and tensors for hearing and speaking are
-no finding."""
+and so does this service. `config.json`, and 2.6's official `generation_config.json`, name one; a note says so.
+
+`version` 2.6 in every preprocessor_config.json, remote code that is named and not there, a tower called
+`siglip_vision_model`, and tensors for hearing and speaking are no finding."""
 
 
 def base_minicpmv(view: BaseView) -> Iterator[Outcome]:
@@ -51,6 +50,7 @@ def base_minicpmv(view: BaseView) -> Iterator[Outcome]:
     if not config:
         return
     yield from _fields_are_there(config)
+    yield from _fields_can_be_used(config)
     yield from _version_is_served(config)
     yield from _sizes_divide(config)
     yield from _numbers_are_official(config)
@@ -69,13 +69,7 @@ def _vision(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _fields_are_there(config: Mapping[str, Any]) -> Iterator[Outcome]:
-    missing = [name for name in NEEDED if config.get(name) is None]
-    if vision := _vision(config):
-        missing += [f"vision_config.{name}" for name in NEEDED_OF_VISION if vision.get(name) is None]
-    rope = config.get("rope_parameters")
-    has_theta = config.get("rope_theta") is not None or (isinstance(rope, dict) and "rope_theta" in rope)
-    if version_of(config) in NEEDS_THETA and not has_theta:
-        missing.append("rope_theta")
+    missing = missing_fields(config)
     if not missing:
         return
     text = config.get("text_config")
@@ -87,6 +81,17 @@ def _fields_are_there(config: Mapping[str, Any]) -> Iterator[Outcome]:
         "Loading is refused: a class's default would be that of another size.",
         "Move them to the top of config.json." if nested else TAKE_CONFIG,
     )
+
+
+def _fields_can_be_used(config: Mapping[str, Any]) -> Iterator[Outcome]:
+    if misfits := misfit_fields(config):
+        shown = ", ".join(f"{name} is {repr(value)[:40]}, not {wanted}" for name, value, wanted in misfits)
+        yield fatal(
+            f"config.json: {shown}",
+            {"settings": {name: repr(value)[:80] for name, value, _ in misfits}},
+            "Loading is refused: nothing can be built with such a value.",
+            TAKE_CONFIG,
+        )
 
 
 def _version_is_served(config: Mapping[str, Any]) -> Iterator[Outcome]:
@@ -141,11 +146,12 @@ def _numbers_are_official(config: Mapping[str, Any]) -> Iterator[Outcome]:
 
 
 def _positions_are_official(config: Mapping[str, Any]) -> Iterator[Outcome]:
-    version, theta, scaling = version_of(config), config.get("rope_theta"), config.get("rope_scaling")
-    parameters = config.get("rope_parameters")
-    if version is None or isinstance(parameters, dict):
+    version, parameters = version_of(config), config.get("rope_parameters")
+    if version is None:
         return
-    wanted = OFFICIAL[version].theta
+    theta, scaling, wanted = config.get("rope_theta"), config.get("rope_scaling"), OFFICIAL[version].theta
+    if isinstance(parameters, dict):  # transformers 5 writes both as one
+        theta, scaling = parameters.get("rope_theta", theta), parameters
     if isinstance(theta, int | float) and theta > 1 and theta != wanted:
         yield warning(
             f"rope_theta is {theta:g}; every official {version} has {wanted:g}",
@@ -154,6 +160,7 @@ def _positions_are_official(config: Mapping[str, Any]) -> Iterator[Outcome]:
             f"Write {wanted:g}, if training did not change it.",
         )
     kind = (scaling.get("rope_type") or scaling.get("type")) if isinstance(scaling, dict) else None
+    kind = None if kind == "default" else kind
     if kind == "longrope" and version == "4.0":
         yield from _factors_fit(config, scaling or {})
     if (kind == "longrope") != (version == "4.0") and kind in (None, "longrope"):
@@ -225,8 +232,8 @@ def _resampler_is_alive(base: BaseFacts) -> Iterator[Outcome]:
 def _nothing_beside(base: BaseFacts) -> Iterator[Outcome]:
     """Loading takes no tensor too many; those for hearing and speaking are left out."""
     blueprint = base.blueprint
-    if blueprint is None or blueprint.missing or "quantization_config" in base.documents.get("config.json", {}):
-        return  # weights_complete says that names are spelled otherwise; quantised weights have tensors of their own
+    if blueprint is None or blueprint.missing:
+        return  # weights_complete says that names are spelled otherwise
     unknown = [name for name in blueprint.unused if not LEFT_OUT.search(name) and not name.startswith("vpm.encoder.")]
     if unknown:
         yield fatal(
@@ -303,10 +310,11 @@ def _stops_are_whole(config: Mapping[str, Any], base: BaseFacts) -> Iterator[Out
         lost.pop(template.turn_end)
     if lost and base.stop_ids:
         names = " and ".join(f"{text} (id {one})" for text, one in lost.items())
-        yield warning(
-            f"official {version_of(config)} also ends answers at {names}; the stop ids are {list(base.stop_ids)} only",
+        yield note(
+            f"official {version_of(config)} also ends answers at {names}; the files name {list(base.stop_ids)} only",
             {"missing": lost, "stop_ids": list(base.stop_ids), "official": wanted},
-            "An answer that ends so goes on until max_new_tokens, with text that nobody asked for.",
+            "This service ends them there, too; on servers that follow the files such an answer goes on until "
+            "max_new_tokens.",
             f'Write "eos_token_id": {sorted({*base.stop_ids, *lost.values()})} into generation_config.json: '
             "minicpm-service repair.",
         )

@@ -18,14 +18,15 @@ class TokenizerEncoder(Encoder):
 
     def _apply(self, messages: Sequence[Message], pictures: Sequence[Image], processing: Processing) -> dict[str, Any]:
         conversation = [{"role": message.role, "content": "".join(map(str, message.content))} for message in messages]
-        encoded = self.tokenizer.apply_chat_template(
-            conversation,
-            tokenize=True,
-            add_generation_prompt=True,
-            return_dict=True,
-            return_tensors="pt",
-            **self._switches(processing),
-        )
+        with self._lock:
+            encoded = self.tokenizer.apply_chat_template(
+                conversation,
+                tokenize=True,
+                add_generation_prompt=True,
+                return_dict=True,
+                return_tensors="pt",
+                **self._switches(processing),
+            )
         return dict(encoded)
 
 

@@ -78,9 +78,8 @@ class Encoder(ABC):
             InvalidField: The request asks for processing that this model does not have.
         """
         self._check(processing)
-        with self._lock:
-            marked = self._apply(self._sanitiser.mark(messages), pictures, processing)
-            tensors = self._finish(self._sanitiser.unmark(marked))
+        marked = self._apply(self._sanitiser.mark(messages), pictures, processing)
+        tensors = self._finish(self._sanitiser.unmark(marked))
         ids: torch.Tensor = tensors["input_ids"]
         prompt_ids = tuple(ids[0].tolist())
         return Encoded(tensors, prompt_ids, self._image_tokens(tensors, prompt_ids))
@@ -93,7 +92,10 @@ class Encoder(ABC):
     def _apply(
         self, messages: Sequence[Message], pictures: Sequence[Image.Image], processing: Processing
     ) -> dict[str, Any]:
-        """Return the tensors of one conversation; the client's control tokens are marked."""
+        """Return the tensors of one conversation; the client's control tokens are marked.
+
+        Holds `_lock` while the tokenizer computes.
+        """
 
     def _finish(self, tensors: dict[str, Any]) -> dict[str, Any]:
         """Add what depends on the final places of tokens."""

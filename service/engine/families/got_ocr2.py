@@ -28,7 +28,8 @@ class GotOcr2Encoder(ProcessorEncoder):
                 "messages: GOT-OCR takes one user turn with one picture and the text 'OCR' or 'OCR with format', "
                 f"not {len(messages)} turns, {picture_count(messages)} pictures and {text[:40]!r}"
             )
-        return dict(self._processor(pictures[0], format=wish in FORMATTED, return_tensors="pt"))
+        with self._lock:
+            return dict(self._processor(pictures[0], format=wish in FORMATTED, return_tensors="pt"))
 
 
 class GotOcr2(ImageTextFamily):

@@ -36,15 +36,16 @@ class ProcessorEncoder(Encoder):
             {"role": message.role, "content": [self._item(part, pictures) for part in message.content]}
             for message in messages
         ]
-        encoded = self._processor.apply_chat_template(
-            conversation,
-            tokenize=True,
-            add_generation_prompt=True,
-            return_dict=True,
-            return_tensors="pt",
-            **self._slices(processing),
-            **self._switches(processing),
-        )
+        with self._lock:  # pixels and all: the processor computes them between rendering and tokenizing
+            encoded = self._processor.apply_chat_template(
+                conversation,
+                tokenize=True,
+                add_generation_prompt=True,
+                return_dict=True,
+                return_tensors="pt",
+                **self._slices(processing),
+                **self._switches(processing),
+            )
         return dict(encoded)
 
     @staticmethod

@@ -5,13 +5,13 @@ Does not load anything.
 
 from typing import Any
 
+from service.domain.minicpmv import LANGUAGES
 from service.engine.families.causal import CausalFamily
 from service.engine.families.family import Family
 from service.engine.families.got_ocr2 import GotOcr2
 from service.engine.families.image_text import ImageTextFamily
 from service.engine.families.minicpm_ocr import MiniCPMOcr
 from service.engine.families.minicpmv.family import MiniCPMVFamily
-from service.engine.families.minicpmv.versions import LANGUAGES
 from service.engine.families.minicpmv4_6 import MiniCPMV46
 from service.engine.families.minicpmv4_7 import MiniCPMV47
 from service.errors import CheckpointUnsupported

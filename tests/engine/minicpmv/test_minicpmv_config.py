@@ -84,7 +84,16 @@ def test_each_version_has_its_language_model_and_rotary_numbers() -> None:
         ("4.0", {"vision_config": {"hidden_size": 1152}}, "vision_config.image_size"),
         ("4.0", {"vocab_size": ..., "max_position_embeddings": ...}, "vocab_size, max_position_embeddings"),
         ("4.0", {"hidden_size": 2500}, "hidden_size is 2500"),
+        ("4.0", {"hidden_size": "2560"}, "hidden_size is '2560', not a whole number"),
+        ("4.5", {"query_num": "64"}, "query_num is '64', not a whole number"),
+        ("2.6", {"max_position_embeddings": 0}, "max_position_embeddings is 0, not a whole number of at least 1"),
+        ("2.6", {"vision_config": []}, r"vision_config is \[\], not an object"),
+        ("2.6", {"vision_config": {**official.VISION, "patch_size": True}}, r"vision_config\.patch_size is True"),
+        ("2.6", {"vision_config": {**official.VISION, "image_size": [980, 980]}}, r"vision_config\.image_size"),
+        ("4.5", {"drop_vision_last_layer": "false"}, "drop_vision_last_layer is 'false', not true or false"),
         ("4.5", {"version": 3.1}, "version is 3.1"),
+        ("4.5", {"version": 4.46}, "version is 4.46"),
+        ("4.5", {"version": 10**400}, "version is 1000"),
         ("4.5", {"version": "next"}, "version is 'next'"),
         ("4.5", {"version": ...}, "MiniCPM-V 2.5"),
         ("4.5", {"version": ..., "hidden_size": 2304}, "MiniCPM-V 2.0"),
@@ -95,6 +104,11 @@ def test_a_config_that_does_not_say_what_to_build_is_refused_by_the_field(
 ) -> None:
     with pytest.raises(CheckpointUnsupported, match=named):
         MiniCPMVConfig(**config_of(version, **changes))
+
+
+@pytest.mark.parametrize("written", [4, 4.0, "4", "4.0", "4.00"])
+def test_a_version_is_told_however_it_is_written(written: Any) -> None:
+    assert MiniCPMVConfig(**config_of("4.0", version=written)).get_text_config().model_type == "llama"
 
 
 @pytest.mark.parametrize(("given", "layers"), [(False, 27), (None, 27), (True, 26)])

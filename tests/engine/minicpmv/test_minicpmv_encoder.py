@@ -1,7 +1,9 @@
 """Conversations are encoded as the official `chat()` encodes them, and a client's text never becomes a picture."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -189,6 +191,25 @@ def test_a_prompt_that_is_too_long_is_refused_and_never_cut(monkeypatch: pytest.
         byte_encoder(context=300).encode(ask("a", WIDE).messages, [WIDE])
 
 
+def test_nobody_waits_for_the_pixels_of_another_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, is_computing, may_end = byte_encoder(), Event(), Event()
+    real = PictureProcessor.pixels
+
+    def slow(*given: Any) -> dict[str, Any]:
+        if given[1]:
+            is_computing.set()
+            assert may_end.wait(20), "the question without a picture waited for these pixels"
+        return real(*given)
+
+    monkeypatch.setattr(PictureProcessor, "pixels", slow)
+    with ThreadPoolExecutor(2) as pool:
+        picture = pool.submit(encoder.encode, ask("a", RED).messages, [RED])
+        assert is_computing.wait(20)
+        assert pool.submit(encoder.encode, ask("a").messages, []).result(10).image_tokens == 0
+        may_end.set()
+        assert picture.result().image_tokens == 64
+
+
 def test_a_picture_like_a_thread_is_refused() -> None:
     thread = Image.new("RGB", (20_000, 1))
     with pytest.raises(InvalidPicture, match="picture 1 "):
@@ -203,8 +224,9 @@ def test_a_template_that_loses_pictures_is_refused() -> None:
 
 
 def model_of(version: object = 4.5, **more: object) -> Any:
-    config = SimpleNamespace(version=version, query_num=64, patch_size=14, max_position_embeddings=4096)
+    config = SimpleNamespace(version=version, query_num=64, patch_size=99, max_position_embeddings=4096)
     config.get_text_config = lambda: config
+    config.vision_config = SimpleNamespace(patch_size=14)
     vars(config).update(more)
     return SimpleNamespace(config=config)
 
@@ -288,10 +310,16 @@ def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:
         load(folder)
 
 
-@pytest.mark.parametrize(("name", "value"), [("query_num", 96), ("patch_size", 16)])
-def test_settings_that_contradict_the_model_are_refused(folder: Path, name: str, value: int) -> None:
-    with pytest.raises(ValueError, match=rf"preprocessor_config\.json: \w+ is \d+, and the model's is {value}"):
-        load(folder, model_of(**{name: value}))
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"query_num": 96}, "image_feature_size is 64, and the model's is 96"),
+        ({"vision_config": SimpleNamespace(patch_size=16)}, "patch_size is 14, and the model's is 16"),
+    ],
+)
+def test_settings_that_contradict_the_model_are_refused(folder: Path, more: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=rf"preprocessor_config\.json: {named}"):
+        load(folder, model_of(**more))
 
 
 def test_settings_that_are_no_object_are_refused(folder: Path) -> None:

@@ -22,7 +22,7 @@ from service.engine.loading import LoadPlan, load
 from service.engine.measuring import measure
 from service.engine.probing import Probe, largest_difference
 from tests.audit.older_folders import VERSIONS, official
-from tests.builders import edited_json, shard
+from tests.builders import edited_json, edited_tensors, shard
 
 PICTURE = Image.new("RGB", (300, 120), "green")
 EXACT = 1e-5
@@ -84,6 +84,19 @@ def test_the_new_base_keeps_every_official_file_and_the_adapter_is_plain(is_shar
     assert (config["modules_to_save"], config["auto_mapping"]) == (None, None)
     written = json.loads((output / "repair.json").read_text())
     assert {one["what"].partition(".")[0] for one in written["changes"]} == {"llm", "resampler", "vpm"}
+
+
+def test_an_input_matrix_that_the_base_also_uses_as_its_output_is_not_folded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders, output = official("4.5", tmp_path), tmp_path / "out"
+    with edited_tensors(folders.base / "model.safetensors") as tensors:
+        del tensors["llm.lm_head.weight"]
+    with edited_json(folders.base / "config.json") as config:
+        config["tie_word_embeddings"] = True
+    assert main(["repair", str(folders.adapter), "--base", str(folders.base), "--fold", "--output", str(output)]) == 2
+    assert "llm.model.embed_tokens.weight is input and output" in capsys.readouterr().err
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("version", VERSIONS)

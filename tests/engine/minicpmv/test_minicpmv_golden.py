@@ -45,10 +45,16 @@ def test_patches_and_moments_have_the_official_vectors() -> None:
     tables = np.load(GOLDEN / "tables_resampler_pos.npz")
     for size in (128, 4096):
         for (row, column), wanted in zip(tables["grid_hw"], tables[f"pos2d_dim{size}"], strict=True):
-            found = grid_vectors((int(row) + 1, int(column) + 1), size)[-1]
+            found = grid_vectors((int(row) + 1, int(column) + 1), torch.empty(0, size))[-1]
             assert torch.allclose(found, torch.from_numpy(wanted), rtol=0, atol=1e-6), (row, column)
     moments = time_vectors(tables["temporal_ids"].tolist(), 128)
     assert torch.allclose(moments, torch.from_numpy(tables["temporal_dim128"]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_vectors_of_patches_are_rounded_to_a_type_and_not_computed_in_it(dtype: torch.dtype) -> None:
+    exact = grid_vectors((99, 70), torch.empty(0, 128))
+    assert torch.equal(grid_vectors((99, 70), torch.empty(0, 128, dtype=dtype)), exact.to(dtype))
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

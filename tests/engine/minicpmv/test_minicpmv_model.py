@@ -122,6 +122,18 @@ def test_beams_and_several_answers_share_the_pictures_of_their_prompt(version: s
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_embeddings_with_their_pictures_generate_what_ids_and_pictures_do(version: str) -> None:
+    model, tensors = loaded(version), case_of(version, "one_image")
+    keywords = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+    with torch.inference_mode():
+        wanted = model.generate(**tensors, **keywords)
+        features = model.get_image_features(tensors["pixel_values"], tensors["target_sizes"]).pooler_output
+        embeds = model.embed(tensors["input_ids"], features, tensors["image_bound"])
+        found = model.generate(inputs_embeds=embeds, attention_mask=tensors["attention_mask"], **keywords)
+    assert found.tolist() == wanted[:, tensors["input_ids"].shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_slices_are_computed_alike_alone_and_together(version: str) -> None:
     model, tensors = loaded(version), case_of(version, "sliced_image")
     sizes = [int(height * width) * 14 for height, width in tensors["target_sizes"].tolist()]
@@ -290,6 +302,22 @@ def test_without_the_field_the_tensors_say_whether_the_towers_last_layer_is_ther
     assert model.config.drop_vision_last_layer is True
     edit_config(folder, drop_vision_last_layer=False)
     with pytest.raises(ValueError, match="drop_vision_last_layer says whether"):
+        load_minicpmv(folder, options())
+
+
+def test_an_index_beside_one_whole_file_is_not_asked(folder: Path) -> None:
+    names = tensor_names(folder)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"llm.x": "model.safetensors"}}))
+    edit_config(folder, drop_vision_last_layer=...)
+    assert tensor_names(folder) == names
+    assert len(load_minicpmv(folder, options())[0].vpm.encoder.layers) == 3
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"weight_map": null}'])
+def test_an_index_without_tensors_is_named(folder: Path, text: str) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(ValueError, match=r"model\.safetensors\.index\.json has no weight_map"):
         load_minicpmv(folder, options())
 
 

@@ -113,6 +113,11 @@ def test_a_model_that_packs_no_frames_refuses_times() -> None:
         still.arrange(PLACE, [Image.new("RGB", (9, 9))], temporal_ids=[[0]])
 
 
+def test_a_setting_of_null_is_one_that_is_not_there() -> None:
+    names = ("max_slice_nums", "scale_resolution", "patch_size", "image_feature_size", "norm_mean", "norm_std")
+    assert ProcessorSettings.read(dict.fromkeys(names)) == ProcessorSettings.read({})
+
+
 @pytest.mark.parametrize("text", ["", PLACE, PLACE * 3])
 def test_places_and_pictures_must_be_of_one_number(text: str) -> None:
     with pytest.raises(ValueError, match="for 2 pictures"):

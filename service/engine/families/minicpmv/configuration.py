@@ -10,8 +10,8 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING, PreTrainedConfig, SiglipVisionConfig
 
-from service.domain.minicpmv import MODEL_TYPE, NEEDED_OF_VISION
-from service.engine.families.minicpmv.versions import LANGUAGES, refuse_unsupported, version_of
+from service.domain.minicpmv import LANGUAGES, MODEL_TYPE, NEEDED_OF_VISION
+from service.engine.families.minicpmv.versions import refuse_unsupported, version_of
 
 NOT_WRITTEN = frozenset({"layer_types", "rope_parameters"})
 """Of the language model: derived from other fields, or written in the older form that the official code reads."""
@@ -82,6 +82,8 @@ class MiniCPMVConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers ha
         Raises:
             CheckpointUnsupported: The fields do not say what to build.
         """
+        if isinstance(self.vision_config, PreTrainedConfig):
+            self.vision_config = self.vision_config.to_dict()
         own = {one.name: getattr(self, one.name) for one in fields(self)}
         refuse_unsupported({**flat, **own})
         language = CONFIG_MAPPING[LANGUAGES[version_of(own)]]
@@ -100,7 +102,7 @@ class MiniCPMVConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers ha
     @property
     def vision_layers(self) -> int:
         """Layers that the tower is built with."""
-        return int(self.vision_config.num_hidden_layers) - (self.drop_vision_last_layer is True)
+        return int(self.vision_config.num_hidden_layers) - bool(self.drop_vision_last_layer)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the flat layout."""
@@ -138,10 +140,9 @@ def _sound(text: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in text.items() if value is not None or name not in OLD_ROPE}
 
 
-def _vision(given: Any) -> dict[str, Any]:
+def _vision(given: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of the tower's configuration, which has no pooling head in these models."""
-    values: dict[str, Any] = given.to_dict() if isinstance(given, PreTrainedConfig) else dict(given)
-    return {**{name: one for name, one in values.items() if name != "model_type"}, "vision_use_head": False}
+    return {**{name: one for name, one in given.items() if name != "model_type"}, "vision_use_head": False}
 
 
 def _old_rope(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from PIL.Image import Image
 
 from service.domain.generation import Message, PictureRef, Processing
-from service.domain.minicpmv import PACKS
+from service.domain.minicpmv import PACKS, version_of
 from service.engine.families.family import THINKING, Encoder, LoadOptions
 from service.engine.families.minicpmv.image_processing import check_layout, packed, strips_of
 from service.engine.families.minicpmv.processing import (
@@ -164,9 +164,10 @@ class MiniCPMVEncoder(Encoder):
         import torch
 
         placed = [pictures[part.index] for one in messages for part in one.content if isinstance(part, PictureRef)]
-        text = self._rendered(messages, processing)
-        arrangement = self._processor.arrange(text, placed, max_slice_nums=processing.max_slice_nums)
-        ids = self.tokenizer(arrangement.text)["input_ids"]
+        with self._lock:
+            text = self._rendered(messages, processing)
+            arrangement = self._processor.arrange(text, placed, max_slice_nums=processing.max_slice_nums)
+            ids = self.tokenizer(arrangement.text)["input_ids"]
         self._check_length(len(ids))
         return {"input_ids": torch.tensor([ids], dtype=torch.int64), **self._processor.pixels(placed, arrangement)}
 
@@ -222,7 +223,7 @@ def load_encoder(folder: Path, control_tokens: frozenset[str], options: LoadOpti
         folder: Of the checkpoint: tokenizer files and preprocessor_config.json.
         control_tokens: Tokens that a client must not be able to write.
         options: How the model was loaded.
-        model: Its config names `version`, `query_num` and `max_position_embeddings`.
+        model: Its config names `version`, `query_num`, `vision_config.patch_size` and `max_position_embeddings`.
 
     Raises:
         OSError: A file is missing.
@@ -230,19 +231,18 @@ def load_encoder(folder: Path, control_tokens: frozenset[str], options: LoadOpti
             or a chat template.
     """
     settings = read_settings(folder)
-    queries, patch = getattr(model.config, "query_num", None), getattr(model.config, "patch_size", None)
     for name, own, models in (
-        ("image_feature_size", settings.block_tokens, queries),
-        ("patch_size", settings.slicing.patch_size, patch),
+        ("image_feature_size", settings.block_tokens, model.config.query_num),
+        ("patch_size", settings.slicing.patch_size, model.config.vision_config.patch_size),
     ):
-        if models is not None and own != models:
+        if own != models:
             raise ValueError(f"{SETTINGS_FILE}: {name} is {own}, and the model's is {models} by config.json")
     tokenizer = load_tokenizer(folder)
     if not tokenizer.chat_template:
         raise ValueError(
             "the tokenizer has no chat template; restore chat_template in tokenizer_config.json, or chat_template.jinja"
         )
-    processor = PictureProcessor(settings, can_pack=str(getattr(model.config, "version", None)) == PACKS)
+    processor = PictureProcessor(settings, can_pack=version_of({"version": model.config.version}) == PACKS)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return MiniCPMVEncoder(tokenizer, control_tokens, processor, context)
 

@@ -6,17 +6,10 @@ Runs none of their code, trusted or not.
 from pathlib import Path
 from typing import Any
 
-from service.domain.minicpmv import MODEL_TYPE
+from service.domain.minicpmv import ENDS, MODEL_TYPE
 from service.engine.families.family import Encoder, Family, LoadOptions
 from service.engine.families.minicpmv.pictures import BoundPictures
 from service.engine.families.minicpmv.versions import refuse_unsupported, version_of
-
-ENDS = {
-    "2.6": ("<|im_end|>", "<|endoftext|>"),
-    "4.0": ("<|im_end|>", "</s>"),
-    "4.5": ("<|im_end|>", "<|endoftext|>"),
-}
-"""What the official `chat()` of each version stops at; 2.6's generation_config.json names the first only."""
 
 
 class MiniCPMVFamily(Family):

@@ -12,9 +12,10 @@ from typing import Any
 
 from safetensors import safe_open
 
+from service.domain.minicpmv import OTHER_SENSES
 from service.engine.families.family import LoadOptions
 from service.engine.families.minicpmv.configuration import MiniCPMVConfig
-from service.engine.families.minicpmv.modeling import OTHER_SENSES, MiniCPMV, register
+from service.engine.families.minicpmv.modeling import MiniCPMV, register
 
 SHOWN = 3
 """Tensors of a kind that an error names."""
@@ -45,16 +46,23 @@ def load_minicpmv(folder: Path, options: LoadOptions) -> tuple[Any, dict[str, An
 
 
 def tensor_names(folder: Path) -> tuple[str, ...]:
-    """Return the names of all tensors of a folder, read from the index or from the one file's header, sorted.
+    """Return the names of all tensors of a folder, sorted: from the one file's header, or else from the index.
+
+    In this order as transformers loads them; an index can be left over from shards that there were.
 
     Raises:
         OSError: There is neither.
+        ValueError: The index lists no tensors.
     """
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        return tuple(sorted(json.loads(index.read_text(encoding="utf-8"))["weight_map"]))
-    with safe_open(folder / "model.safetensors", framework="pt") as file:
-        return tuple(sorted(file.keys()))
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file() or not index.is_file():
+        with safe_open(whole, framework="pt") as file:
+            return tuple(sorted(file.keys()))
+    listed = json.loads(index.read_text(encoding="utf-8"))
+    places = listed.get("weight_map") if isinstance(listed, dict) else None
+    if not isinstance(places, dict):
+        raise ValueError(f"{index.name} has no weight_map, so no tensor can be found; copy it again")  # noqa: TRY004
+    return tuple(sorted(places))
 
 
 def _lacks_last_layer(config: MiniCPMVConfig, names: Iterable[str]) -> bool:

@@ -19,7 +19,7 @@ from transformers import (
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutputWithPast
 
-from service.domain.minicpmv import MODEL_TYPE, PACKS
+from service.domain.minicpmv import MODEL_TYPE, OTHER_SENSES, PACKS, TABLES
 from service.engine.families.minicpmv.configuration import MiniCPMVConfig
 from service.engine.families.minicpmv.positions import Grid
 from service.engine.families.minicpmv.resampler import Resampler
@@ -27,8 +27,6 @@ from service.engine.families.minicpmv.tower import Tower
 from service.engine.families.minicpmv.versions import version_of
 
 PICTURE_INPUTS = ("pixel_values", "target_sizes", "image_bound", "temporal_ids")
-OTHER_SENSES = (r"^apm\.", r"^audio", r"^tts\.")
-"""Tensors of MiniCPM-o for hearing and speaking, which answers in text do not need."""
 Bounds = torch.Tensor | Sequence[torch.Tensor]
 """`(blocks, 2)` of all rows of a batch alike, or one such tensor for each conversation in it: the first place of each
 block of features, and the place behind its last."""
@@ -48,7 +46,7 @@ class MiniCPMV(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # trans
     _supports_sdpa = True
     _supports_attention_backend = True
     _no_split_modules = ("Resampler",)
-    _keys_to_ignore_on_load_unexpected = (*OTHER_SENSES, r"rotary_emb\.inv_freq$", r"embeddings\.position_ids$")
+    _keys_to_ignore_on_load_unexpected = (*OTHER_SENSES, *TABLES)
 
     def __init__(self, config: MiniCPMVConfig) -> None:
         super().__init__(config)
@@ -197,12 +195,19 @@ class MiniCPMV(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # trans
         )
 
     def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, is_first_iteration: bool = False, **kwargs: Any
+        self,
+        input_ids: torch.Tensor,
+        inputs_embeds: torch.Tensor | None = None,
+        is_first_iteration: bool = False,
+        **kwargs: Any,
     ) -> dict[str, Any]:
-        """Give pictures to the first step only; the cache holds them afterwards."""
+        """Give pictures to the first step only; the cache holds them afterwards.
+
+        `generate` takes `inputs_embeds` of a model only if they are named here.
+        """
         pictures = {name: kwargs.pop(name) for name in PICTURE_INPUTS if name in kwargs}
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(
-            input_ids, is_first_iteration=is_first_iteration, **kwargs
+            input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
         )
         return inputs | (pictures if is_first_iteration or not kwargs.get("use_cache", True) else {})
 

@@ -48,13 +48,19 @@ def axis_buckets(patches: int, side: int) -> np.ndarray[tuple[int], np.dtype[np.
     return np.searchsorted(boundaries, coordinates, side="right").astype(np.int64)
 
 
-def grid_vectors(grid: Grid, size: int) -> torch.Tensor:
-    """Return the resampler's vectors of a slice's patches, row by row, `(height x width, size)` float32 on the CPU.
+def grid_vectors(grid: Grid, like: torch.Tensor) -> torch.Tensor:
+    """Return the resampler's vectors of a slice's patches, row by row, `(height x width, size)`.
 
-    The first half of each says the column, the second the row.
+    The first half of each says the column, the second the row. Only the vectors of both axes, computed in float32, are
+    cast and copied to the device: those of all patches are a hundred times as many bytes.
+
+    Args:
+        grid: Of the slice.
+        like: `(..., size)`, of the type and on the device that the vectors are to have.
     """
     height, width = grid
-    columns, rows = (_axis_vectors(_round_up(one), size // 2)[:one] for one in (width, height))
+    size = like.shape[-1]
+    columns, rows = (_axis_vectors(_round_up(one), size // 2)[:one].to(like) for one in (width, height))
     return torch.cat([columns[None].expand(height, -1, -1), rows[:, None].expand(-1, width, -1)], dim=-1).reshape(
         height * width, size
     )

@@ -226,14 +226,16 @@ def _pairs(ids: Sequence[int], markers: MarkerIds) -> Iterator[tuple[int, int]]:
 
 
 def _whole(document: Mapping[str, Any], name: str, otherwise: int) -> int:
-    value = document.get(name, otherwise)
+    value = document.get(name)
+    value = otherwise if value is None else value
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"preprocessor_config.json: {name} is {value!r}; it must be a whole number of at least 1")
     return value
 
 
 def _colours(document: Mapping[str, Any], name: str) -> tuple[float, float, float]:
-    value = document.get(name, (0.5, 0.5, 0.5))
+    value = document.get(name)
+    value = (0.5, 0.5, 0.5) if value is None else value
     if not isinstance(value, list | tuple) or len(value) != 3 or not all(isinstance(one, int | float) for one in value):
         raise ValueError(f"preprocessor_config.json: {name} is {value!r}; it must be three numbers")
     red, green, blue = map(float, value)

@@ -65,11 +65,10 @@ class Resampler(nn.Module):
 
     def _places(self, grids: Sequence[Grid], moments: Sequence[int], like: torch.Tensor) -> torch.Tensor:
         """Return what says where and when each patch is, `(patches, hidden)`, in the type of the patches."""
-        size = like.shape[-1]
-        vectors = torch.cat([grid_vectors(grid, size) for grid in grids]).to(like)
+        vectors = torch.cat([grid_vectors(grid, like) for grid in grids])
         if all(one == NO_MOMENT for one in moments):
             return vectors
-        times = time_vectors([max(one, 0) for one in moments], size).to(like)
+        times = time_vectors([max(one, 0) for one in moments], like.shape[-1]).to(like)
         times[[one == NO_MOMENT for one in moments]] = 0
         counts = torch.tensor([height * width for height, width in grids], device=like.device)
         return vectors + times.repeat_interleave(counts, dim=0)

@@ -6,14 +6,14 @@ Knows names and sizes only; imports neither torch nor transformers.
 from collections.abc import Mapping
 from typing import Any
 
-from service.domain.minicpmv import HEAD_SIZE, MODEL_TYPE, NEEDED, NEEDED_OF_VISION, NEEDS_THETA
+from service.domain import minicpmv
+from service.domain.minicpmv import HEAD_SIZE, LANGUAGES, MODEL_TYPE
 from service.errors import CheckpointUnsupported
 
-LANGUAGES = {"2.6": "qwen2", "4.0": "llama", "4.5": "qwen3"}
-"""transformers' `model_type` of the language model, by version. Source: the official config.json of each."""
 OLD_PROMPTS = (
     "puts slices into its prompt in another way; use MiniCPM-V 2.6, 4.0, 4.5 or later, or serve it with vLLM 0.32"
 )
+TAKE_CONFIG = "take config.json from the official checkpoint that this one was made of"
 
 
 def version_of(config: Mapping[str, Any]) -> str:
@@ -25,11 +25,8 @@ def version_of(config: Mapping[str, Any]) -> str:
     given = config.get("version")
     if given is None:
         raise CheckpointUnsupported(_unversioned(config))
-    try:
-        version = f"{float(given):.1f}"
-    except (TypeError, ValueError):
-        version = str(given)
-    if version not in LANGUAGES:
+    version = minicpmv.version_of(config)
+    if version is None:
         raise CheckpointUnsupported(
             f"config.json: version is {given!r} for model_type {MODEL_TYPE!r}, which this service serves as "
             f"{', '.join(LANGUAGES)}; correct the field if the weights are of one of these"
@@ -38,33 +35,24 @@ def version_of(config: Mapping[str, Any]) -> str:
 
 
 def refuse_unsupported(config: Mapping[str, Any]) -> None:
-    """Refuse a flat config that lacks what decides, or is of a version that is not served.
+    """Refuse a flat config that lacks what decides or says it in a wrong type, or is of a version that is not served.
 
     Raises:
-        CheckpointUnsupported: With every missing field's name.
+        CheckpointUnsupported: With the name of every such field.
     """
     version = version_of(config)
-    vision = config.get("vision_config")
-    missing = [name for name in NEEDED if config.get(name) is None]
-    if isinstance(vision, Mapping):
-        missing += [f"vision_config.{name}" for name in NEEDED_OF_VISION if vision.get(name) is None]
-    if version in NEEDS_THETA and not _has_theta(config):
-        missing.append("rope_theta")
-    if missing:
+    if missing := minicpmv.missing_fields(config):
         raise CheckpointUnsupported(
-            f"config.json: a {MODEL_TYPE!r} of version {version} lacks {', '.join(missing)}; "
-            "take config.json from the official checkpoint that this one was made of"
+            f"config.json: a {MODEL_TYPE!r} of version {version} lacks {', '.join(missing)}; {TAKE_CONFIG}"
         )
+    if misfits := minicpmv.misfit_fields(config):
+        shown = ", ".join(f"{name} is {repr(value)[:40]}, not {wanted}" for name, value, wanted in misfits)
+        raise CheckpointUnsupported(f"config.json: {shown}; {TAKE_CONFIG}")
     hidden = config["hidden_size"]
-    if not isinstance(hidden, int) or hidden < HEAD_SIZE or hidden % HEAD_SIZE:
+    if hidden % HEAD_SIZE:
         raise CheckpointUnsupported(
-            f"config.json: hidden_size is {hidden!r}; the resampler of {MODEL_TYPE!r} needs a multiple of {HEAD_SIZE}"
+            f"config.json: hidden_size is {hidden}; the resampler of {MODEL_TYPE!r} needs a multiple of {HEAD_SIZE}"
         )
-
-
-def _has_theta(config: Mapping[str, Any]) -> bool:
-    nested = config.get("rope_parameters")
-    return config.get("rope_theta") is not None or (isinstance(nested, Mapping) and "rope_theta" in nested)
 
 
 def _unversioned(config: Mapping[str, Any]) -> str:
