@@ -7,8 +7,8 @@ BLOCK = 32
 """A piece has whole blocks of tokens: smaller ones cost as much."""
 PATIENCE = 1.9
 """How many steps of decoding a piece of a long prompt may take."""
-SHORT = 128
-"""Tokens of what is left of a prompt that is computed at once: pieces of it cost twice as much as the whole."""
+SHORT = 64
+"""Tokens of what is left of a prompt that is computed at once: another piece would cost more than it takes off."""
 SMOOTHING = 0.2
 
 
