@@ -1,4 +1,4 @@
-"""Measures what linear layers with bfloat16 weights cost on a CPU: PyTorch's own, packed, in float32 and in int8.
+"""Measures what linear layers with bfloat16 weights cost on a CPU: PyTorch's own, panels, packed, float32 and int8.
 
     python benchmarks/linear.py --threads 2
 
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import nn
 
-from service.engine.lean.linear import PackedLinear
+from service.engine.lean.linear import PackedLinear, PanelLinear
 
 SHAPES = ((1536, 512), (512, 1536), (3584, 1024), (1024, 3584))
 ROWS = (1, 8, 32, 64, 96, 256)
@@ -41,11 +41,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     torch.set_num_threads(parser.parse_args().threads)
     print("microseconds; gigaflops of the fastest\n")
-    print("| weight | rows | PyTorch | packed | float32, turned each time | float32, kept | int8 | Gflop/s |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| weight | rows | PyTorch | panels | packed | float32, turned each time | float32, kept | int8 | Gflop/s |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for num_out, num_in in SHAPES:
         count = max(2, WEIGHT_BYTES // (num_out * num_in * 2))
         plain = [nn.Linear(num_in, num_out, bias=False, dtype=torch.bfloat16) for _ in range(count)]
+        panels = [PanelLinear.like(one) for one in plain]
         packed = [PackedLinear(one) for one in plain]
         kept = [one.weight.float() for one in plain]
         small = [torch.randint(-127, 127, (num_out, num_in), dtype=torch.int8) for _ in range(count)]
@@ -54,6 +55,7 @@ def main() -> None:
             x = torch.randn(rows, num_in, dtype=torch.bfloat16)
             times = [
                 microseconds(list(plain), x),
+                microseconds(list(panels), x),
                 microseconds(list(packed), x),
                 microseconds([lambda x, w=one.weight: F.linear(x.float(), w.float()).bfloat16() for one in plain], x),
                 microseconds([lambda x, w=weight: F.linear(x.float(), w).bfloat16() for weight in kept], x),
