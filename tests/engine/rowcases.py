@@ -23,6 +23,8 @@ from service.engine.rowwise import RowWise, row_wise
 
 CLOSE = 1e-5
 """Largest difference of logits, as a share of the largest logit, in float32."""
+SAME = 1e-6
+"""The same for rows of the base; zero would do but for MKL, whose sums depend on where in memory a batch lies."""
 IDS = [5, 9, 17]
 """Tokens with rows of their own; the questions contain them."""
 LINEAR = ["q_proj", "q_b_proj", "kv_b_proj", "o_proj", "up_proj", "down_proj"]
@@ -133,11 +135,11 @@ def difference(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def assert_rows(
-    case: Case, names: tuple[str | None, ...], num_tokens: int, close: float = CLOSE, base_close: float = 0.0
+    case: Case, names: tuple[str | None, ...], num_tokens: int, close: float = CLOSE, base_close: float = SAME
 ) -> None:
     """Run a batch in which each row has the named adapter, and compare each row with its view alone.
 
-    The base's rows are compared with the base's own batch: they are the same to the last bit.
+    The base's rows are compared with the base's own batch.
     """
     ids = questions(len(names), num_tokens)
     case.tree.routing.set(number(case, *names))

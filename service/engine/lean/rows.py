@@ -24,21 +24,18 @@ class LeanNorm(nn.Module):
         inner: The module; it computes what is not bfloat16.
     """
 
-    weight: torch.Tensor
-
     def __init__(self, inner: Any) -> None:
         super().__init__()
         self.inner = inner
         is_around_one = isinstance(inner, Qwen3_5RMSNorm)  # what it keeps is added to one
         self._epsilon = inner.eps if is_around_one else inner.variance_epsilon
-        weight = inner.weight.detach().float() + is_around_one
-        self.register_buffer("weight", weight, persistent=False)
+        self._weight = inner.weight.detach().float() + is_around_one
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return a tensor of the same shape."""
         if not kernels.suit(x):
             return self.inner(x)  # type: ignore[no-any-return]
-        return kernels.rms_norm(x, self.weight, self._epsilon)
+        return kernels.rms_norm(x, self._weight, self._epsilon)
 
 
 class LeanMLP(nn.Module):
