@@ -78,9 +78,9 @@ def _least_ratio(cell: Cell, server: str) -> float | None:
         return None
     if server == TRANSFORMERS:
         return FASTER_THAN_TRANSFORMERS if cell.clients == TRANSFORMERS_CLIENTS else None
-    if cell.kind == "repeated":
-        return REPEATED
-    return PICTURES_LARGE if cell.kind == "pictures" and cell.shape == LARGE_SHAPE else FASTER_THAN_VLLM
+    if cell.shape != LARGE_SHAPE:
+        return FASTER_THAN_VLLM
+    return {"pictures": PICTURES_LARGE, "repeated": REPEATED}.get(cell.kind, FASTER_THAN_VLLM)
 
 
 def _spread_target(gap: Quantiles) -> Target | None:
