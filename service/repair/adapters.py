@@ -85,7 +85,7 @@ def _rank(adapter: AdapterFacts, config: Mapping[str, Any]) -> dict[str, tuple[A
         if match and len(tensor.shape) == 2:
             ranks.setdefault(match["module"], set()).add(tensor.shape[0 if match["side"].endswith("A") else 1])
     found = {next(iter(one)) for one in ranks.values() if len(one) == 1}
-    is_wrong = bool(found) and not found <= adapter.ranks
+    is_wrong = bool(found) and not found <= adapter.ranks and not config.get("target_parameters")  # may be stacked
     if is_wrong and len(found) == 1 and not config.get("rank_pattern"):
         return {"r": (found.pop(), "the tensors have this rank")}
     return {}

@@ -193,3 +193,10 @@ def two_layers_that_training_never_reached(folders: Folders) -> None:
         for name in [one for one in tensors if ".layers.1." in one or ".layers.2." in one]:
             if ".lora_B" in name:
                 tensors[name].zero_()
+
+
+@harmless(loaded="adapter")
+def parameters_named_one_by_one(folders: Folders) -> None:
+    with edited_json(folders.adapter / "adapter_config.json") as config:
+        config["target_modules"].remove("down_proj")
+        config |= {"target_parameters": ["down_proj.weight", "experts.gate_up_proj"], "lora_dropout": 0.0}
