@@ -24,11 +24,16 @@ class AddedToken:
 
 @dataclass(frozen=True, slots=True)
 class GoldenMismatch:
-    """A fixed string that two readings of the same files turn into different ids."""
+    """A fixed string that two readings of the same files turn into different ids.
+
+    Attributes:
+        is_outer_space: Both agree on the string without the spaces at its ends.
+    """
 
     text: str
     raw_ids: tuple[int, ...]
     loaded_ids: tuple[int, ...]
+    is_outer_space: bool = False
 
 
 @dataclass(frozen=True, slots=True)
