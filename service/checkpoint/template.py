@@ -35,6 +35,7 @@ OPTIONAL: dict[str, Conversation] = {
 }
 """Conversations that a template may refuse."""
 NUM_PICTURES = {"picture": 1, "pictures": 2}
+VIDEO: Conversation = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "What happens?"}]}]
 MAX_SECONDS = 10.0
 """Templates render in milliseconds; a loop without end would keep the service from ever saying why."""
 FINISHED: Conversation = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": ANSWER}]
@@ -127,6 +128,7 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
             for name in NUM_PICTURES
             if placeholder and (shown := texts[name]) is not None
         },
+        video_placeholders=_video_placeholders(loaded, tokenizer),
         lost=tuple(_lost(texts)),
         lost_beside_pictures=tuple(_lost_beside_pictures(texts)),
         altered=tuple(_altered(loaded)),
@@ -173,6 +175,13 @@ def _lost_beside_pictures(texts: Mapping[str, str | None]) -> list[str]:
         for part in OPTIONAL[name][0]["content"]
         if "text" in part and (text := texts[name]) is not None and part["text"] not in text
     ]
+
+
+def _video_placeholders(loaded: Any, tokenizer: TokenizerFacts) -> dict[str, int]:
+    """Count what stands for one video, by role; empty where the template refuses videos."""
+    shown = _render_or_nothing(loaded, VIDEO)
+    roles = [role for role in ("image_token", "video_token") if role in tokenizer.texts]
+    return {role: shown.count(tokenizer.texts[role]) for role in roles} if shown is not None else {}
 
 
 def _altered(loaded: Any) -> list[str]:

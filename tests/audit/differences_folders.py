@@ -200,3 +200,10 @@ def parameters_named_one_by_one(folders: Folders) -> None:
     with edited_json(folders.adapter / "adapter_config.json") as config:
         config["target_modules"].remove("down_proj")
         config |= {"target_parameters": ["down_proj.weight", "experts.gate_up_proj"], "lora_dropout": 0.0}
+
+
+@harmless()
+def a_template_without_videos(folders: Folders) -> None:
+    path = folders.base / "chat_template.jinja"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("item.type == 'video'", "false"), encoding="utf-8")

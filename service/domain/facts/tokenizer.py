@@ -106,6 +106,8 @@ class TemplateFacts:
         error: What rendering raised, if it did.
         conversations: Ids of fixed conversations by name; None where the template refuses one.
         placeholders: How often the picture placeholder occurs in conversations with pictures, by name.
+        video_placeholders: How often the placeholders of pictures and videos occur for one video, by role; empty where
+            the template refuses it.
         lost: Messages of fixed conversations that do not appear in the prompt, as `conversation: role`.
         lost_beside_pictures: Conversations with pictures of which the text does not appear.
         altered: What the template does not write as a client gave it, such as `quotes`.
@@ -129,6 +131,7 @@ class TemplateFacts:
     error: str | None
     conversations: Mapping[str, tuple[int, ...] | None] = field(default_factory=dict, repr=False)
     placeholders: Mapping[str, int] = field(default_factory=dict)
+    video_placeholders: Mapping[str, int] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
     lost_beside_pictures: tuple[str, ...] = ()
     altered: tuple[str, ...] = ()
