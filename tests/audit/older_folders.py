@@ -372,6 +372,24 @@ def resampler_of_another_base(folders: Folders) -> None:
     saved(folders, noise, "resampler")
 
 
+@broken("saved_modules", "[2, 1, 0]", subject="adapter")
+def tower_of_another_order_of_colours(folders: Folders) -> None:
+    saved(folders, lambda one: one.flip(1) if one.dim() == 4 else one, "vpm")
+
+
+@broken("saved_modules", "moved by", "4.5", "adapter")
+def tower_with_positions_off_by_one(folders: Folders) -> None:
+    with edited_tensors(folders.adapter_weights) as tensors:
+        tensors[PREFIX + TOWER_TABLE] = tensors[PREFIX + TOWER_TABLE].roll(1, 0)
+
+
+@broken("saved_modules", "opposite sign", "4.0", "adapter")
+def norms_of_the_resampler_turned(folders: Folders) -> None:
+    with edited_tensors(folders.adapter_weights) as tensors:
+        for name in [one for one in tensors if "resampler.ln_" in one and one.endswith("weight")]:
+            tensors[name] = -tensors[name]
+
+
 @broken("finite_weights", "vpm.", "4.0", "adapter")
 def tower_saved_as_zeros(folders: Folders) -> None:
     saved(folders, torch.zeros_like, "vpm")
