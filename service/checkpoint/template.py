@@ -137,6 +137,9 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
         openings=(_opening(asked), _opening(finished.rpartition(ANSWER)[0])),
         split_markers=tuple(sorted(split)),
         plain_marks=tuple(sorted(set(THOUGHT.findall(written)) - tokenizer.vocabulary.keys() - split)),
+        switched_marks=tuple(
+            sorted(_switched_marks(loaded) - set(THOUGHT.findall(written)) - tokenizer.vocabulary.keys())
+        ),
         renderings={name: _digest(text) for name, text in texts.items() if text is not None},
         wordings={name: _digest(_squeezed(text)) for name, text in texts.items() if text is not None},
         training_tags=tuple(sorted({match[1] for match in TRAINING_TAG.finditer(used)})),
@@ -182,6 +185,25 @@ def _video_placeholders(loaded: Any, tokenizer: TokenizerFacts) -> dict[str, int
     shown = _render_or_nothing(loaded, VIDEO)
     roles = [role for role in ("image_token", "video_token") if role in tokenizer.texts]
     return {role: shown.count(tokenizer.texts[role]) for role in roles} if shown is not None else {}
+
+
+def _switched_marks(loaded: Any) -> set[str]:
+    """Return the marks of thoughts that a question gets when a request switches thinking on or off."""
+    forms = (PLAIN["question"], _as_parts(PLAIN["question"]))
+    return {
+        mark for form in forms for value in (True, False) for mark in THOUGHT.findall(_switched(loaded, form, value))
+    }
+
+
+def _switched(loaded: Any, conversation: Conversation, is_thinking: bool) -> str:
+    try:
+        return str(
+            loaded.apply_chat_template(
+                conversation, tokenize=False, add_generation_prompt=True, enable_thinking=is_thinking
+            )
+        )
+    except Exception:  # a template is a program: it may raise anything
+        return ""
 
 
 def _altered(loaded: Any) -> list[str]:

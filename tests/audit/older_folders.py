@@ -19,6 +19,13 @@ Make = Callable[[Folders], None]
 VERSIONS = ("2.6", "4.0", "4.5")
 SAVED = ("embed_tokens", "resampler", "vpm")
 ROWS, TOWER_TABLE = "llm.model.embed_tokens.weight", "vpm.embeddings.position_embedding.weight"
+TEMPLATE_4_5 = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}"
+    "{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{% endif %}"
+)
 LOOSE = "vpm_resampler_embedtokens.pt"
 
 
@@ -171,6 +178,24 @@ def a_marker_is_lost(folders: Folders) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         path = folders.base / name
         path.write_text(path.read_text(encoding="utf-8").replace("</slice>", "</slicf>"), encoding="utf-8")
+
+
+def forget_thoughts(folders: Folders) -> None:
+    """Rename the tokens of thoughts, which the demo's vocabulary has and those of 2.6 and 4.0 do not."""
+    path = folders.base / "tokenizer.json"
+    text = path.read_text(encoding="utf-8").replace('"<think>"', '"<|reserved_0|>"')
+    path.write_text(text.replace('"</think>"', '"<|reserved_1|>"'), encoding="utf-8")
+
+
+@broken("chat_template", "MiniCPM-V 2.6 has neither", severity="warning")
+def the_template_is_that_of_4_5(folders: Folders) -> None:
+    forget_thoughts(folders)
+    (folders.base / "chat_template.jinja").write_text(TEMPLATE_4_5, encoding="utf-8")
+
+
+@broken("chat_template", "every official vocabulary", "4.5")
+def the_tokens_of_thoughts_are_lost(folders: Folders) -> None:
+    forget_thoughts(folders)
 
 
 @broken("minicpmv", "drop_vision_last_layer", severity="warning")
@@ -452,6 +477,11 @@ def tower_with_a_layer_more(folders: Folders) -> None:
 def named(folders: Folders, base: str) -> None:
     with edited_json(folders.adapter / "adapter_config.json") as document:
         document["base_model_name_or_path"] = base
+
+
+@sound("4.0")
+def a_vocabulary_without_thoughts(folders: Folders) -> None:
+    forget_thoughts(folders)
 
 
 @sound()

@@ -307,8 +307,8 @@ Tuning turns weights by a few per cent and leaves names, shapes and settings alo
 compares every tensor: parts that export dropped, tensors that a failed load made up anew and that were saved so,
 tensors that were swapped or multiplied, rows in another framework's order, signs that turned, the tower's colours and
 positions in another order, a base that is not the one that was tuned, and a folder in which nothing changed because
-the base was saved instead of the tuned model. Names are matched exactly, or behind a prefix that re-saving renamed as a whole; casts between float32, bfloat16 and float16 count as
-equal.
+the base was saved instead of the tuned model. Names are matched exactly, or behind a prefix that re-saving renamed as
+a whole; casts between float32, bfloat16 and float16 count as equal.
 
 Settings of `config.json` are compared as the model's class reads them, defaults filled in, so that another spelling
 or a default that is written out is no difference. Those that decide what weights mean (heads, rotary speed,

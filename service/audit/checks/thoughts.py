@@ -5,13 +5,16 @@ Knows no other part of a template.
 
 from collections.abc import Iterator
 
-from service.audit.check import Outcome, fatal, note
+from service.audit.check import Outcome, fatal, note, warning
+from service.audit.older_minicpmv import config_of, version_of
 from service.audit.row_states import initial_state, is_clear
 from service.domain.facts import BaseFacts, MatrixFacts, RowFacts
 
 WITH_THOUGHTS = frozenset({"minicpmv4_6", "minicpmv4_7"})
 """Model types whose official vocabularies have a token for `<think>` and one for `</think>`."""
 WITH_THOUGHTS_BY_VERSION = {("minicpmv", "4.5"), ("minicpmo", "4.5")}
+WITHOUT_THOUGHTS = frozenset({"2.6", "4.0"})
+"""Versions of `minicpmv` whose official templates know no thoughts."""
 CONSEQUENCE = (
     "The model reads letters where training had one token, at the beginning of every answer: it thinks where it should "
     "not, writes the marks as text, or its answer cannot be told from its thoughts."
@@ -21,14 +24,26 @@ CONSEQUENCE = (
 def thoughts_are_tokens(base: BaseFacts) -> Iterator[Outcome]:
     """Say that a tokenizer lost them, if the model's type or a trained row without a token shows it."""
     template, tokenizer = base.template, base.tokenizer
-    if template is None or tokenizer is None or not template.plain_marks:
+    marks = (*template.plain_marks, *template.switched_marks) if template else ()
+    if template is None or tokenizer is None or not marks:
         return
-    names = " and ".join(template.plain_marks)
-    trained = _trained_rows(base, range(tokenizer.max_id + 1, tokenizer.max_id + 1 + len(template.plain_marks)))
+    names = " and ".join(marks)
+    trained = _trained_rows(base, range(tokenizer.max_id + 1, tokenizer.max_id + 1 + len(marks)))
+    version = version_of(config_of(base))
+    if not trained and version in WITHOUT_THOUGHTS and template.switched_marks:
+        yield warning(
+            f"the chat template has a switch for thoughts and writes {names}; MiniCPM-V {version} has neither, nor a "
+            "token for them",
+            {"marks": list(marks), "version": version},
+            "It is the template of a later version: prompts lack what this one was trained with, such as its system "
+            "prompt, and a request that switches thinking gets letters instead of a token.",
+            "Copy the chat template from the official checkpoint of this version: minicpm-service repair --base BASE.",
+        )
+        return
     if not trained and not _has_thoughts(base):
         yield note(
             f"the chat template writes {names} as ordinary text: the tokenizer has no token for it",
-            {"marks": list(template.plain_marks)},
+            {"marks": list(marks)},
             "Some models learned it so; nothing shows that this one did not.",
             "Compare with the base: audit --base.",
         )
@@ -41,7 +56,7 @@ def thoughts_are_tokens(base: BaseFacts) -> Iterator[Outcome]:
     )
     yield fatal(
         f"the chat template writes {names}, which the tokenizer splits into ordinary text; {why}",
-        {"marks": list(template.plain_marks), "trained_rows": trained, "max_id": tokenizer.max_id},
+        {"marks": list(marks), "trained_rows": trained, "max_id": tokenizer.max_id},
         CONSEQUENCE,
         "Copy tokenizer.json and tokenizer_config.json from the base model as one set, and add new tokens again in the "
         "order of training: minicpm-service repair --base BASE.",

@@ -118,6 +118,7 @@ class TemplateFacts:
         split_markers: Markers that the template writes and the tokenizer does not know as single tokens.
         plain_marks: Marks of thoughts (`<think>`) that the template writes and the tokenizer has no token for. Some
             models learned them so.
+        switched_marks: The same of marks that it writes only where a request switches thinking on or off.
         renderings: Hash of what is rendered, by conversation.
         wordings: Hash of what is rendered but for white space, likewise.
         training_tags: Tags that only trainers put into templates, such as `{% generation %}`.
@@ -140,6 +141,7 @@ class TemplateFacts:
     is_question_open: bool = False
     split_markers: tuple[str, ...] = ()
     plain_marks: tuple[str, ...] = ()
+    switched_marks: tuple[str, ...] = ()
     renderings: Mapping[str, str] = field(default_factory=dict, repr=False)
     wordings: Mapping[str, str] = field(default_factory=dict, repr=False)
     training_tags: tuple[str, ...] = ()
