@@ -122,6 +122,16 @@ def test_tokens_that_the_adapter_brought_must_be_in_the_merged_tokenizer(tmp_pat
     assert "lacks 6 of 6 token(s) that the adapter brought, first <fig>" in message
 
 
+def test_tokens_that_the_adapter_brought_must_have_the_ids_of_their_rows(tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path, adapter="tokens")
+    merge_in_float32(pair, torch.bfloat16)
+    with edited_json(pair.tuned / "tokenizer.json") as document:
+        added = document["added_tokens"]
+        added[-1]["content"], added[-2]["content"] = added[-2]["content"], added[-1]["content"]
+    (message,) = only(pair.loud(is_merge=True), "merge")
+    assert "gives 2 of 6 token(s) that the adapter brought other ids" in message
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_a_merge_in_any_type_is_sound(dtype: torch.dtype, tmp_path: Path) -> None:
     pair = copy_pair(tmp_path)
