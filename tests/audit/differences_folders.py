@@ -207,3 +207,16 @@ def a_template_without_videos(folders: Folders) -> None:
     path = folders.base / "chat_template.jinja"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("item.type == 'video'", "false"), encoding="utf-8")
+
+
+@harmless()
+def template_in_the_file_of_processors(folders: Folders) -> None:
+    template = folders.base / "chat_template.jinja"
+    write_json(folders.base / "chat_template.json", {"chat_template": template.read_text(encoding="utf-8")})
+    template.unlink()
+
+
+@harmless()
+def special_tokens_named_in_another_order(folders: Folders) -> None:
+    with edited_json(folders.base / "tokenizer_config.json") as config:
+        config["extra_special_tokens"] = dict(reversed(config["extra_special_tokens"].items()))

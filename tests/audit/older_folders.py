@@ -187,6 +187,13 @@ def forget_thoughts(folders: Folders) -> None:
     path.write_text(text.replace('"</think>"', '"<|reserved_1|>"'), encoding="utf-8")
 
 
+@broken("special_ids", "<unk>")
+def the_placeholder_is_lost(folders: Folders) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        path = folders.base / name
+        path.write_text(path.read_text(encoding="utf-8").replace("<unk>", "<unknown>"), encoding="utf-8")
+
+
 @broken("chat_template", "MiniCPM-V 2.6 has neither", severity="warning")
 def the_template_is_that_of_4_5(folders: Folders) -> None:
     forget_thoughts(folders)
@@ -263,6 +270,18 @@ def the_language_model_is_described_one_level_too_deep(folders: Folders) -> None
 def the_version_is_one_that_is_not_served(folders: Folders) -> None:
     with config(folders) as document:
         document["version"] = 2.5
+
+
+@broken("model_config", "no version")
+def the_version_is_lost(folders: Folders) -> None:
+    with config(folders) as document:
+        del document["version"]
+
+
+@broken("model_config", "4.5", "4.5")
+def the_version_is_that_of_another_generation(folders: Folders) -> None:
+    with config(folders) as document:
+        document["version"] = 2.6
 
 
 @broken("minicpmv", "rope_theta is 10000", severity="warning")

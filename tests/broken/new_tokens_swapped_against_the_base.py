@@ -1,4 +1,4 @@
-"""Rows of new tokens were merged into the base; the tokenizer beside the adapter has two of them at each other's ids."""
+"""Rows of new tokens are in the base; the tokenizer beside the adapter has two of them at each other's ids."""
 
 import shutil
 
