@@ -42,7 +42,7 @@ def rearrangement(before: WeightFiles, old: str, after: WeightFiles, new: str) -
         return None
     if len(shape) == 1:
         return _signs(_flat(before, old), _flat(after, new)) if shape[0] >= MIN_SIGNS else None
-    if len(shape) == 4 and shape[1] == NUM_COLOURS:
+    if len(shape) >= 4 and shape[1] == NUM_COLOURS:
         return _colours(_flat(before, old).reshape(shape), _flat(after, new).reshape(shape))
     if len(shape) == 2 and shape[0] >= MIN_ROWS and POSITIONS.search(old):
         return _rows(_flat(before, old).reshape(shape), _flat(after, new).reshape(shape))

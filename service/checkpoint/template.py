@@ -115,6 +115,8 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
         split |= {closing[1]} - tokenizer.vocabulary.keys()
     split |= set(_split_tokens(texts, encoded, tokens))
     placeholder = tokenizer.texts.get("image_token")
+    switched = _switched_texts(loaded)
+    marks = {mark for pair in switched for text in pair for mark in THOUGHT.findall(text)}
     used = loaded.chat_template if isinstance(loaded.chat_template, str) else ""
     return TemplateFacts(
         is_present=True,
@@ -137,9 +139,8 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
         openings=(_opening(asked), _opening(finished.rpartition(ANSWER)[0])),
         split_markers=tuple(sorted(split)),
         plain_marks=tuple(sorted(set(THOUGHT.findall(written)) - tokenizer.vocabulary.keys() - split)),
-        switched_marks=tuple(
-            sorted(_switched_marks(loaded) - set(THOUGHT.findall(written)) - tokenizer.vocabulary.keys())
-        ),
+        switched_marks=tuple(sorted(marks - set(THOUGHT.findall(written)) - tokenizer.vocabulary.keys())),
+        has_switch=any(on != off for on, off in switched),
         renderings={name: _digest(text) for name, text in texts.items() if text is not None},
         wordings={name: _digest(_squeezed(text)) for name, text in texts.items() if text is not None},
         training_tags=tuple(sorted({match[1] for match in TRAINING_TAG.finditer(used)})),
@@ -187,12 +188,10 @@ def _video_placeholders(loaded: Any, tokenizer: TokenizerFacts) -> dict[str, int
     return {role: shown.count(tokenizer.texts[role]) for role in roles} if shown is not None else {}
 
 
-def _switched_marks(loaded: Any) -> set[str]:
-    """Return the marks of thoughts that a question gets when a request switches thinking on or off."""
+def _switched_texts(loaded: Any) -> list[tuple[str, str]]:
+    """Return what a question becomes when a request switches thinking on, and when off, in both forms of messages."""
     forms = (PLAIN["question"], _as_parts(PLAIN["question"]))
-    return {
-        mark for form in forms for value in (True, False) for mark in THOUGHT.findall(_switched(loaded, form, value))
-    }
+    return [(_switched(loaded, form, True), _switched(loaded, form, False)) for form in forms]
 
 
 def _switched(loaded: Any, conversation: Conversation, is_thinking: bool) -> str:

@@ -194,9 +194,14 @@ def the_placeholder_is_lost(folders: Folders) -> None:
         path.write_text(path.read_text(encoding="utf-8").replace("<unk>", "<unknown>"), encoding="utf-8")
 
 
-@broken("chat_template", "MiniCPM-V 2.6 has neither", severity="warning")
+@broken("chat_template", "no token (</think> and <think>); that of MiniCPM-V 2.6", severity="warning")
 def the_template_is_that_of_4_5(folders: Folders) -> None:
     forget_thoughts(folders)
+    (folders.base / "chat_template.jinja").write_text(TEMPLATE_4_5, encoding="utf-8")
+
+
+@broken("chat_template", "a switch for thoughts; that of MiniCPM-V 4.0", "4.0", severity="warning")
+def template_and_tokens_are_those_of_4_5(folders: Folders) -> None:
     (folders.base / "chat_template.jinja").write_text(TEMPLATE_4_5, encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ Knows no other part of a template.
 from collections.abc import Iterator
 
 from service.audit.check import Outcome, fatal, note, warning
-from service.audit.older_minicpmv import config_of, version_of
+from service.audit.older_minicpmv import config_of, stored_version, version_of
 from service.audit.row_states import initial_state, is_clear
 from service.domain.facts import BaseFacts, MatrixFacts, RowFacts
 
@@ -24,22 +24,18 @@ CONSEQUENCE = (
 def thoughts_are_tokens(base: BaseFacts) -> Iterator[Outcome]:
     """Say that a tokenizer lost them, if the model's type or a trained row without a token shows it."""
     template, tokenizer = base.template, base.tokenizer
-    marks = (*template.plain_marks, *template.switched_marks) if template else ()
-    if template is None or tokenizer is None or not marks:
+    if template is None or tokenizer is None:
+        return
+    marks = (*template.plain_marks, *template.switched_marks)
+    version, stored = version_of(config_of(base)), stored_version(base.tensors, config_of(base))
+    is_certain = stored is None or f"{stored:.1f}" == version  # else the version is wrong, and model_config says so
+    if version in WITHOUT_THOUGHTS and template.has_switch and is_certain:
+        yield _of_a_later_version(version or "", marks)
+        return
+    if not marks:
         return
     names = " and ".join(marks)
     trained = _trained_rows(base, range(tokenizer.max_id + 1, tokenizer.max_id + 1 + len(marks)))
-    version = version_of(config_of(base))
-    if not trained and version in WITHOUT_THOUGHTS and template.switched_marks:
-        yield warning(
-            f"the chat template has a switch for thoughts and writes {names}; MiniCPM-V {version} has neither, nor a "
-            "token for them",
-            {"marks": list(marks), "version": version},
-            "It is the template of a later version: prompts lack what this one was trained with, such as its system "
-            "prompt, and a request that switches thinking gets letters instead of a token.",
-            "Copy the chat template from the official checkpoint of this version: minicpm-service repair --base BASE.",
-        )
-        return
     if not trained and not _has_thoughts(base):
         yield note(
             f"the chat template writes {names} as ordinary text: the tokenizer has no token for it",
@@ -60,6 +56,17 @@ def thoughts_are_tokens(base: BaseFacts) -> Iterator[Outcome]:
         CONSEQUENCE,
         "Copy tokenizer.json and tokenizer_config.json from the base model as one set, and add new tokens again in the "
         "order of training: minicpm-service repair --base BASE.",
+    )
+
+
+def _of_a_later_version(version: str, marks: tuple[str, ...]) -> Outcome:
+    lost = f", for which the tokenizer has no token ({' and '.join(marks)})" if marks else ""
+    return warning(
+        f"the chat template has a switch for thoughts{lost}; that of MiniCPM-V {version} has none",
+        {"marks": list(marks), "version": version},
+        "It is the template of a later version, unless this one was tuned to think: prompts lack what it was trained "
+        "with, such as its system prompt.",
+        "Copy the chat template from the official checkpoint of this version: minicpm-service repair --base BASE.",
     )
 
 

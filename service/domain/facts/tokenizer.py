@@ -119,6 +119,7 @@ class TemplateFacts:
         plain_marks: Marks of thoughts (`<think>`) that the template writes and the tokenizer has no token for. Some
             models learned them so.
         switched_marks: The same of marks that it writes only where a request switches thinking on or off.
+        has_switch: A request can switch thinking on and off (`enable_thinking`).
         renderings: Hash of what is rendered, by conversation.
         wordings: Hash of what is rendered but for white space, likewise.
         training_tags: Tags that only trainers put into templates, such as `{% generation %}`.
@@ -142,6 +143,7 @@ class TemplateFacts:
     split_markers: tuple[str, ...] = ()
     plain_marks: tuple[str, ...] = ()
     switched_marks: tuple[str, ...] = ()
+    has_switch: bool = False
     renderings: Mapping[str, str] = field(default_factory=dict, repr=False)
     wordings: Mapping[str, str] = field(default_factory=dict, repr=False)
     training_tags: tuple[str, ...] = ()
