@@ -61,6 +61,8 @@ def correct_config(folder: Path, adapter: AdapterFacts, base: BaseFacts) -> list
     has_magnitudes = any("lora_magnitude_vector" in key for key in adapter.lora)
     if has_magnitudes and not config.get("use_dora"):
         wanted["use_dora"] = (True, "the file holds DoRA's magnitudes")
+    if config.get("target_parameters") and config.get("lora_dropout"):
+        wanted["lora_dropout"] = (0.0, "it acts in training only, and PEFT puts no factors on parameters beside it")
     wanted |= _rank(adapter, config)
     wanted |= _token_rows(adapter, config)
     if isinstance(config.get("auto_mapping"), dict):
