@@ -48,6 +48,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "tokens": {"trainable_token_indices": {"embed_tokens": [5, 700], "lm_head": [5, 700]}},
     "biases": {"bias": "all", "target_modules": ["fc1", "fc2"]},
     "lora bias": {"lora_bias": True, "target_modules": ["fc1", "fc2"]},
+    "parameters": {"target_modules": ["q_proj"], "target_parameters": ["up_proj.weight", "embed_tokens.weight"]},
     "pictures": {"target_modules": ["patch_embedding", "out_proj"]},
 }
 

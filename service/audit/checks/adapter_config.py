@@ -15,8 +15,12 @@ from service.audit.usage import is_tied
 from service.domain.facts import AdapterFacts, BaseFacts
 
 CONFIG = "adapter_config.json"
-LORA_LIKE = frozenset({"LORA", "ADALORA", "XLORA"})
-PROMPTS = frozenset({"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "ADAPTION_PROMPT"})
+LORA_LIKE = frozenset({"LORA", "ADALORA"})
+PROMPTS = frozenset(
+    {"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "ADAPTION_PROMPT", "CARTRIDGE"}
+)
+ROUTED = frozenset({"XLORA", "POLY"})
+"""Types whose factors PEFT's outermost module weighs anew in each forward pass."""
 FLAGS = ("use_rslora", "use_dora", "lora_bias", "fan_in_fan_out")
 BIASES = ("none", "all", "lora_only")
 NEEDED = ("r", "lora_alpha", "target_modules")
@@ -45,6 +49,13 @@ def adapter_config(view: AdapterView) -> Iterator[Outcome]:
             f"peft_type is {adapter.peft_type}, which adds virtual tokens to the prompt",
             {"peft_type": adapter.peft_type},
             "This service applies adapters to weights only, so it cannot be served.",
+            "Train LoRA instead, or serve it with PEFT.",
+        )
+    elif adapter.peft_type in ROUTED:
+        yield fatal(
+            f"peft_type is {adapter.peft_type}, which weighs its factors anew for every request",
+            {"peft_type": adapter.peft_type},
+            "This service applies adapters to weights only: they would act unweighed, or not at all.",
             "Train LoRA instead, or serve it with PEFT.",
         )
     elif kinds and adapter.peft_type not in LORA_LIKE:
