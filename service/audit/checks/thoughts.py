@@ -6,9 +6,10 @@ Knows no other part of a template.
 from collections.abc import Iterator
 
 from service.audit.check import Outcome, fatal, note, warning
-from service.audit.older_minicpmv import config_of, stored_version, version_of
+from service.audit.older_minicpmv import config_of, stored_version
 from service.audit.row_states import initial_state, is_clear
 from service.domain.facts import BaseFacts, MatrixFacts, RowFacts
+from service.domain.minicpmv import version_of
 
 WITH_THOUGHTS = frozenset({"minicpmv4_6", "minicpmv4_7"})
 """Model types whose official vocabularies have a token for `<think>` and one for `</think>`."""
