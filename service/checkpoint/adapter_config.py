@@ -66,8 +66,8 @@ def _scaling(config: Mapping[str, Any]) -> float | None:
 def _ranks(documents: Documents, config: Mapping[str, Any]) -> frozenset[int]:
     pattern = config.get("rank_pattern") or {}
     ranks = [config.get("r"), *(pattern.values() if isinstance(pattern, dict) else [pattern])]
-    if ranks == [None] or config.get("target_parameters"):
-        return frozenset()  # factors on stacked experts have the rank times their number
+    if ranks == [None]:
+        return frozenset()
     if not all(_is_id(one) for one in ranks):
         documents.note(CONFIG, f"has r {_shown(config.get('r'))} or rank_pattern that are not integers")
         return frozenset()

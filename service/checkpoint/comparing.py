@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from service.checkpoint.adapter import BaseReading
 from service.checkpoint.pairing import pair_names
+from service.checkpoint.rearrangement import rearrangement
 from service.checkpoint.vocabulary import EMBEDDING_SUFFIXES, HEAD_SUFFIXES, turn
 from service.checkpoint.weights import FloatArray, WeightFiles
 from service.domain.facts import MatrixFacts, OriginFacts, TensorChange
@@ -117,6 +118,8 @@ def change(origin: WeightFiles, old: str, tuned: WeightFiles, new: str) -> Tenso
     for one, other in zip(origin.float_pieces(old, 0, count), tuned.float_pieces(new, 0, count), strict=True):
         sums.add(one, other)
     found = sums.change()
+    if found and found.is_finite:
+        found = replace(found, rearranged=rearrangement(origin, old, tuned, new))
     if found and found.turn > ALIKE and before.shape == after.shape and len(before.shape) == 2:
         return replace(found, strange_share=_strange_share(origin, old, tuned, new))
     return found

@@ -29,7 +29,6 @@ OTHER_LORA = {
     "monteclora_config": "it is of the variant MonteCLoRA",
     "velora_config": "it is of the variant VeLoRA",
     "layer_replication": "it repeats layers of the base",
-    "target_parameters": "it changes stacked experts",
     "use_bdlora": "it is block-diagonal",
     "use_qalora": "it is of the variant QALoRA",
 }
@@ -86,8 +85,9 @@ def read_updates(weights: WeightFiles, config: Mapping[str, Any], tokens: Mappin
     for module, keys in parts.items():
         if bias := keys.pop("base_layer.bias", None):  # trained with the adapter, where `bias` says so
             updates[f"{module}.bias"] = Update(replaced=bias)
-        if reason and keys.keys() - {"base_layer", "trainable_tokens_delta"}:
-            uncomputed[module] = reason
+        other = reason or _by_parameter(module, keys, weights, config)
+        if other and keys.keys() - {"base_layer", "trainable_tokens_delta"}:
+            uncomputed[module] = other
             continue
         try:
             updates |= _module_updates(module, keys, weights, config, tokens)
@@ -134,6 +134,22 @@ def _sorted_keys(weights: WeightFiles) -> tuple[dict[str, dict[str, str]], dict[
         elif ".original_module." not in short:
             saved[SAVED.sub("", short)] = key
     return parts, saved
+
+
+def _by_parameter(module: str, keys: Mapping[str, str], weights: WeightFiles, config: Mapping[str, Any]) -> str | None:
+    """Say why factors on a parameter that `target_parameters` names are none on a module's weight; None if they are."""
+    targets = config.get("target_parameters")
+    named = [str(one).rpartition(".") for one in targets] if isinstance(targets, list) else []
+    leaves = {leaf for stem, _, leaf in named if f".{module}".removesuffix(".base_layer").endswith(f".{stem}")}
+    if not leaves:
+        return None
+    if leaves != {"weight"} or module.endswith(".base_layer"):
+        return "it changes parameters other than the weight"
+    if config.get("rank_pattern") or config.get("alpha_pattern"):
+        return "it changes parameters with ranks or scales of their own"
+    factor = keys.get("lora_A")
+    is_stacked = factor is not None and weights.tensors[factor].shape[0] != config.get("r")
+    return "it changes stacked experts" if is_stacked else None
 
 
 def _unknown_kind(config: Mapping[str, Any]) -> str | None:

@@ -161,7 +161,7 @@ def _nameless(reading: TokenizerReading) -> range:
     if reading.tokenizer is None or reading.template is None:
         return range(0)
     first = reading.tokenizer.max_id + 1
-    return range(first, first + len(reading.template.plain_marks))
+    return range(first, first + len(reading.template.plain_marks) + len(reading.template.switched_marks))
 
 
 def _tie(config: Mapping[str, Any], blueprint: BlueprintFacts | None) -> bool | None:

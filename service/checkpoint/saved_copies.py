@@ -7,7 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from service.checkpoint.rearrangement import rearrangement
 from service.checkpoint.weights import FloatArray, WeightFiles
+from service.domain.facts import Rearrangement
 
 STRETCH_VALUES = 262_144
 """Values of a matrix that are compared: two matrices that have nothing in common differ in every stretch."""
@@ -38,6 +40,13 @@ def saved_likeness(weights: WeightFiles, keys: Mapping[str, str], base: WeightFi
             most = MOST_SHIFT if name.endswith(VOCABULARY) else 0
             found[name] = _likeness(_rows(weights, key), _rows(base, name), most)
     return found
+
+
+def saved_rearranged(weights: WeightFiles, keys: Mapping[str, str], base: WeightFiles) -> dict[str, Rearrangement]:
+    """Find saved tensors that hold the base's values in another order or with other signs; arguments as above."""
+    pairs = {name: key for key, name in keys.items() if name in base.tensors}
+    found = {name: rearrangement(base, name, weights, key) for name, key in pairs.items()}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def _rows(weights: WeightFiles, name: str) -> FloatArray:

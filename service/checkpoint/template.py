@@ -35,6 +35,7 @@ OPTIONAL: dict[str, Conversation] = {
 }
 """Conversations that a template may refuse."""
 NUM_PICTURES = {"picture": 1, "pictures": 2}
+VIDEO: Conversation = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "What happens?"}]}]
 MAX_SECONDS = 10.0
 """Templates render in milliseconds; a loop without end would keep the service from ever saying why."""
 FINISHED: Conversation = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": ANSWER}]
@@ -114,6 +115,8 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
         split |= {closing[1]} - tokenizer.vocabulary.keys()
     split |= set(_split_tokens(texts, encoded, tokens))
     placeholder = tokenizer.texts.get("image_token")
+    switched = _switched_texts(loaded)
+    marks = {mark for pair in switched for text in pair for mark in THOUGHT.findall(text)}
     used = loaded.chat_template if isinstance(loaded.chat_template, str) else ""
     return TemplateFacts(
         is_present=True,
@@ -127,6 +130,7 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
             for name in NUM_PICTURES
             if placeholder and (shown := texts[name]) is not None
         },
+        video_placeholders=_video_placeholders(loaded, tokenizer),
         lost=tuple(_lost(texts)),
         lost_beside_pictures=tuple(_lost_beside_pictures(texts)),
         altered=tuple(_altered(loaded)),
@@ -135,6 +139,8 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
         openings=(_opening(asked), _opening(finished.rpartition(ANSWER)[0])),
         split_markers=tuple(sorted(split)),
         plain_marks=tuple(sorted(set(THOUGHT.findall(written)) - tokenizer.vocabulary.keys() - split)),
+        switched_marks=tuple(sorted(marks - set(THOUGHT.findall(written)) - tokenizer.vocabulary.keys())),
+        has_switch=any(on != off for on, off in switched),
         renderings={name: _digest(text) for name, text in texts.items() if text is not None},
         wordings={name: _digest(_squeezed(text)) for name, text in texts.items() if text is not None},
         training_tags=tuple(sorted({match[1] for match in TRAINING_TAG.finditer(used)})),
@@ -173,6 +179,30 @@ def _lost_beside_pictures(texts: Mapping[str, str | None]) -> list[str]:
         for part in OPTIONAL[name][0]["content"]
         if "text" in part and (text := texts[name]) is not None and part["text"] not in text
     ]
+
+
+def _video_placeholders(loaded: Any, tokenizer: TokenizerFacts) -> dict[str, int]:
+    """Count what stands for one video, by role; empty where the template refuses videos."""
+    shown = _render_or_nothing(loaded, VIDEO)
+    roles = [role for role in ("image_token", "video_token") if role in tokenizer.texts]
+    return {role: shown.count(tokenizer.texts[role]) for role in roles} if shown is not None else {}
+
+
+def _switched_texts(loaded: Any) -> list[tuple[str, str]]:
+    """Return what a question becomes when a request switches thinking on, and when off, in both forms of messages."""
+    forms = (PLAIN["question"], _as_parts(PLAIN["question"]))
+    return [(_switched(loaded, form, True), _switched(loaded, form, False)) for form in forms]
+
+
+def _switched(loaded: Any, conversation: Conversation, is_thinking: bool) -> str:
+    try:
+        return str(
+            loaded.apply_chat_template(
+                conversation, tokenize=False, add_generation_prompt=True, enable_thinking=is_thinking
+            )
+        )
+    except Exception:  # a template is a program: it may raise anything
+        return ""
 
 
 def _altered(loaded: Any) -> list[str]:

@@ -219,10 +219,15 @@ def _front_ids(raw: Any) -> tuple[int, ...]:
 
 def _compare(raw: Any, loaded: Any, texts: Iterable[str]) -> Iterable[GoldenMismatch]:
     for text in texts:
-        raw_ids = tuple(raw.encode(text, add_special_tokens=False).ids)
-        loaded_ids = tuple(loaded.encode(text, add_special_tokens=False))
+        raw_ids, loaded_ids = _both(raw, loaded, text)
         if raw_ids != loaded_ids:
-            yield GoldenMismatch(text, raw_ids, loaded_ids)
+            bare = _both(raw, loaded, text.strip(" "))
+            yield GoldenMismatch(text, raw_ids, loaded_ids, text[:1] == " " and bare[0] == bare[1])
+
+
+def _both(raw: Any, loaded: Any, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    ids = raw.encode(text, add_special_tokens=False).ids
+    return tuple(ids), tuple(loaded.encode(text, add_special_tokens=False))
 
 
 def _disorder(document: Mapping[str, Any]) -> float:

@@ -21,7 +21,11 @@ SAFE_INITS = frozenset({"gaussian", "orthogonal", "eva"})
 
 PiSSA, OLoRA, CorDA, LoftQ and others take a part out of each weight at every load and put it into the factors.
 """
-PROMPT_LEARNING = frozenset({"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT"})
+PROMPT_LEARNING = frozenset(
+    {"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "CARTRIDGE"}
+)
+ROUTED = frozenset({"XLORA", "POLY"})
+"""Types whose factors PEFT's outermost module weighs, which a view leaves out."""
 
 
 class MountFailed(Exception):
@@ -113,8 +117,11 @@ def _load(model: Any, folder: Path) -> tuple[Any, Any]:
     name = "default"
     try:
         config = PeftConfig.from_pretrained(folder)
-        if str(config.peft_type).rsplit(".", 1)[-1] in PROMPT_LEARNING:
-            raise MountFailed(f"{config.peft_type} adds virtual tokens to the prompt, which this service does not do")
+        kind = str(config.peft_type).rsplit(".", 1)[-1]
+        if kind in PROMPT_LEARNING:
+            raise MountFailed(f"{kind} adds virtual tokens to the prompt, which this service does not do")
+        if kind in ROUTED:
+            raise MountFailed(f"{kind} weighs its factors anew for every request, which this service does not do")
         config.inference_mode = True
         peft_model = PeftModel(model, config, name, autocast_adapter_dtype=False)
         device = str(next(model.parameters()).device)  # left to itself, PEFT stages on the first GPU that it finds

@@ -61,6 +61,8 @@ def correct_config(folder: Path, adapter: AdapterFacts, base: BaseFacts) -> list
     has_magnitudes = any("lora_magnitude_vector" in key for key in adapter.lora)
     if has_magnitudes and not config.get("use_dora"):
         wanted["use_dora"] = (True, "the file holds DoRA's magnitudes")
+    if config.get("target_parameters") and config.get("lora_dropout"):
+        wanted["lora_dropout"] = (0.0, "it acts in training only, and PEFT puts no factors on parameters beside it")
     wanted |= _rank(adapter, config)
     wanted |= _token_rows(adapter, config)
     if isinstance(config.get("auto_mapping"), dict):
@@ -85,7 +87,7 @@ def _rank(adapter: AdapterFacts, config: Mapping[str, Any]) -> dict[str, tuple[A
         if match and len(tensor.shape) == 2:
             ranks.setdefault(match["module"], set()).add(tensor.shape[0 if match["side"].endswith("A") else 1])
     found = {next(iter(one)) for one in ranks.values() if len(one) == 1}
-    is_wrong = bool(found) and not found <= adapter.ranks
+    is_wrong = bool(found) and not found <= adapter.ranks and not config.get("target_parameters")  # may be stacked
     if is_wrong and len(found) == 1 and not config.get("rank_pattern"):
         return {"r": (found.pop(), "the tensors have this rank")}
     return {}

@@ -16,6 +16,8 @@ from tests.builders import EMBEDDING, HEAD, Folders, add_token, declare_tie, edi
 Make = Callable[[Folders], None]
 ORIGIN = demo_root() / "base"
 ADAPTER = demo_root() / "adapters" / "json"
+TOWER = "model.vision_tower.embeddings."
+KERNEL, POSITIONS = TOWER + "patch_embedding.weight", TOWER + "position_embedding.weight"
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,33 @@ def head_replaced_by_noise(folders: Folders) -> None:
     with edited_tensors(folders.base_weights) as tensors:
         name = next(one for one in tensors if one.endswith("layers.1.mlp.down_proj.weight"))
         tensors[name] = torch.randn_like(tensors[name].float()).to(tensors[name].dtype)
+
+
+@broken("origin", "opposite sign")
+def signs_of_norms_are_turned(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one.endswith("layer_norm1.weight")]:
+            tensors[name] = -tensors[name]
+
+
+@broken("origin", "[2, 1, 0]")
+def red_and_blue_change_places(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[KERNEL] = tensors[KERNEL].flip(1)
+
+
+@broken("origin", "moved by 1")
+def rows_of_positions_are_off_by_one(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[POSITIONS] = tensors[POSITIONS].roll(-1, 0)
+
+
+@broken("origin", "to other places")
+def rows_and_columns_of_positions_change_places(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        table = tensors[POSITIONS]
+        side = int(len(table) ** 0.5)
+        tensors[POSITIONS] = table.view(side, side, -1).transpose(0, 1).reshape(table.shape)
 
 
 @broken("origin", "rope_theta")
@@ -287,6 +316,15 @@ def in_float32(folders: Folders) -> None:
 def a_finished_conversation_without_the_last_line_break(folders: Folders) -> None:
     ending = "('' if loop.last and message.role == 'assistant' else '\\n')"
     edit_template(folders, "~ '<|im_end|>\\n' -}}", f"~ '<|im_end|>' ~ {ending} -}}}}")
+
+
+@sound()
+def the_tower_s_kernel_positions_and_norms_were_trained(folders: Folders) -> None:
+    generator = torch.Generator().manual_seed(7)
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one in (KERNEL, POSITIONS) or one.endswith("layer_norm1.weight")]:
+            one = tensors[name].float()
+            tensors[name] = (one + torch.randn(one.shape, generator=generator) * one.std() * 0.6).bfloat16()
 
 
 @sound()

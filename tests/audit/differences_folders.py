@@ -193,3 +193,30 @@ def two_layers_that_training_never_reached(folders: Folders) -> None:
         for name in [one for one in tensors if ".layers.1." in one or ".layers.2." in one]:
             if ".lora_B" in name:
                 tensors[name].zero_()
+
+
+@harmless(loaded="adapter")
+def parameters_named_one_by_one(folders: Folders) -> None:
+    with edited_json(folders.adapter / "adapter_config.json") as config:
+        config["target_modules"].remove("down_proj")
+        config |= {"target_parameters": ["down_proj.weight", "experts.gate_up_proj"], "lora_dropout": 0.0}
+
+
+@harmless()
+def a_template_without_videos(folders: Folders) -> None:
+    path = folders.base / "chat_template.jinja"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("item.type == 'video'", "false"), encoding="utf-8")
+
+
+@harmless()
+def template_in_the_file_of_processors(folders: Folders) -> None:
+    template = folders.base / "chat_template.jinja"
+    write_json(folders.base / "chat_template.json", {"chat_template": template.read_text(encoding="utf-8")})
+    template.unlink()
+
+
+@harmless()
+def special_tokens_named_in_another_order(folders: Folders) -> None:
+    with edited_json(folders.base / "tokenizer_config.json") as config:
+        config["extra_special_tokens"] = dict(reversed(config["extra_special_tokens"].items()))

@@ -20,6 +20,7 @@ from tests.builders import (
     add_token,
     edited_json,
     edited_tensors,
+    read_json,
     token_id,
 )
 
@@ -178,3 +179,21 @@ def a_new_token_merged_with_trained_rows_beside_reserved_ones(folders: Folders) 
             tensors[matrix][761:767] = new.to(tensors[matrix])
     for number in range(4):
         add_token(folders.base, f"<|reserved_{number}|>")
+
+
+@harmless()
+def rows_of_bytes_that_no_text_holds_are_zero(folders: Folders) -> None:
+    vocabulary = read_json(folders.base / "tokenizer.json")["model"]["vocab"]
+    letters = [letter for byte, letter in spelled_bytes().items() if byte in (0xC0, 0xC1, *range(0xF5, 0x100))]
+    rows = [vocabulary[letter] for letter in letters if letter in vocabulary]
+    assert len(rows) == 13
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            tensors[name][rows] = 0
+
+
+def spelled_bytes() -> dict[int, str]:
+    """How byte-level vocabularies spell bytes: those without a sign of their own in the order of what follows 255."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [one for one in range(256) if one not in plain]
+    return {one: chr(one) for one in plain} | {one: chr(256 + place) for place, one in enumerate(others)}

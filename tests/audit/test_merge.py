@@ -48,6 +48,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "tokens": {"trainable_token_indices": {"embed_tokens": [5, 700], "lm_head": [5, 700]}},
     "biases": {"bias": "all", "target_modules": ["fc1", "fc2"]},
     "lora bias": {"lora_bias": True, "target_modules": ["fc1", "fc2"]},
+    "parameters": {"target_modules": ["q_proj"], "target_parameters": ["up_proj.weight", "embed_tokens.weight"]},
     "pictures": {"target_modules": ["patch_embedding", "out_proj"]},
 }
 
@@ -120,6 +121,16 @@ def test_tokens_that_the_adapter_brought_must_be_in_the_merged_tokenizer(tmp_pat
     shutil.copyfile(pair.origin / "tokenizer.json", pair.tuned / "tokenizer.json")
     (message,) = only(pair.loud(is_merge=True), "merge")
     assert "lacks 6 of 6 token(s) that the adapter brought, first <fig>" in message
+
+
+def test_tokens_that_the_adapter_brought_must_have_the_ids_of_their_rows(tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path, adapter="tokens")
+    merge_in_float32(pair, torch.bfloat16)
+    with edited_json(pair.tuned / "tokenizer.json") as document:
+        added = document["added_tokens"]
+        added[-1]["content"], added[-2]["content"] = added[-2]["content"], added[-1]["content"]
+    (message,) = only(pair.loud(is_merge=True), "merge")
+    assert "gives 2 of 6 token(s) that the adapter brought other ids" in message
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])

@@ -14,6 +14,7 @@ class Expected:
         severity: How bad it is.
         stage: `files`, or `loaded` if only the model in memory shows it.
         adapter: Which of the demo's adapters is broken, if one is.
+        also: Another check that sees another side of the same mistake.
     """
 
     check: str
@@ -22,3 +23,4 @@ class Expected:
     severity: str = "fatal"
     stage: str = "files"
     adapter: str = "json"
+    also: str = ""

@@ -26,7 +26,9 @@ from service.domain.judgement import Finding
 from tests.audit.compared import ADAPTER, BROKEN, ORIGIN
 from tests.audit.older_folders import BROKEN as OLDER
 from tests.audit.older_folders import official
+from tests.audit.sentencepiece_folders import BROKEN as SENTENCEPIECE
 from tests.builders import Folders, copy_demo
+from tests.docs import ways
 
 FOLDER = Path(__file__).parents[2] / "docs" / "audit"
 SCHEMA = "report.schema.json"
@@ -36,9 +38,10 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:]+\+00:00")
 
 def pages() -> dict[str, str]:
     """Return every file of the folder by name."""
-    ways = _ways()
-    made = {f"{check.check_id}.md": _page(check, ways[check.check_id]) for check in CHECKS}
+    tried = _ways()
+    made = {f"{check.check_id}.md": _page(check, tried[check.check_id]) for check in CHECKS}
     made["README.md"] = _index()
+    made["ways-of-failing.md"] = ways.page()
     made[SCHEMA] = json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
     return made
 
@@ -79,6 +82,8 @@ def _ways() -> dict[str, list[tuple[str, Finding | None]]]:
         finding = None if older.check in examples else _of_older(name)
         examples.add(older.check)
         found[older.check].append((f"MiniCPM-V {older.version}: {name.replace('_', ' ')}.", finding))
+    for name in SENTENCEPIECE:
+        found["tokenizer_faithful"].append((f"A SentencePiece vocabulary: {name.replace('_', ' ')}.", None))
     return found
 
 
@@ -165,6 +170,8 @@ def _index() -> str:
             "| check | what must hold |",
             "| --- | --- |",
             *rows,
+            "",
+            "Which check sees which way of failing: [ways-of-failing.md](ways-of-failing.md).",
             "",
             "A finding is `fatal` (the subject must not be served), a `warning` (answers suffer in some requests), a",
             "`note` (worth knowing), or `skipped` (could not be judged, which is not the same as passed).",

@@ -119,6 +119,19 @@ def test_keys_that_no_module_takes_are_reported(tmp_path: Path, engine: Engine) 
     assert mounted.missing_keys
 
 
+def test_factors_on_a_named_parameter_do_what_they_do_on_its_module(tmp_path: Path, engine: Engine) -> None:
+    sound, named = demo_root() / "adapters" / "json", tmp_path / "named"
+    shutil.copytree(sound, named)
+    config = json.loads((named / "adapter_config.json").read_text())
+    config["target_modules"].remove("down_proj")
+    (named / "adapter_config.json").write_text(json.dumps({**config, "target_parameters": ["down_proj.weight"]}))
+    base = engine.loaded.base.model
+    ids = torch.tensor([[5, 9, 17, 5]])
+    with torch.no_grad():
+        wanted, found = (mount(base, folder).model(input_ids=ids).logits for folder in (sound, named))
+    torch.testing.assert_close(found, wanted)
+
+
 def test_a_device_that_is_not_there_is_named_with_the_way_out() -> None:
     with pytest.raises(CheckpointUnreadable, match=r"cuda:7.*MINICPM_DEVICE"):
         choose_device("cuda:7")

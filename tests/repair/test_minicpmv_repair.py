@@ -7,7 +7,8 @@ import pytest
 
 from service.cli import main
 from service.commands import CONSISTENT, INCONSISTENT
-from tests.audit.older_folders import BROKEN, SOUND, VERSIONS, Make, config, copied, flag, official, settings
+from tests.audit.older_folders import BROKEN, SOUND, VERSIONS, copied, official
+from tests.audit.older_registry import Make, config, flag, settings
 from tests.builders import Folders, edited_tensors, read_json
 
 ALONE = (

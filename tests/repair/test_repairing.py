@@ -29,6 +29,7 @@ ADAPTERS = [
     *("adapter_wrong_prefix", "adapter_without_prefix", "adapter_wrapped_names", "adapter_targets_shortened"),
     *("saved_modules_deleted_from_config", "adapter_rank_differs", "adapter_type_wrong", "adapter_merges_lost"),
     *("adapter_flags_changed", "adapter_splitting_changed", "saved_modules_partly_listed"),
+    *("adapter_of_the_older_layout", "adapter_parameters_lost", "adapter_parameters_with_dropout"),
 ]
 HOPELESS = {
     "adapter_tokenizer_left_behind": "761",

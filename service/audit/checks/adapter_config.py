@@ -9,13 +9,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
+from service.audit.checks.target_parameters import modules_of, named_parameters, target_parameters
 from service.audit.targeting import LAYER, is_targeted, matches_any
 from service.audit.usage import is_tied
 from service.domain.facts import AdapterFacts, BaseFacts
 
 CONFIG = "adapter_config.json"
-LORA_LIKE = frozenset({"LORA", "ADALORA", "XLORA"})
-PROMPTS = frozenset({"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "ADAPTION_PROMPT"})
+LORA_LIKE = frozenset({"LORA", "ADALORA"})
+PROMPTS = frozenset(
+    {"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "ADAPTION_PROMPT", "CARTRIDGE"}
+)
+ROUTED = frozenset({"XLORA", "POLY"})
+"""Types whose factors PEFT's outermost module weighs anew in each forward pass."""
 FLAGS = ("use_rslora", "use_dora", "lora_bias", "fan_in_fan_out")
 BIASES = ("none", "all", "lora_only")
 NEEDED = ("r", "lora_alpha", "target_modules")
@@ -46,6 +51,13 @@ def adapter_config(view: AdapterView) -> Iterator[Outcome]:
             "This service applies adapters to weights only, so it cannot be served.",
             "Train LoRA instead, or serve it with PEFT.",
         )
+    elif adapter.peft_type in ROUTED:
+        yield fatal(
+            f"peft_type is {adapter.peft_type}, which weighs its factors anew for every request",
+            {"peft_type": adapter.peft_type},
+            "This service applies adapters to weights only: they would act unweighed, or not at all.",
+            "Train LoRA instead, or serve it with PEFT.",
+        )
     elif kinds and adapter.peft_type not in LORA_LIKE:
         yield fatal(
             f"peft_type is {adapter.peft_type}, but the file holds LoRA factors",
@@ -59,7 +71,9 @@ def adapter_config(view: AdapterView) -> Iterator[Outcome]:
         yield from _layers_agree(config, adapter)
         yield from _rows_agree(adapter, view.base)
         if not adapter.attachment.unknown and not adapter.attachment.bare:
-            yield from _targets_agree(config, adapter, view.base)
+            shapes = dict(view.base.blueprint.parameters or {}) if view.base.blueprint else {}
+            yield from target_parameters(config, adapter, shapes)
+            yield from _targets_agree(config, adapter, shapes)
 
 
 def _fields_are_there(config: Mapping[str, Any]) -> Iterator[Outcome]:
@@ -152,6 +166,14 @@ def _variants_agree(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterato
                 "PEFT drops them: the update is another one than was learned.",
                 f'Write "{name}": true.',
             )
+    if config.get("alora_invocation_tokens"):
+        yield fatal(
+            "alora_invocation_tokens is set: the adapter acts only behind these tokens, which this service does not "
+            "look for",
+            {"alora_invocation_tokens": config["alora_invocation_tokens"]},
+            "Its factors would act on no token at all, without a word.",
+            "Serve it with PeftModel, which looks for the tokens in every prompt, or train it as plain LoRA.",
+        )
     init = config.get("init_lora_weights")
     if isinstance(init, str) and init.lower().partition("_niter")[0] in SPLITTING:
         yield warning(
@@ -163,19 +185,25 @@ def _variants_agree(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterato
         )
 
 
-def _targets_agree(config: Mapping[str, Any], adapter: AdapterFacts, base: BaseFacts) -> Iterator[Outcome]:
-    modules = {match["module"] for key in adapter.lora if (match := FACTOR.match(key))}
-    if not modules or config.get("target_parameters") or config.get("target_modules") == "all-linear":
+def _targets_agree(
+    config: Mapping[str, Any], adapter: AdapterFacts, shapes: Mapping[str, tuple[int, ...]]
+) -> Iterator[Outcome]:
+    modules = {match["module"].removesuffix(".base_layer") for key in adapter.lora if (match := FACTOR.match(key))}
+    by_name = bool(config.get("target_parameters"))
+    modules -= modules_of(named_parameters(config, shapes))
+    if not modules or (by_name and not shapes) or config.get("target_modules") == "all-linear":
         return
-    shapes = base.blueprint.parameters if base.blueprint and base.blueprint.parameters else {}
     # Factors of an attention's `out_proj` lie within the layer that PEFT puts around the attention.
     dropped = sorted(one for one in modules if not is_targeted(config, one.partition(".base_layer.")[0]))
     if dropped:
         yield fatal(
-            f"{len(dropped)} of {len(modules)} modules in the file are not targeted by the config, first {dropped[0]}",
+            f"{len(dropped)} of {len(modules)} modules in the file are not targeted by the config, first {dropped[0]}"
+            + (f"; target_parameters {config['target_parameters']} does not name them" if by_name else ""),
             {"modules": dropped[:50], "count": len(dropped), "in_file": len(modules)},
             "PEFT drops their factors: that part of the training is lost.",
-            f"Write the modules of the file into target_modules of {CONFIG}: minicpm-service repair.",
+            f"Write the modules of the file into target_modules of {CONFIG}: minicpm-service repair."
+            if not by_name
+            else "Write each parameter's own name, such as up_proj.weight, into target_parameters.",
         )
         return
     saved = adapter.modules_to_save

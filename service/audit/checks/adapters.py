@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from service.audit.check import AdapterView, Outcome, fatal, warning
+from service.audit.checks.target_parameters import modules_of, named_parameters
 from service.audit.targeting import by_pattern
 from service.audit.usage import is_tied
 from service.domain.facts import AdapterFacts, BaseFacts, LoadedAdapterFacts, TensorFacts
@@ -34,7 +35,7 @@ def adapter_applied(view: AdapterView) -> Iterator[Outcome]:
     """Check that the folder is readable, that shapes fit the base, and that loading took every tensor."""
     yield from _files_are_readable(view.adapter)
     yield from _shapes_fit(view.base, view.adapter)
-    yield from _ranks_fit(view.adapter)
+    yield from _ranks_fit(view.base, view.adapter)
     if view.loaded:
         yield from _loaded_whole(view.adapter, view.loaded)
 
@@ -158,7 +159,7 @@ def _expected_rows(
     return None
 
 
-def _ranks_fit(adapter: AdapterFacts) -> Iterator[Outcome]:
+def _ranks_fit(base: BaseFacts, adapter: AdapterFacts) -> Iterator[Outcome]:
     """Compare the ranks of both factors of every module with each other and with the config."""
     ranks: dict[str, dict[str, int]] = defaultdict(dict)
     for key, tensor in adapter.lora.items():
@@ -174,7 +175,12 @@ def _ranks_fit(adapter: AdapterFacts) -> Iterator[Outcome]:
         )
     config = adapter.documents.get("adapter_config.json", {})
     is_told = adapter.peft_type == "LORA" and bool(adapter.ranks)
+    shapes = (base.blueprint.parameters if base.blueprint else None) or {}
+    stacked = modules_of(named_parameters(config, shapes))  # of their ranks adapter_config says more
+    if config.get("target_parameters") and not shapes:
+        is_told = False
     told = {one: by_pattern(config.get("rank_pattern"), one, config.get("r")) if is_told else None for one in ranks}
+    told |= {one: None for one in ranks if one.removesuffix(".base_layer") in stacked}
     wrong = {
         module: sorted(set(sides.values()))
         for module, sides in ranks.items()

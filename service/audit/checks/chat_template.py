@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, note, warning
 from service.audit.checks.thoughts import thoughts_are_tokens
 from service.audit.checks.tokens import NEEDED_ROLES
+from service.audit.checks.videos import videos_are_marked
 from service.domain.facts import TemplateFacts, TokenizerFacts
 
 WITHOUT_CHAT = frozenset({"got_ocr2"})
@@ -109,6 +110,7 @@ def _renders(template: TemplateFacts, tokenizer: TokenizerFacts, *, is_seeing: b
         )
     if is_seeing:
         yield from _pictures_are_marked(template, tokenizer, name)
+        yield from videos_are_marked(template, tokenizer, name)
     if template.rivals:
         yield note(
             f"{', '.join(template.rivals)} hold(s) another template than the one that is used",

@@ -111,7 +111,21 @@ def _tokens(merge: MergeFacts, tokenizer: TokenizerFacts | None) -> Iterator[Out
     if tokenizer is None:
         return
     new = merge.adapter.new_tokens
-    lost = {text: one for text, one in new.items() if tokenizer.vocabulary.get(text) != one}
+    lost = {text: one for text, one in new.items() if text not in tokenizer.vocabulary}
+    moved = {
+        text: {"trained": one, "found": tokenizer.vocabulary[text]}
+        for text, one in new.items()
+        if text not in lost and tokenizer.vocabulary[text] != one
+    }
+    if moved:
+        text, ids = next(iter(moved.items()))
+        yield fatal(
+            f"the folder's tokenizer gives {len(moved)} of {len(new)} token(s) that the adapter brought other ids, "
+            f"first {text}: {ids['found']} instead of {ids['trained']}",
+            {"tokens": dict(list(moved.items())[:50]), "count": len(moved)},
+            "Each of them is read and written with the row of another one.",
+            "Copy tokenizer.json, tokenizer_config.json and the chat template from the adapter's folder.",
+        )
     if lost:
         yield fatal(
             f"the folder's tokenizer lacks {len(lost)} of {len(new)} token(s) that the adapter brought, first "

@@ -9,6 +9,7 @@ from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note, warning
 from service.audit.checks.picture_settings import KINDS
+from service.audit.checks.rearranged import rearranged
 from service.audit.checks.weights_complete import HEADS, TABLES
 from service.audit.settings_diff import Difference, differing_settings, picture_differences
 from service.domain.facts import BaseFacts, OriginFacts, TensorChange
@@ -91,7 +92,14 @@ def _values(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
             "NaN spreads through the whole answer.",
             "Use an earlier checkpoint; train in bfloat16 rather than float16.",
         )
-    matrices = {name: one for name, one in origin.changed.items() if one.is_finite and _is_telling(name, one, base)}
+    yield from rearranged(
+        {name: one.rearranged for name, one in origin.changed.items() if one.rearranged}, "the origin's"
+    )
+    matrices = {
+        name: one
+        for name, one in origin.changed.items()
+        if one.is_finite and one.rearranged is None and _is_telling(name, one, base)
+    }
     yield from _reset(origin, base, vocabulary)
     if origin.reshaped and not base.problems:
         yield from _reshaped(origin, vocabulary)
@@ -297,10 +305,10 @@ CHECK = Check(
     why="""\
 Tuning turns weights by a few per cent and leaves names, shapes and settings alone. With `--base BASE` the audit
 compares every tensor: parts that export dropped, tensors that a failed load made up anew and that were saved so,
-tensors that were swapped or multiplied, rows in another framework's order, a base that is not the one that was
-tuned, and a folder in which nothing changed because the base was saved instead of the tuned model. Names are matched
-exactly, or behind a prefix that re-saving renamed as a whole; casts between float32, bfloat16 and float16 count as
-equal.
+tensors that were swapped or multiplied, rows in another framework's order, signs that turned, the tower's colours and
+positions in another order, a base that is not the one that was tuned, and a folder in which nothing changed because
+the base was saved instead of the tuned model. Names are matched exactly, or behind a prefix that re-saving renamed as
+a whole; casts between float32, bfloat16 and float16 count as equal.
 
 Settings of `config.json` are compared as the model's class reads them, defaults filled in, so that another spelling
 or a default that is written out is no difference. Those that decide what weights mean (heads, rotary speed,

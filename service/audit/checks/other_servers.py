@@ -34,6 +34,8 @@ def other_servers(view: AdapterView) -> Iterator[Outcome]:
         refused.append("biases")
     if adapter.ranks and max(adapter.ranks) > DEFAULT_RANK:
         refused.append(f"rank {max(adapter.ranks)} without --max-lora-rank {max(adapter.ranks)}")
+    if config.get("target_parameters"):
+        ignored.append(f"target_parameters {config['target_parameters']}")
     if any("vision_tower" in key or key.startswith("vpm.") for key in adapter.lora):
         ignored.append("LoRA on the vision tower")
     if adapter.new_tokens:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, Check, Outcome, fatal, note
+from service.audit.checks.rearranged import rearranged
 from service.audit.older_minicpmv import OFFICIAL, config_of
 
 LEAST_LIKENESS = 0.1
@@ -21,7 +22,9 @@ WHY = """\
 `modules_to_save` puts complete modules into the adapter's file: OpenBMB's script saves `embed_tokens`, `resampler` and,
 with `tune_vision`, `vpm`. With the adapter they replace the base's. Their shapes fit every model of the same size, so
 that those of MiniCPM-o 2.6 load on MiniCPM-V 2.6 and no error tells that the LoRA beside them was trained around other
-weights. Tuning turns a matrix by a few degrees; one that has nothing in common with the base's was not tuned from it.
+weights. Tuning turns a matrix by a few degrees; one that has nothing in common with the base's was not tuned from it,
+and one that holds the base's values in another order or with other signs (a tower's colours, positions, norms) was
+converted wrongly.
 
 Older scripts wrote these modules into `vpm_resampler_embedtokens.pt` beside a plain LoRA. That is a pickle, which can
 run code and is never opened; what it alone holds is not served."""
@@ -31,6 +34,7 @@ def adapter_saved_modules(view: AdapterView) -> Iterator[Outcome]:
     """Compare saved modules with the base's, and look for those that only a pickle file holds."""
     yield from _of_another_version(view)
     yield from _alike(view)
+    yield from rearranged(view.adapter.saved_rearranged, "the base's")
     yield from _nothing_is_loose(view)
 
 
@@ -52,6 +56,7 @@ def _of_another_version(view: AdapterView) -> Iterator[Outcome]:
 def _alike(view: AdapterView) -> Iterator[Outcome]:
     adapter = view.adapter
     spoilt = {name for name, one in adapter.values.items() if one.num_nonfinite or one.is_all_zero}  # others say so
+    spoilt |= adapter.saved_rearranged.keys()
     alien = {name: one for name, one in adapter.saved_likeness.items() if one < LEAST_LIKENESS and name not in spoilt}
     if not alien:
         return

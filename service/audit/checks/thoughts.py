@@ -5,13 +5,17 @@ Knows no other part of a template.
 
 from collections.abc import Iterator
 
-from service.audit.check import Outcome, fatal, note
+from service.audit.check import Outcome, fatal, note, warning
+from service.audit.older_minicpmv import config_of, stored_version
 from service.audit.row_states import initial_state, is_clear
 from service.domain.facts import BaseFacts, MatrixFacts, RowFacts
+from service.domain.minicpmv import version_of
 
 WITH_THOUGHTS = frozenset({"minicpmv4_6", "minicpmv4_7"})
 """Model types whose official vocabularies have a token for `<think>` and one for `</think>`."""
 WITH_THOUGHTS_BY_VERSION = {("minicpmv", "4.5"), ("minicpmo", "4.5")}
+WITHOUT_THOUGHTS = frozenset({"2.6", "4.0"})
+"""Versions of `minicpmv` whose official templates know no thoughts."""
 CONSEQUENCE = (
     "The model reads letters where training had one token, at the beginning of every answer: it thinks where it should "
     "not, writes the marks as text, or its answer cannot be told from its thoughts."
@@ -21,14 +25,22 @@ CONSEQUENCE = (
 def thoughts_are_tokens(base: BaseFacts) -> Iterator[Outcome]:
     """Say that a tokenizer lost them, if the model's type or a trained row without a token shows it."""
     template, tokenizer = base.template, base.tokenizer
-    if template is None or tokenizer is None or not template.plain_marks:
+    if template is None or tokenizer is None:
         return
-    names = " and ".join(template.plain_marks)
-    trained = _trained_rows(base, range(tokenizer.max_id + 1, tokenizer.max_id + 1 + len(template.plain_marks)))
+    marks = (*template.plain_marks, *template.switched_marks)
+    version, stored = version_of(config_of(base)), stored_version(base.tensors, config_of(base))
+    is_certain = stored is None or f"{stored:.1f}" == version  # else the version is wrong, and model_config says so
+    if version in WITHOUT_THOUGHTS and template.has_switch and is_certain:
+        yield _of_a_later_version(version or "", marks)
+        return
+    if not marks:
+        return
+    names = " and ".join(marks)
+    trained = _trained_rows(base, range(tokenizer.max_id + 1, tokenizer.max_id + 1 + len(marks)))
     if not trained and not _has_thoughts(base):
         yield note(
             f"the chat template writes {names} as ordinary text: the tokenizer has no token for it",
-            {"marks": list(template.plain_marks)},
+            {"marks": list(marks)},
             "Some models learned it so; nothing shows that this one did not.",
             "Compare with the base: audit --base.",
         )
@@ -41,10 +53,21 @@ def thoughts_are_tokens(base: BaseFacts) -> Iterator[Outcome]:
     )
     yield fatal(
         f"the chat template writes {names}, which the tokenizer splits into ordinary text; {why}",
-        {"marks": list(template.plain_marks), "trained_rows": trained, "max_id": tokenizer.max_id},
+        {"marks": list(marks), "trained_rows": trained, "max_id": tokenizer.max_id},
         CONSEQUENCE,
         "Copy tokenizer.json and tokenizer_config.json from the base model as one set, and add new tokens again in the "
         "order of training: minicpm-service repair --base BASE.",
+    )
+
+
+def _of_a_later_version(version: str, marks: tuple[str, ...]) -> Outcome:
+    lost = f", for which the tokenizer has no token ({' and '.join(marks)})" if marks else ""
+    return warning(
+        f"the chat template has a switch for thoughts{lost}; that of MiniCPM-V {version} has none",
+        {"marks": list(marks), "version": version},
+        "It is the template of a later version, unless this one was tuned to think: prompts lack what it was trained "
+        "with, such as its system prompt.",
+        "Copy the chat template from the official checkpoint of this version: minicpm-service repair --base BASE.",
     )
 
 

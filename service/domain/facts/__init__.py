@@ -5,7 +5,7 @@ wrong here is judged in `service.audit`.
 """
 
 from service.domain.facts.blueprint import BlueprintFacts
-from service.domain.facts.comparison import MergeFacts, OriginFacts, TensorChange, TensorMerge
+from service.domain.facts.comparison import MergeFacts, OriginFacts, Rearrangement, TensorChange, TensorMerge
 from service.domain.facts.corpus import CorpusFacts, TokenExposure
 from service.domain.facts.files import FileProblem, InnerFacts, TensorFacts, ValueFacts
 from service.domain.facts.folders import AdapterFacts, Attachment, BaseFacts, CheckpointFacts
@@ -54,6 +54,7 @@ __all__ = [
     "MergeFacts",
     "NormFacts",
     "OriginFacts",
+    "Rearrangement",
     "RowFacts",
     "RowHistogram",
     "RowSpan",

@@ -12,6 +12,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Rearrangement:
+    """A tensor that holds another one's values in another order, or with other signs.
+
+    Attributes:
+        kind: `signs`, `colours` (of the kernel that cuts pictures into patches) or `positions`.
+        turn: 1 minus the cosine of both as they are; of positions the mean of rows.
+        left: The same in the order, or but for the signs, that fits.
+        share: Of values or rows that are concerned.
+        shown: What happened, in words.
+    """
+
+    kind: str
+    turn: float
+    left: float
+    share: float
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
 class TensorChange:
     """One tensor that both folders have, with values that differ.
 
@@ -26,6 +45,7 @@ class TensorChange:
         is_rounding: No value differs by more than what saving it once in bfloat16 or float16 does.
         strange_share: Of the original's square length, what lies in rows that have next to nothing in common with what
             stands in their place; 0 where the whole matrix resembles the original, or is no matrix.
+        rearranged: Its values are the original's in another order or with other signs; None if not.
     """
 
     relative: float
@@ -36,6 +56,7 @@ class TensorChange:
     length: float = 1.0
     is_reset: bool = False
     strange_share: float = 0.0
+    rearranged: Rearrangement | None = None
 
 
 @dataclass(frozen=True, slots=True)

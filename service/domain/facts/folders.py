@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.domain.facts.blueprint import BlueprintFacts
-from service.domain.facts.comparison import MergeFacts, OriginFacts
+from service.domain.facts.comparison import MergeFacts, OriginFacts, Rearrangement
 from service.domain.facts.corpus import CorpusFacts
 from service.domain.facts.files import FileProblem, InnerFacts, TensorFacts, ValueFacts
 from service.domain.facts.lock import LockFacts
@@ -107,6 +107,8 @@ class AdapterFacts:
         lock: As for `BaseFacts`.
         saved_likeness: How alike the matrices that it saved whole are to the base's: the median cosine of rows, by
             the matrix's name.
+        saved_rearranged: Of the tensors that it saved whole those that hold the base's values in another order or with
+            other signs, by their name in the base.
     """
 
     adapter_id: str
@@ -135,6 +137,7 @@ class AdapterFacts:
     corpus: CorpusFacts | None = None
     lock: LockFacts | None = None
     saved_likeness: Mapping[str, float] = field(default_factory=dict)
+    saved_rearranged: Mapping[str, Rearrangement] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

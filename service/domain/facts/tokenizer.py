@@ -24,11 +24,16 @@ class AddedToken:
 
 @dataclass(frozen=True, slots=True)
 class GoldenMismatch:
-    """A fixed string that two readings of the same files turn into different ids."""
+    """A fixed string that two readings of the same files turn into different ids.
+
+    Attributes:
+        is_outer_space: Both agree on the string without the spaces at its ends.
+    """
 
     text: str
     raw_ids: tuple[int, ...]
     loaded_ids: tuple[int, ...]
+    is_outer_space: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,8 @@ class TemplateFacts:
         error: What rendering raised, if it did.
         conversations: Ids of fixed conversations by name; None where the template refuses one.
         placeholders: How often the picture placeholder occurs in conversations with pictures, by name.
+        video_placeholders: How often the placeholders of pictures and videos occur for one video, by role; empty where
+            the template refuses it.
         lost: Messages of fixed conversations that do not appear in the prompt, as `conversation: role`.
         lost_beside_pictures: Conversations with pictures of which the text does not appear.
         altered: What the template does not write as a client gave it, such as `quotes`.
@@ -111,6 +118,8 @@ class TemplateFacts:
         split_markers: Markers that the template writes and the tokenizer does not know as single tokens.
         plain_marks: Marks of thoughts (`<think>`) that the template writes and the tokenizer has no token for. Some
             models learned them so.
+        switched_marks: The same of marks that it writes only where a request switches thinking on or off.
+        has_switch: A request can switch thinking on and off (`enable_thinking`).
         renderings: Hash of what is rendered, by conversation.
         wordings: Hash of what is rendered but for white space, likewise.
         training_tags: Tags that only trainers put into templates, such as `{% generation %}`.
@@ -124,6 +133,7 @@ class TemplateFacts:
     error: str | None
     conversations: Mapping[str, tuple[int, ...] | None] = field(default_factory=dict, repr=False)
     placeholders: Mapping[str, int] = field(default_factory=dict)
+    video_placeholders: Mapping[str, int] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
     lost_beside_pictures: tuple[str, ...] = ()
     altered: tuple[str, ...] = ()
@@ -132,6 +142,8 @@ class TemplateFacts:
     is_question_open: bool = False
     split_markers: tuple[str, ...] = ()
     plain_marks: tuple[str, ...] = ()
+    switched_marks: tuple[str, ...] = ()
+    has_switch: bool = False
     renderings: Mapping[str, str] = field(default_factory=dict, repr=False)
     wordings: Mapping[str, str] = field(default_factory=dict, repr=False)
     training_tags: tuple[str, ...] = ()

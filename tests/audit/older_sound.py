@@ -1,0 +1,172 @@
+"""MiniCPM-V 2.6, 4.0 and 4.5: differences that change nothing.
+
+Each function edits a copy of a tiny folder; no check may find it.
+"""
+
+import torch
+
+from tests.audit.older_registry import LOOSE, ROWS, config, dropped, forget_thoughts, named, settings, sound
+from tests.builders import PREFIX, Folders, edited_json, edited_tensors, read_json, shard, token_id
+
+
+@sound()
+def only_one_of_two_stop_tokens(folders: Folders) -> None:
+    with edited_json(folders.base / "generation_config.json") as document:
+        document["eos_token_id"] = document["eos_token_id"][0]
+
+
+@sound("4.5")
+def config_json_alone_names_a_stop_token(folders: Folders) -> None:
+    (folders.base / "generation_config.json").unlink()
+
+
+@sound("4.0")
+def a_vocabulary_without_thoughts(folders: Folders) -> None:
+    forget_thoughts(folders)
+
+
+@sound()
+def as_written_2_6(folders: Folders) -> None:
+    pass
+
+
+@sound("4.0")
+def as_written_4_0(folders: Folders) -> None:
+    pass
+
+
+@sound("4.5")
+def as_written_4_5(folders: Folders) -> None:
+    pass
+
+
+@sound("4.5")
+def classes_of_remote_code(folders: Folders) -> None:
+    with edited_json(folders.base / "tokenizer_config.json") as document:
+        document["tokenizer_class"] = "MiniCPMVTokenizerFast"
+        document["auto_map"] = {"AutoTokenizer": ["tokenization_minicpmv_fast.MiniCPMVTokenizerFast", None]}
+    with settings(folders) as document:
+        document["auto_map"] = {"AutoProcessor": "processing_minicpmv.MiniCPMVProcessor"}
+    with config(folders) as document:
+        document["auto_map"] = {"AutoModel": "modeling_minicpmv.MiniCPMV"}
+
+
+@sound()
+def saved_again_by_a_later_library(folders: Folders) -> None:
+    with config(folders) as document:
+        document["vision_config"]["model_type"] = "siglip_vision_model"
+        document["dtype"] = document.pop("torch_dtype")
+        document["transformers_version"] = "4.57.1"
+
+
+@sound("4.5")
+def rotary_numbers_in_the_newer_spelling(folders: Folders) -> None:
+    with config(folders) as document:
+        document["rope_parameters"] = {"rope_type": "default", "rope_theta": document.pop("rope_theta")}
+
+
+@sound("4.0")
+def longrope_in_the_newer_spelling(folders: Folders) -> None:
+    with config(folders) as document:
+        document["rope_parameters"] = {**document.pop("rope_scaling"), "rope_theta": document.pop("rope_theta")}
+
+
+@sound("4.5")
+def the_language_model_is_quantised(folders: Folders) -> None:
+    with config(folders) as document:
+        document["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    with edited_tensors(folders.base / "model.safetensors") as tensors:
+        for name in [one for one in tensors if one.startswith("llm.model.layers") and one.endswith("_proj.weight")]:
+            tensors[name] = torch.ones(tensors[name].numel() // 2, 1, dtype=torch.uint8)
+            tensors[f"{name}.absmax"] = torch.ones(4)
+
+
+@sound("4.5")
+def quantisation_is_null(folders: Folders) -> None:
+    with config(folders) as document:
+        document["quantization_config"] = None
+
+
+@sound("4.5")
+def version_is_text(folders: Folders) -> None:
+    with config(folders) as document:
+        document["version"] = "4.5"
+
+
+@sound("4.0")
+def version_is_whole(folders: Folders) -> None:
+    with config(folders) as document:
+        document["version"] = 4
+
+
+@sound()
+def defaults_are_left_out(folders: Folders) -> None:
+    with config(folders) as document:
+        del document["slice_config"], document["use_image_id"], document["tie_word_embeddings"]
+    with settings(folders) as document:
+        del document["use_image_id"], document["norm_mean"], document["norm_std"], document["im_start"]
+
+
+@sound()
+def stops_in_config_json(folders: Folders) -> None:
+    path = folders.base / "generation_config.json"
+    with config(folders) as document:
+        document["eos_token_id"] = read_json(path)["eos_token_id"]
+    path.unlink()
+
+
+@sound("4.5")
+def weights_in_shards(folders: Folders) -> None:
+    shard(folders.base)
+
+
+@sound("4.5")
+def it_can_also_hear_and_speak(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors["apm.layers.0.fc1.weight"] = torch.ones(8, 8)
+        tensors["tts.emb.weight"] = torch.ones(8, 8)
+
+
+@sound()
+def last_layer_of_the_tower_was_left_out_and_said_so(folders: Folders) -> None:
+    with config(folders) as document:
+        document["drop_vision_last_layer"] = True
+    dropped(folders, "vpm")
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if "vpm.encoder.layers.1." in one]:
+            del tensors[name]
+
+
+@sound("4.0")
+def the_placeholder_is_id_0(folders: Folders) -> None:
+    """As in SentencePiece vocabularies; `!`, which the demo has there, takes the place of `~`."""
+    with edited_json(folders.base / "tokenizer.json") as document:
+        words, added = document["model"]["vocab"], document["added_tokens"]
+        words["<unk>"], words["!"] = 0, words.pop("~")
+        unk = next(one for one in added if one["content"] == "<unk>")
+        document["added_tokens"] = [{**unk, "id": 0}, *(one for one in added if one is not unk)]
+        document["model"]["merges"] = [one for one in document["model"]["merges"] if "~" not in "".join(one)]
+
+
+@sound()
+def row_of_the_placeholder_is_zero(folders: Folders) -> None:
+    row = token_id(folders.base, "<unk>")
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[ROWS][row] = 0
+    with edited_tensors(folders.adapter_weights) as tensors:
+        tensors[PREFIX + ROWS][row] = 0
+
+
+@sound("4.0")
+def adapter_names_its_base(folders: Folders) -> None:
+    named(folders, "openbmb/MiniCPM-V-4")
+
+
+@sound()
+def adapter_without_the_tower(folders: Folders) -> None:
+    dropped(folders, "vpm")
+
+
+@sound()
+def a_pickle_repeats_the_file(folders: Folders) -> None:
+    (folders.adapter / LOOSE).write_bytes(b"PK\x03\x04 never opened")
