@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from service.domain.minicpmv import MARKERS
 from service.engine.families.minicpmv.image_processing import Normalising
 from service.engine.families.minicpmv.slicing import Grid, Slicing
 
@@ -21,13 +22,13 @@ STILL = -1
 class Markers:
     """The tokens around and inside blocks; the names are those of preprocessor_config.json."""
 
-    im_start: str = "<image>"
-    im_end: str = "</image>"
-    slice_start: str = "<slice>"
-    slice_end: str = "</slice>"
-    im_id_start: str = "<image_id>"
-    im_id_end: str = "</image_id>"
-    unk: str = "<unk>"
+    im_start: str = MARKERS["im_start"]
+    im_end: str = MARKERS["im_end"]
+    slice_start: str = MARKERS["slice_start"]
+    slice_end: str = MARKERS["slice_end"]
+    im_id_start: str = MARKERS["im_id_start"]
+    im_id_end: str = MARKERS["im_id_end"]
+    unk: str = MARKERS["unk"]
 
     @property
     def texts(self) -> tuple[str, ...]:
