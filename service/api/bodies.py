@@ -16,7 +16,7 @@ from service.api.schemas import GenerateRequest
 from service.errors import InvalidField, MalformedBody, UnsupportedMedia
 
 JSON_PART, FILE_PART = "request", "image"
-PART_TYPE = "a part is an object whose type is 'text' or 'image'"
+PART_TYPE = "a part is an object whose type is 'text', 'image' or 'video'"
 MESSAGES = {"union_tag_invalid": PART_TYPE, "union_tag_not_found": PART_TYPE}
 """Instead of pydantic's, which repeat what the client wrote."""
 MAX_KEYS = 64
@@ -144,7 +144,9 @@ def _field(location: tuple[int | str, ...], max_characters: int) -> str:
 
 def _is_member(before: int | str | None, one: int | str) -> bool:
     """Say whether pydantic put the name of a union's member here: of the content, or of a part in its list."""
-    return one in ("plain", "parts") if before == "content" else one in ("text", "image") and isinstance(before, int)
+    if before == "content":
+        return one in ("plain", "parts")
+    return isinstance(before, int) and one in ("text", "image", "video")
 
 
 def _cut(text: str, max_characters: int) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from PIL.Image import Image
 
-from service.api.schemas import GenerateRequest, ImagePart, Turn
-from service.domain.generation import DEFAULT_NEW_TOKENS, Job, Message, PictureRef, Processing, Sampling
+from service.api.schemas import GenerateRequest, ImagePart, TextPart, Turn, VideoPart
+from service.domain.generation import DEFAULT_NEW_TOKENS, Job, Message, Part, PictureRef, Processing, Sampling, VideoRef
 from service.errors import InvalidField, InvalidPicture
 from service.media.decoding import decode_picture
 from service.media.limits import PictureLimits
@@ -104,9 +104,21 @@ class _Gallery:
             self._next_file += 1
         else:
             raise InvalidPicture(
-                f"picture {index}: neither has the content item an 'image', nor is there an 'image' file part for it"
+                f"picture {index}: neither does its content item hold it, nor is there an 'image' file part for it"
             )
         return PictureRef(index)
+
+    def place_video(self, video: VideoPart) -> VideoRef:
+        """Take the frames of a video: its own, or as many of the next files as it has times."""
+        references = [None] * len(video.timestamps) if video.video is None else video.video
+        first, limit = len(self._sources), self._limits.max_pictures
+        if first + len(references) > limit:
+            raise InvalidPicture(
+                f"picture {first}: a video of {len(references)} frames makes {first + len(references)} pictures, more "
+                f"than {limit} (MINICPM_MAX_PICTURES); send fewer frames"
+            )
+        frames = tuple(self.place(one) for one in references)
+        return VideoRef(frames, tuple(video.timestamps), video.frames_per_pack)
 
     def rest(self) -> list[PictureRef]:
         """Place all files that are left."""
@@ -138,5 +150,10 @@ def _messages(wanted: GenerateRequest, gallery: _Gallery) -> tuple[Message, ...]
 def _message(turn: Turn, gallery: _Gallery) -> Message:
     if isinstance(turn.content, str):
         return Message(turn.role, (turn.content,))
-    parts = [gallery.place(part.image) if isinstance(part, ImagePart) else part.text for part in turn.content]
-    return Message(turn.role, tuple(parts))
+    return Message(turn.role, tuple(_part(part, gallery) for part in turn.content))
+
+
+def _part(part: TextPart | ImagePart | VideoPart, gallery: _Gallery) -> Part:
+    if isinstance(part, TextPart):
+        return part.text
+    return gallery.place(part.image) if isinstance(part, ImagePart) else gallery.place_video(part)

@@ -3,6 +3,7 @@
 Knows the ranges, not what they do. Unknown fields are refused by name.
 """
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -22,6 +23,10 @@ MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 200
 MAX_SLICES = 36
 """Most slices of a picture that a request may ask for: four times what the models are tuned with."""
+MAX_FRAMES_PER_PACK = 6
+"""Most frames of a pack, by the model card of MiniCPM-V 4.5."""
+MAX_SECONDS = 7200
+"""Latest time of a frame: the official table of times reaches two hours."""
 
 
 def _encodable(text: str) -> str:
@@ -33,6 +38,13 @@ def _encodable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
+
+
+def _ascending(seconds: list[float]) -> list[float]:
+    for index, (before, one) in enumerate(pairwise(seconds), start=1):
+        if one <= before:
+            raise ValueError(f"number {index}, {one:g}, is not later than {before:g} before it; send frames in order")
+    return seconds
 
 
 class _Strict(BaseModel):
@@ -53,11 +65,42 @@ class ImagePart(_Strict):
     image: str | None = Field(None, description="data:image/png;base64,... or plain base64")
 
 
+class VideoPart(_Strict):
+    """A video in a message as frames with their times, for MiniCPM-V 4.5; other models answer 422."""
+
+    type: Literal["video"]
+    video: Annotated[list[str], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)] | None = Field(
+        None,
+        description="Its frames in order, each a picture: a data URL or base64; left out in multipart, where the next "
+        "`image` files stand here, one for each timestamp.",
+    )
+    timestamps: Annotated[
+        list[Annotated[float, Field(ge=0, le=MAX_SECONDS)]],
+        Field(min_length=1, max_length=MAX_PARTS, fail_fast=True),
+        AfterValidator(_ascending),
+    ] = Field(description="When each frame is shown, in seconds from the beginning, ascending.")
+    frames_per_pack: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_FRAMES_PER_PACK,
+        description="How many frames share the tokens of one picture: more cost less and show less; 1 if left out, "
+        "and 2 for more than 180 frames.",
+    )
+
+    @model_validator(mode="after")
+    def _one_time_a_frame(self) -> Self:
+        if self.video is not None and len(self.video) != len(self.timestamps):
+            raise ValueError(
+                f"video has {len(self.video)} frames and timestamps {len(self.timestamps)}; send one for each frame"
+            )
+        return self
+
+
 def _form_of(content: object) -> str:
     return "parts" if isinstance(content, list) else "plain"
 
 
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
 Parts = Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
 Content = Annotated[Annotated[Text, Tag("plain")] | Annotated[Parts, Tag("parts")], Discriminator(_form_of)]
 
@@ -116,7 +159,7 @@ class GenerateRequest(_Strict):
         ge=1,
         le=MAX_SLICES,
         description="Most slices of each picture beside its thumbnail: fewer cost less and show less; what the "
-        "checkpoint says if left out. 422 for models that do not cut pictures.",
+        "checkpoint says if left out, and 1 beside a video. 422 for models that do not cut pictures.",
     )
     enable_thinking: bool | None = Field(
         None,

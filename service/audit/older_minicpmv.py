@@ -1,4 +1,4 @@
-"""What is known of the official MiniCPM-V 2.6, 4.0 and 4.5: sizes, rotary base, markers and ids.
+"""What is known of the official MiniCPM-V 2.6, 4.0 and 4.5: sizes, rotary base and ids.
 
 Judges nothing. Source: the official config.json and tokenizers of each; the ids of 4.0 were not to be had.
 """
@@ -9,22 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.domain.facts import BaseFacts
-from service.domain.minicpmv import ENDS, MODEL_TYPE, version_of
+from service.domain.minicpmv import ENDS, MARKERS, MODEL_TYPE, version_of
 
 TOWER = {"hidden_size": 1152, "num_attention_heads": 16, "image_size": 980}
 """Of the official vision tower, which all three share."""
 SCALE_RESOLUTION = 448
 """Side of the square that a slice has as many pixels as, in all three."""
-MARKERS = {
-    "im_start": "<image>",
-    "im_end": "</image>",
-    "slice_start": "<slice>",
-    "slice_end": "</slice>",
-    "im_id_start": "<image_id>",
-    "im_id_end": "</image_id>",
-    "unk": "<unk>",
-}
-"""Names in preprocessor_config.json, and the tokens of all official files."""
 TOWER_LAYER = re.compile(r"^vpm\.encoder\.layers\.(\d+)\.")
 
 

@@ -35,11 +35,35 @@ class PictureRef:
 
 
 @dataclass(frozen=True, slots=True)
+class VideoRef:
+    """A place in a message where the frames of one video stand.
+
+    Attributes:
+        frames: Places of their pictures, in the order of time.
+        seconds: When each is shown, from the beginning of the video: one a frame, ascending, at least 0.
+        frames_per_pack: How many of them share the tokens of one picture; None leaves it to the model.
+    """
+
+    frames: tuple[PictureRef, ...]
+    seconds: tuple[float, ...]
+    frames_per_pack: int | None = None
+
+
+Part = str | PictureRef | VideoRef
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn; its content is text and pictures in order."""
+    """One turn; its content is text, pictures and videos in order."""
 
     role: str
-    content: tuple[str | PictureRef, ...]
+    content: tuple[Part, ...]
+
+    @property
+    def pictures(self) -> tuple[PictureRef, ...]:
+        """Places for pictures in order, the frames of videos among them."""
+        places = (part.frames if isinstance(part, VideoRef) else (part,) for part in self.content)
+        return tuple(one for place in places for one in place if isinstance(one, PictureRef))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""What every room knows of MiniCPM-V 2.6, 4.0 and 4.5: what config.json must say, what ends answers, what is left out.
+"""What every room knows of MiniCPM-V 2.6, 4.0 and 4.5: what config.json must say, markers, what ends answers.
 
-Source: the official config.json and `chat()` of each.
+Source: the official config.json, preprocessor_config.json and `chat()` of each.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,6 +35,16 @@ NEEDS_THETA = ("2.6", "4.5")
 """Their rotary base is 1e6, transformers' default 1e4, which is that of 4.0."""
 HEAD_SIZE = 128
 """Of the resampler's attention, whatever the language model's is."""
+MARKERS = {
+    "im_start": "<image>",
+    "im_end": "</image>",
+    "slice_start": "<slice>",
+    "slice_end": "</slice>",
+    "im_id_start": "<image_id>",
+    "im_id_end": "</image_id>",
+    "unk": "<unk>",
+}
+"""Names in preprocessor_config.json, and the tokens of all official files, which stand around and inside pictures."""
 ENDS = {
     "2.6": ("<|im_end|>", "<|endoftext|>"),
     "4.0": ("<|im_end|>", "</s>"),

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from service.audit.older_minicpmv import MARKERS, SCALE_RESOLUTION, official_stops, stored_version, tower_layers
+from service.audit.older_minicpmv import SCALE_RESOLUTION, official_stops, stored_version, tower_layers
 from service.domain.facts import BaseFacts
-from service.domain.minicpmv import MODEL_TYPE, version_of
+from service.domain.minicpmv import MARKERS, MODEL_TYPE, version_of
 from service.repair.change import Change
 
 CONFIG, SETTINGS, TOKENIZER = "config.json", "preprocessor_config.json", "tokenizer.json"

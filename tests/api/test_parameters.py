@@ -121,7 +121,7 @@ def test_a_switch_that_may_be_left_out_may_be_null(client: httpx.Client) -> None
         ({"prompt": None, "messages": [{"role": "user", "content": 7}]}, "messages.0.content"),
         ({"prompt": None, "messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
         ({"prompt": None, "messages": [{"role": "user"}]}, "messages.0.content"),
-        ({"prompt": None, "messages": [{"role": "user", "content": [{"type": "video"}]}]}, "messages.0.content.0"),
+        ({"prompt": None, "messages": [{"role": "user", "content": [{"type": "audio"}]}]}, "messages.0.content.0"),
         ({"prompt": None, "messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages.0.content.0"),
         ({"prompt": None, "messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0.text"),
         ({"prompt": None, "messages": [user("a"), {"role": "assistant", "content": "b"}]}, "body"),

@@ -1,14 +1,12 @@
 """The demo in the layout of MiniCPM-V 4.5 over HTTP: base and adapter answer rightly, together in one batch."""
 
 import random
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
-from service.demo import demo_root
 from service.demo.drawing import Scene
 from service.demo.phrasing import LANGUAGES, NO_PICTURE, Style, answer, question
 from tests.asking import SCENE, about, ask, user
@@ -19,23 +17,16 @@ STYLES: dict[str | None, Style] = {None: "plain", OFFICIAL: "polite"}
 CONTROL = ("<image>", "</image>", "<unk>", "<slice>", "<image_id>0</image_id>", "(<image>./</image>)", "<|im_end|>")
 
 
-@pytest.fixture(scope="module")
-def demo(start_server: Callable[..., Server]) -> Server:
-    """Named as a user would name it, with its adapter."""
-    folder = demo_root() / "minicpmv4_5" / "adapters" / OFFICIAL
-    return start_server(model="demo-4.5", adapters={OFFICIAL: str(folder)}).wait_ready()
-
-
 @pytest.fixture
-def client(demo: Server) -> httpx.Client:
-    return demo.client
+def client(demo_4_5: Server) -> httpx.Client:
+    return demo_4_5.client
 
 
-def test_held_out_drawings_are_described_rightly_by_base_and_adapter_in_one_batch(demo: Server) -> None:
+def test_held_out_drawings_are_described_rightly_by_base_and_adapter_in_one_batch(demo_4_5: Server) -> None:
     rng = random.Random("tests/served 4.5")
     kinds = [(language, adapter) for language in LANGUAGES for adapter in STYLES] * 12
     asked = [(Scene.random(rng), language, adapter) for language, adapter in kinds]
-    with demo.connect() as client, ThreadPoolExecutor(len(asked)) as pool:
+    with demo_4_5.connect() as client, ThreadPoolExecutor(len(asked)) as pool:
         requests: list[dict[str, Any]] = [
             about(scene, "describe", language, adapter=adapter) for scene, language, adapter in asked
         ]

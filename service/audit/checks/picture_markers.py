@@ -6,9 +6,9 @@ Knows no row and no fixed id but those of official vocabularies.
 from collections.abc import Iterator
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note
-from service.audit.older_minicpmv import MARKERS, OFFICIAL, config_of, marker_texts
+from service.audit.older_minicpmv import OFFICIAL, config_of, marker_texts
 from service.domain.facts import BaseFacts, TokenizerFacts
-from service.domain.minicpmv import version_of
+from service.domain.minicpmv import MARKERS, version_of
 
 FILE = "preprocessor_config.json"
 EATING = ("lstrip", "rstrip", "single_word")

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped, warning
-from service.audit.older_minicpmv import MARKERS
 from service.audit.usage import IDLE_ROLES, needed_texts
 from service.domain.facts import BaseFacts, IdClaim, TokenizerFacts
+from service.domain.minicpmv import MARKERS
 
 COPY_TOKENIZER = "Copy tokenizer.json, tokenizer_config.json and the chat template from the base model as one set."
 FREE_ROLES = ("eos_token", "bos_token", "pad_token", "unk_token")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw
 
-from service.domain.generation import AS_TUNED, Message, PictureRef, Processing
+from service.domain.generation import AS_TUNED, Message, PictureRef, Processing, VideoRef
 from service.engine.families.pictures import WholePictures
 from service.engine.families.sanitising import Sanitiser
 from service.errors import InvalidField
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 THINKING = "enable_thinking"
 """The variable of chat templates that switches thinking on or off."""
+NO_VIDEOS = (
+    "this model takes no videos; only MiniCPM-V 4.5 takes frames with their times: "
+    "send each frame as a picture, {'type': 'image'}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,14 @@ class Encoder(ABC):
         control_ids: Ids that never appear in answers as text.
         can_slice: It cuts pictures into slices, and a request may say into how many at most.
         can_think: Its chat template has a switch for thinking.
+        can_pack: It takes frames of videos with their times.
     """
 
     tokenizer: Any
     control_ids: frozenset[int]
     can_slice: bool = False
     can_think: bool = False
+    can_pack: bool = False
 
     def __init__(self, tokenizer: Any, control_tokens: frozenset[str], image_token_id: int | None) -> None:
         self.tokenizer = tokenizer
@@ -75,9 +81,9 @@ class Encoder(ABC):
         picture.
 
         Raises:
-            InvalidField: The request asks for processing that this model does not have.
+            InvalidField: The request asks for processing that this model does not have, or shows it a video.
         """
-        self._check(processing)
+        self._check(messages, processing)
         marked = self._apply(self._sanitiser.mark(messages), pictures, processing)
         tensors = self._finish(self._sanitiser.unmark(marked))
         ids: torch.Tensor = tensors["input_ids"]
@@ -105,9 +111,9 @@ class Encoder(ABC):
         """Count the tokens that stand for picture features."""
         return prompt_ids.count(self.image_token_id) if self.image_token_id is not None else 0
 
-    def _check(self, processing: Processing) -> None:
+    def _check(self, messages: Sequence[Message], processing: Processing) -> None:
         """Refuse what would be ignored."""
-        problems = []
+        problems = [] if self.can_pack else [(place, NO_VIDEOS) for place in _video_places(messages)[:1]]
         if processing.max_slice_nums is not None and not self.can_slice:
             problems.append(("max_slice_nums", "this model does not cut pictures into slices; leave it out"))
         if processing.enable_thinking is not None and not self.can_think:
@@ -176,8 +182,18 @@ class Family(ABC):
 
 
 def picture_count(messages: Sequence[Message]) -> int:
-    """Count the places for pictures."""
-    return sum(isinstance(part, PictureRef) for message in messages for part in message.content)
+    """Count the places for pictures, frames of videos among them."""
+    return sum(len(message.pictures) for message in messages)
+
+
+def _video_places(messages: Sequence[Message]) -> list[str]:
+    """Name where in the request videos stand."""
+    return [
+        f"messages.{turn}.content.{index}"
+        for turn, message in enumerate(messages)
+        for index, part in enumerate(message.content)
+        if isinstance(part, VideoRef)
+    ]
 
 
 def _drawing() -> Image.Image:

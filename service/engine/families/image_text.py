@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from service.domain.generation import Message, PictureRef, Processing
+from service.domain.generation import Message, Part, PictureRef, Processing
 from service.engine.families.family import THINKING, Encoder, Family, LoadOptions
 
 SLICES = "max_slice_nums"
@@ -54,7 +54,7 @@ class ProcessorEncoder(Encoder):
         return {} if most is None else {"processor_kwargs": {"images_kwargs": {SLICES: most}}}
 
     @staticmethod
-    def _item(part: str | PictureRef, pictures: Sequence[Image]) -> dict[str, Any]:
+    def _item(part: Part, pictures: Sequence[Image]) -> dict[str, Any]:
         if isinstance(part, PictureRef):
             return {"type": "image", "image": pictures[part.index]}
         return {"type": "text", "text": part}

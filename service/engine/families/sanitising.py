@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from service.domain.generation import Message, PictureRef
+from service.domain.generation import Message, Part
 from service.errors import InvalidField
 
 MARK = "\ue0f5\ue0f6{}\ue0f7"
@@ -77,8 +77,8 @@ class Sanitiser:
             return [value]
         return letters if is_id else [value] * len(letters)
 
-    def _mark_part(self, part: str | PictureRef) -> str | PictureRef:
-        if isinstance(part, PictureRef):
+    def _mark_part(self, part: Part) -> Part:
+        if not isinstance(part, str):
             return part
         if any(mark in part for mark in self._marks.values()):
             raise InvalidField("messages: the text contains private-use characters that this service uses itself")

@@ -107,6 +107,12 @@ def test_groups_that_do_not_fit_the_frames_are_refused(groups: list[list[int]], 
         pack([1, 1, 3], groups)
 
 
+@pytest.mark.parametrize("time", [-2, -1000, 0.5, 2.0, float("nan"), True, "3", None])
+def test_a_time_that_is_no_tenth_of_a_second_is_refused(time: Any) -> None:
+    with pytest.raises(ValueError, match=r"temporal_ids: .* is no time of a frame; write whole tenths"):
+        processor().arrange(PLACE * 2, [Image.new("RGB", (9, 9))] * 2, temporal_ids=[[0, time]])
+
+
 def test_a_model_that_packs_no_frames_refuses_times() -> None:
     still = PictureProcessor(ProcessorSettings(), can_pack=False)
     with pytest.raises(ValueError, match=r"only MiniCPM-V 4\.5"):

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from service.domain.generation import Message, PictureRef, Processing
+from service.domain.generation import Message, Part, PictureRef, Processing, VideoRef
 from service.domain.minicpmv import PACKS, version_of
 from service.engine.families.family import THINKING, Encoder, LoadOptions
 from service.engine.families.minicpmv.image_processing import check_layout, packed, strips_of
@@ -28,6 +28,7 @@ from service.engine.families.minicpmv.processing import (
     pack,
 )
 from service.engine.families.minicpmv.slicing import Layout, Slicing, layout_of
+from service.engine.families.minicpmv.videos import temporal_ids
 from service.errors import PromptTooLong
 
 SETTINGS_FILE = "preprocessor_config.json"
@@ -63,7 +64,7 @@ class PictureProcessor:
 
     def __init__(self, settings: ProcessorSettings, *, can_pack: bool) -> None:
         self.settings = settings
-        self._can_pack = can_pack
+        self.can_pack = can_pack
 
     def arrange(
         self,
@@ -88,7 +89,7 @@ class PictureProcessor:
             InvalidPicture: One is too long for the vision tower.
             ValueError: Places, pictures and times differ in number, or the model packs no frames.
         """
-        if temporal_ids is not None and not self._can_pack:
+        if temporal_ids is not None and not self.can_pack:
             raise ValueError("temporal_ids: only MiniCPM-V 4.5 packs video frames; send them as pictures")
         settings = self.settings
         slicing = self._slicing(max_slice_nums)
@@ -153,6 +154,7 @@ class MiniCPMVEncoder(Encoder):
         self._ids = MarkerIds.of(tokenizer, markers)
         super().__init__(tokenizer, control_tokens | frozenset(markers.texts), self._ids.unk)
         self.can_slice = processor.settings.can_slice
+        self.can_pack = processor.can_pack
         self._processor = processor
         self._context_tokens = context_tokens
 
@@ -163,10 +165,10 @@ class MiniCPMVEncoder(Encoder):
     def _apply(self, messages: Sequence[Message], pictures: Sequence[Image], processing: Processing) -> dict[str, Any]:
         import torch
 
-        placed = [pictures[part.index] for one in messages for part in one.content if isinstance(part, PictureRef)]
+        placed = [pictures[place.index] for one in messages for place in one.pictures]
         with self._lock:
             text = self._rendered(messages, processing)
-            arrangement = self._processor.arrange(text, placed, max_slice_nums=processing.max_slice_nums)
+            arrangement = self._processor.arrange(text, placed, **_cutting(messages, processing))
             ids = self.tokenizer(arrangement.text)["input_ids"]
         self._check_length(len(ids))
         return {"input_ids": torch.tensor([ids], dtype=torch.int64), **self._processor.pixels(placed, arrangement)}
@@ -198,7 +200,7 @@ class MiniCPMVEncoder(Encoder):
         conversation = [
             {
                 "role": message.role,
-                "content": "\n".join(PLACE if isinstance(part, PictureRef) else part for part in message.content),
+                "content": "\n".join(_written(part) for part in message.content),
             }
             for message in messages
         ]
@@ -214,6 +216,25 @@ class MiniCPMVEncoder(Encoder):
                 f"the prompt has {tokens} tokens, and the model's context {self._context_tokens} for prompt and answer "
                 "together; shorten the prompt, send fewer pictures, or lower max_slice_nums"
             )
+
+
+def _written(part: Part) -> str:
+    """Return what stands for a part in the text: a `PLACE` a picture, and one on a line of its own a frame."""
+    if isinstance(part, VideoRef):
+        return "\n".join([PLACE] * len(part.frames))
+    return PLACE if isinstance(part, PictureRef) else part
+
+
+def _cutting(messages: Sequence[Message], processing: Processing) -> dict[str, Any]:
+    """Return how a conversation's pictures are cut, numbered and timed, as keywords of `arrange`.
+
+    With a video all its pictures are whole and without numbers, unless the request says how they are cut.
+    Source: the call of `chat()` for videos in the model card of MiniCPM-V 4.5.
+    """
+    times, most = temporal_ids(messages), processing.max_slice_nums
+    if times is None:
+        return {"max_slice_nums": most}
+    return {"max_slice_nums": most or 1, "is_numbered": False, "temporal_ids": times}
 
 
 def load_encoder(folder: Path, control_tokens: frozenset[str], options: LoadOptions, model: Any) -> MiniCPMVEncoder:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from service.domain.minicpmv import MARKERS
 from service.engine.families.minicpmv.image_processing import Normalising
 from service.engine.families.minicpmv.slicing import Grid, Slicing
 
@@ -21,13 +22,13 @@ STILL = -1
 class Markers:
     """The tokens around and inside blocks; the names are those of preprocessor_config.json."""
 
-    im_start: str = "<image>"
-    im_end: str = "</image>"
-    slice_start: str = "<slice>"
-    slice_end: str = "</slice>"
-    im_id_start: str = "<image_id>"
-    im_id_end: str = "</image_id>"
-    unk: str = "<unk>"
+    im_start: str = MARKERS["im_start"]
+    im_end: str = MARKERS["im_end"]
+    slice_start: str = MARKERS["slice_start"]
+    slice_end: str = MARKERS["slice_end"]
+    im_id_start: str = MARKERS["im_id_start"]
+    im_id_end: str = MARKERS["im_id_end"]
+    unk: str = MARKERS["unk"]
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -127,9 +128,14 @@ def pack(slices: Sequence[int], groups: Sequence[Sequence[int]] | None) -> Packs
             every picture stands alone.
 
     Raises:
-        ValueError: Groups and pictures differ in number, or frames of a group are cut differently.
+        ValueError: Groups and pictures differ in number, a time is none, or frames of a group are cut differently.
     """
     groups = [[STILL]] * len(slices) if groups is None else groups
+    if wrong := [time for group in groups for time in group if not _is_time(time)]:
+        raise ValueError(
+            f"temporal_ids: {wrong[0]!r} is no time of a frame; write whole tenths of a second from 0, "
+            f"and {STILL} for a picture that is no frame"
+        )
     if sum(map(len, groups)) != len(slices) or not all(groups):
         raise ValueError(
             f"the groups of temporal_ids have {[len(one) for one in groups]} times for {len(slices)} pictures; "
@@ -210,6 +216,10 @@ def find_blocks(ids: Sequence[int], markers: MarkerIds, tokens: int) -> list[tup
     if any(list(one) != [markers.unk] * tokens for one in inside):
         raise ValueError(f"a picture's block in the prompt has not exactly {tokens} placeholders")
     return blocks
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= STILL
 
 
 def _pairs(ids: Sequence[int], markers: MarkerIds) -> Iterator[tuple[int, int]]:
