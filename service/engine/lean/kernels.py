@@ -55,21 +55,26 @@ def _library() -> ctypes.CDLL | None:
     if compiler is None:
         log.warning("no C compiler (%s): bfloat16 on this processor is computed at half the speed", COMPILERS[0])
         return None
-    with tempfile.TemporaryDirectory(prefix="minicpm-service-") as folder:
+    try:
+        return _compiled(compiler)
+    except (OSError, AttributeError, subprocess.SubprocessError) as error:  # no folder to write to, or to load from
+        said = str(getattr(error, "stderr", None) or error).strip().splitlines()
+        log.warning("%s cannot compile the kernels: %s", compiler, said[0] if said else type(error).__name__)
+        return None
+
+
+def _compiled(compiler: str) -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory(prefix="minicpm-service-", ignore_cleanup_errors=True) as folder:
         target = Path(folder) / "kernels.so"
-        try:
-            subprocess.run(  # noqa: S603 - a compiler of the system, and sources of our own
-                [compiler, *OPTIONS, *map(str, sorted(FOLDER.glob("*.c"))), "-o", str(target), "-lm"],
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=MAX_COMPILE_SECONDS,
-            )
-            library = ctypes.CDLL(str(target))  # stays mapped when the file is gone
-        except (OSError, subprocess.SubprocessError) as error:
-            said = str(getattr(error, "stderr", None) or error).strip().splitlines()
-            log.warning("%s cannot compile the kernels: %s", compiler, said[0] if said else type(error).__name__)
-            return None
+        subprocess.run(  # noqa: S603 - a compiler of the system, and sources of our own
+            [compiler, *OPTIONS, *map(str, sorted(FOLDER.glob("*.c"))), "-o", str(target), "-lm"],
+            check=True,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=MAX_COMPILE_SECONDS,
+        )
+        library = ctypes.CDLL(str(target))  # stays mapped when the file is gone
     for name, arguments in FUNCTIONS.items():
         getattr(library, name).argtypes = arguments
     return library
