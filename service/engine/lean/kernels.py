@@ -113,9 +113,14 @@ def product(x: torch.Tensor, panels: torch.Tensor, bias: torch.Tensor | None, nu
 
     Returns:
         `(..., num_out)` in bfloat16.
+
+    Raises:
+        ValueError: The rows do not fit the matrix; the kernel would read what is beside it in memory.
     """
     x = x.contiguous()
     num_in = x.shape[-1]
+    if num_in != panels.shape[1]:
+        raise ValueError(f"rows of {num_in} values cannot be multiplied with a matrix of {panels.shape[1]} columns")
     y = x.new_empty((*x.shape[:-1], num_out))
     rows = x.numel() // num_in
     address = None if bias is None else bias.data_ptr()
@@ -189,7 +194,12 @@ def delta_net(
 
     Returns:
         `(rows, tokens, heads * value size)` in bfloat16.
+
+    Raises:
+        ValueError: The signals are not of the same tokens, or not bfloat16.
     """
+    if any(one.shape[:2] != mixed.shape[:2] or one.dtype != torch.bfloat16 for one in signals):
+        raise ValueError(f"signals are not bfloat16, or not of {tuple(mixed.shape[:2])} tokens")
     a, b, gate = (one.contiguous() for one in signals)
     rows, tokens = mixed.shape[:2]
     _, heads, key_size, value_size = state.shape
