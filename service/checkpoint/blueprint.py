@@ -5,14 +5,17 @@ transformers itself renames, ties and compares, exactly as it does when the mode
 """
 
 import gc
-import multiprocessing
+import os
+import pickle
 import re
+import signal
+import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, Self
 
 from service.checkpoint.minicpmv import minicpmv_blueprint
 from service.domain import minicpmv
@@ -43,6 +46,14 @@ class Blueprint:
         is_quick = not isinstance(config.get("model_type"), str)
         self._process = _Process(config, tensors) if is_torch_kept_out and not is_quick else None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the process if nobody waited for it: the command may end without saying so to anyone."""
+        if self._process:
+            self._process.end()
+
     def wait(self) -> BlueprintFacts | None:
         """Return the facts; None if nothing certain can be said, or not soon."""
         if self._process:
@@ -57,30 +68,63 @@ class Blueprint:
 
 
 class _Process:
-    """A new process that reads a blueprint, and is ended if it takes too long."""
+    """A new process that reads a blueprint, and is ended if it takes too long.
+
+    Knows nothing of the program that this one runs: `multiprocessing` would run a script of someone's once more.
+    """
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._receiver, sender = context.Pipe(duplex=False)
-        self._process = context.Process(target=_send, args=(sender, config, tensors), daemon=True)
-        self._process.start()
-        sender.close()
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            request = pickle.dumps((config, tensors))
+        except RecursionError:  # nested so deeply that a thread could say nothing either
+            return
+        code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import answer; answer()"
+        self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
+        with suppress(BrokenPipeError):  # it has ended already, which its status says
+            self._process.stdin.write(request)
+            self._process.stdin.flush()
 
     def wait(self) -> BlueprintFacts | None:
+        if self._process is None:
+            return None
         try:
-            made: BlueprintFacts | None = self._receiver.recv() if self._receiver.poll(MAX_SECONDS) else None
-        except EOFError:
-            self._process.join()
-            status = self._process.exitcode
-            made = BlueprintFacts("transformers", problem=f"building the model ended the process with status {status}")
-        self._process.kill()
-        self._process.join()
+            said, _ = self._process.communicate(timeout=MAX_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.end()
+            return None
+        if status := self._process.returncode:
+            return BlueprintFacts("transformers", problem=f"building the model ended the process with status {status}")
+        made: BlueprintFacts | None = pickle.loads(said)  # noqa: S301 - of a process of our own
         return made
 
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
 
-def _send(sender: Connection, config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> None:
+
+def answer() -> None:
+    """Read a config and tensors from standard input, write the blueprint to standard output and end the process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever asks says that it was interrupted
+    signal.alarm(int(2 * MAX_SECONDS))  # the end, if whoever asks is not there any more
     gc.disable()  # a seventh of the time that imports take, and the process is over at once
-    sender.send(read_blueprint(config, tensors))
+    output = os.fdopen(os.dup(1), "wb")
+    with suppress(OSError):  # there may be no standard error
+        os.dup2(2, 1)  # what libraries print is no answer
+    config, tensors = pickle.load(sys.stdin.buffer)  # noqa: S301 - of a process of our own
+    made = None
+    try:
+        made = read_blueprint(config, tensors)
+    except Exception:  # as in a thread: a defect says so, and nothing certain can be said
+        traceback.print_exc()
+    with suppress(BrokenPipeError):
+        output.write(pickle.dumps(made))
+        output.flush()
+    os._exit(0)
 
 
 def read_blueprint(config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> BlueprintFacts | None:

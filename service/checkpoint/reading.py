@@ -114,21 +114,21 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
     for name in PROCESSOR_FILES:
         documents.json(name)
     weights = WeightFiles(base_weight_files(location.folder, index))
-    beside = Blueprint(config, weights.tensors)
-    names = find_embedding(weights), find_head(weights)
-    with ThreadPoolExecutor(max_workers=1) as pool, surveyed_beside(weights, names):
-        inner = pool.submit(inner_values, weights, names)
-        reading = read_tokenizer(location.folder, is_code_trusted=is_code_trusted)
-    tokenizer = reading.tokenizer
-    claims = collect_claims(documents, tokenizer)
-    stops = stop_ids(documents)
-    vocab_size = text_vocab_size(documents)
-    needed = set(brought_ids) | {one for claim in claims for one in claim.token_ids} | set(stops)
-    needed |= set(reading.template.control_tokens.values()) if reading.template else set()
-    needed |= set(_nameless(reading))
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        measured = pool.submit(measure_matrices, weights, *names, _wanted(weights, names, needed, tokenizer))
-        blueprint = beside.wait()
+    with Blueprint(config, weights.tensors) as beside:
+        names = find_embedding(weights), find_head(weights)
+        with ThreadPoolExecutor(max_workers=1) as pool, surveyed_beside(weights, names):
+            inner = pool.submit(inner_values, weights, names)
+            reading = read_tokenizer(location.folder, is_code_trusted=is_code_trusted)
+        tokenizer = reading.tokenizer
+        claims = collect_claims(documents, tokenizer)
+        stops = stop_ids(documents)
+        vocab_size = text_vocab_size(documents)
+        needed = set(brought_ids) | {one for claim in claims for one in claim.token_ids} | set(stops)
+        needed |= set(reading.template.control_tokens.values()) if reading.template else set()
+        needed |= set(_nameless(reading))
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            measured = pool.submit(measure_matrices, weights, *names, _wanted(weights, names, needed, tokenizer))
+            blueprint = beside.wait()
     embedding, head = measured.result()
     digests = content_digests(location.folder)
     facts = BaseFacts(

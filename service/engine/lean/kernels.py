@@ -55,21 +55,26 @@ def _library() -> ctypes.CDLL | None:
     if compiler is None:
         log.warning("no C compiler (%s): bfloat16 on this processor is computed at half the speed", COMPILERS[0])
         return None
-    with tempfile.TemporaryDirectory(prefix="minicpm-service-") as folder:
+    try:
+        return _compiled(compiler)
+    except (OSError, AttributeError, subprocess.SubprocessError) as error:  # no folder to write to, or to load from
+        said = str(getattr(error, "stderr", None) or error).strip().splitlines()
+        log.warning("%s cannot compile the kernels: %s", compiler, said[0] if said else type(error).__name__)
+        return None
+
+
+def _compiled(compiler: str) -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory(prefix="minicpm-service-", ignore_cleanup_errors=True) as folder:
         target = Path(folder) / "kernels.so"
-        try:
-            subprocess.run(  # noqa: S603 - a compiler of the system, and sources of our own
-                [compiler, *OPTIONS, *map(str, sorted(FOLDER.glob("*.c"))), "-o", str(target), "-lm"],
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=MAX_COMPILE_SECONDS,
-            )
-            library = ctypes.CDLL(str(target))  # stays mapped when the file is gone
-        except (OSError, subprocess.SubprocessError) as error:
-            said = str(getattr(error, "stderr", None) or error).strip().splitlines()
-            log.warning("%s cannot compile the kernels: %s", compiler, said[0] if said else type(error).__name__)
-            return None
+        subprocess.run(  # noqa: S603 - a compiler of the system, and sources of our own
+            [compiler, *OPTIONS, *map(str, sorted(FOLDER.glob("*.c"))), "-o", str(target), "-lm"],
+            check=True,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=MAX_COMPILE_SECONDS,
+        )
+        library = ctypes.CDLL(str(target))  # stays mapped when the file is gone
     for name, arguments in FUNCTIONS.items():
         getattr(library, name).argtypes = arguments
     return library
@@ -108,9 +113,14 @@ def product(x: torch.Tensor, panels: torch.Tensor, bias: torch.Tensor | None, nu
 
     Returns:
         `(..., num_out)` in bfloat16.
+
+    Raises:
+        ValueError: The rows do not fit the matrix; the kernel would read what is beside it in memory.
     """
     x = x.contiguous()
     num_in = x.shape[-1]
+    if num_in != panels.shape[1]:
+        raise ValueError(f"rows of {num_in} values cannot be multiplied with a matrix of {panels.shape[1]} columns")
     y = x.new_empty((*x.shape[:-1], num_out))
     rows = x.numel() // num_in
     address = None if bias is None else bias.data_ptr()
@@ -184,7 +194,12 @@ def delta_net(
 
     Returns:
         `(rows, tokens, heads * value size)` in bfloat16.
+
+    Raises:
+        ValueError: The signals are not of the same tokens, or not bfloat16.
     """
+    if any(one.shape[:2] != mixed.shape[:2] or one.dtype != torch.bfloat16 for one in signals):
+        raise ValueError(f"signals are not bfloat16, or not of {tuple(mixed.shape[:2])} tokens")
     a, b, gate = (one.contiguous() for one in signals)
     rows, tokens = mixed.shape[:2]
     _, heads, key_size, value_size = state.shape

@@ -46,7 +46,8 @@ class PanelLinear(WideLinear):
     """Stands for a linear layer that sees few rows and many; keeps its weight a second time, in panels.
 
     Needs the kernels. A weight that was exchanged or changed in place, as PEFT does in a copy of a layer, is laid
-    out anew when it is next used.
+    out anew when it is next used; not one that was changed in place through its `data`, as PEFT does where it merges
+    without care: PyTorch does not count that.
     """
 
     panels: torch.Tensor
@@ -61,13 +62,13 @@ class PanelLinear(WideLinear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return `(..., out_features)`."""
-        if not kernels.suit(input):
+        if not kernels.suit(input, self.weight):
             return super().forward(input)
         if input.numel() >= VERY_MANY * self.in_features:
             return self._in_float32(input)
         if self._laid_out != self._state():
             self._lay_out()
-        return kernels.product(input, self.panels, self.wide_bias, self.out_features)
+        return kernels.product(input, self.panels, self.wide_bias, len(self.weight))
 
     def _lay_out(self) -> None:
         self.register_buffer("panels", kernels.laid_out(self.weight), persistent=False)

@@ -132,6 +132,8 @@ int delta_net(const float *mixed, const uint16_t *a, const uint16_t *b, const ui
 {
     long keys = key_heads * key_size, width = 2 * keys + value_heads * value_size, group = value_heads / key_heads;
     int failed = 0;
+    if (!tokens)
+        return 0;  /* there is no first one to read for */
     #pragma omp parallel for schedule(static) reduction(|:failed) if (rows * tokens * value_heads > 1)
     for (long one = 0; one < rows * value_heads; one++) {
         long r = one / value_heads, h = one % value_heads;
