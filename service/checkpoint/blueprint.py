@@ -96,7 +96,10 @@ class _Process:
         except subprocess.TimeoutExpired:
             self.end()
             return None
-        if status := self._process.returncode:
+        status = self._process.returncode
+        if status == -signal.SIGKILL:  # for want of memory, most likely, which is no fault of the folder
+            return None
+        if status:
             return BlueprintFacts("transformers", problem=f"building the model ended the process with status {status}")
         made: BlueprintFacts | None = pickle.loads(said)  # noqa: S301 - of a process of our own
         return made

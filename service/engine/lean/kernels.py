@@ -7,6 +7,7 @@ or no AVX-512, there are none, and callers do without.
 import ctypes
 import functools
 import logging
+import os
 import shutil
 import subprocess
 import tempfile
@@ -74,10 +75,21 @@ def _compiled(compiler: str) -> ctypes.CDLL:
             errors="replace",
             timeout=MAX_COMPILE_SECONDS,
         )
-        library = ctypes.CDLL(str(target))  # stays mapped when the file is gone
+        library = _loaded(target)
     for name, arguments in FUNCTIONS.items():
         getattr(library, name).argtypes = arguments
     return library
+
+
+def _loaded(file: Path) -> ctypes.CDLL:
+    """Load a library from memory: folders for temporary files may forbid it, as those of containers do."""
+    descriptor = os.memfd_create(file.name)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as memory:
+            memory.write(file.read_bytes())
+        return ctypes.CDLL(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)  # what is mapped stays
 
 
 def _function(name: str) -> Any:
