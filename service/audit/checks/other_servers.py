@@ -33,7 +33,7 @@ def other_servers(view: AdapterView) -> Iterator[Outcome]:
     config = adapter.documents.get(CONFIG, {})
     yield from _remote_modules(config)
     whole, refused, ignored = list(_whole(adapter)), list(_refused(adapter, config)), list(_ignored(adapter, config))
-    flag = _flag(max(adapter.ranks, default=0))
+    flag = rank_flag(max(adapter.ranks, default=0))
     high = [f"rank {max(adapter.ranks)} without {flag}"] if flag else []
     parts = {"refuses": [*whole, *refused, *high], "ignores": ignored}
     if any(parts.values()):
@@ -85,7 +85,7 @@ def _ignored(adapter: AdapterFacts, config: Mapping[str, Any], *, with_tokens: b
         yield f"the adapter's own tokenizer ({len(adapter.new_tokens)} new tokens)"
 
 
-def _flag(rank: int) -> str:
+def rank_flag(rank: int) -> str:
     """Return the setting without which vLLM refuses a rank; empty if it needs none."""
     limit = next((one for one in LIMITS if one >= rank), rank)
     return f"--max-lora-rank {limit}" if rank > DEFAULT_RANK else ""
