@@ -22,7 +22,7 @@ from service.domain.minicpmv import LANGUAGES
 from service.engine.families.family import LoadOptions
 from service.engine.families.minicpmv.loading import load_minicpmv
 from tests.audit.older_folders import BROKEN, SOUND, VERSIONS, copied, official
-from tests.builders import Folders
+from tests.builders import Folders, edited_tensors
 from tests.engine.minicpmv.official import CONFIGS
 
 QUIET = (Severity.NOTE, Severity.SKIPPED)
@@ -75,6 +75,42 @@ def test_a_stop_token_that_the_files_do_not_name_is_noted(
     make(folders)
     noted = [one for one in audit(folders.facts()).findings() if one.check == "minicpmv"]
     assert [(one.severity, "<|endoftext|>" in one.message) for one in noted] == [(Severity.NOTE, True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        ("foo.bar", "minicpmv"),
+        ("resampler.attn.extra", "weights_complete"),
+        ("vpm.encoder.layers.2.mlp.fc1.bias", "weights_complete"),
+        ("llm.model.layers.0.self_attn.q_proj.lora_A.weight", "weights_complete"),
+    ],
+)
+def test_a_tensor_too_many_is_one_finding(name: str, check: str, sources: dict[str, Folders], tmp_path: Path) -> None:
+    folders = copied(sources["4.5"], tmp_path)
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[name] = torch.ones(4)
+    findings = audit(folders.facts(with_adapter=False)).findings()
+    assert [
+        (one.check, one.severity) for one in findings if one.severity is not Severity.NOTE or name in one.message
+    ] == [(check, Severity.FATAL)]
+
+
+def test_tensors_for_hearing_and_speaking_are_not_even_noted(sources: dict[str, Folders], tmp_path: Path) -> None:
+    folders = copied(sources["4.5"], tmp_path)
+    SOUND["it_can_also_hear_and_speak"][1](folders)
+    assert not [one for one in audit(folders.facts()).findings() if "apm." in one.message]
+
+
+def test_where_a_tensor_is_lost_loading_is_refused_and_the_repair_is_named(
+    sources: dict[str, Folders], tmp_path: Path
+) -> None:
+    folders = copied(sources["4.5"], tmp_path)
+    with edited_tensors(folders.base_weights) as tensors:
+        del tensors["resampler.attn.in_proj_bias"]
+    (found,) = [one for one in audit(folders.facts()).findings() if one.severity is Severity.FATAL]
+    assert found.consequence.startswith("Loading is refused")
+    assert "minicpm-service repair MODEL --base BASE" in found.repair
 
 
 def test_the_audit_knows_the_versions_that_can_be_loaded() -> None:

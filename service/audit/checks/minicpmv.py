@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note, warning
+from service.audit.checks.weights_complete import unused_parts
 from service.audit.older_minicpmv import (
     OFFICIAL,
     SCALE_RESOLUTION,
@@ -233,8 +234,9 @@ def _nothing_beside(base: BaseFacts) -> Iterator[Outcome]:
     """Loading takes no tensor too many; those for hearing and speaking are left out."""
     blueprint = base.blueprint
     if blueprint is None or blueprint.missing:
-        return  # weights_complete says that names are spelled otherwise
-    unknown = [name for name in blueprint.unused if not LEFT_OUT.search(name) and not name.startswith("vpm.encoder.")]
+        return  # weights_complete says that names are spelled otherwise, or that layers and factors are left over
+    _, _, beside = unused_parts(blueprint, base.tensors)
+    unknown = [name for name in beside if not LEFT_OUT.search(name)]
     if unknown:
         yield fatal(
             f"{len(unknown)} tensor(s) are no part of a MiniCPM-V, first {unknown[0]} "
