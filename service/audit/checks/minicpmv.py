@@ -41,7 +41,8 @@ An answer ends with `<|im_end|>` or with `<|endoftext|>` (2.6, 4.5) or `</s>` (4
 and so does this service. `config.json`, and 2.6's official `generation_config.json`, name one; a note says so.
 
 `version` 2.6 in every preprocessor_config.json, remote code that is named and not there, a tower called
-`siglip_vision_model`, and tensors for hearing and speaking are no finding."""
+`siglip_vision_model`, and tensors for hearing and speaking are no finding; the first two are among the facts of the
+JSON report, as other servers need that code."""
 
 
 def base_minicpmv(view: BaseView) -> Iterator[Outcome]:

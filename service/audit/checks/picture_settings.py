@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, note, warning
+from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
 from service.audit.settings_diff import picture_differences
 from service.domain.facts import BaseFacts
 
@@ -299,12 +299,6 @@ def _queries(image: Mapping[str, Any], config: Mapping[str, Any], base: BaseFact
                 "Pictures are marked in prompts otherwise than in training.",
                 "Write the value of training into both.",
             )
-    if image.get("version") is not None and config.get("version") is not None and image["version"] != config["version"]:
-        yield note(
-            f"the processor's file has version {image['version']}, config.json {config['version']}",
-            {"processor": image["version"], "config": config["version"]},
-            "The official files of 4.5 differ so, too; config.json decides.",
-        )
 
 
 CHECK = Check(
