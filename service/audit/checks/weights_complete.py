@@ -24,6 +24,8 @@ LEFT_BEHIND = re.compile(
 NUMBERED = re.compile(r"^(?P<stem>.*?\b(?:layers|blocks|h|experts))\.(?P<number>\d+)\.")
 TOWER = re.compile(r"(^|\.)(vision_tower|vision_model|visual|vpm|resampler|merger|multi_modal_projector)\.")
 """What only a model that sees pictures has."""
+QUERY = "resampler.query"
+"""Of MiniCPM-V 2.6 to 4.5, with a row for each of `query_num` features."""
 REFUSED = "Loading is refused: nothing of this family is filled with random numbers."
 RESTORE = (
     "Fill in what was never tuned from the folder that this one was tuned from: minicpm-service repair MODEL --base "
@@ -85,7 +87,20 @@ def _misshapen(misshapen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
         f"{list(stored)}, needed {list(needed)}",
         {"tensors": evidence, "count": len(misshapen)},
         REFUSED if base.model_type == MODEL_TYPE else "Loading fails, or these weights are made up at random.",
-        "Copy config.json from the base model that was tuned, or save the weights again with it.",
+        _reshape(misshapen, base),
+    )
+
+
+def _reshape(misshapen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]], base: BaseFacts) -> str:
+    """Say what is to be corrected; of the number of queries, only what two of three places agree on."""
+    if set(misshapen) != {QUERY}:
+        return "Copy config.json from the base model that was tuned, or save the weights again with it."
+    rows = next(iter(misshapen[QUERY][0]), 0)
+    if base.documents.get("preprocessor_config.json", {}).get("image_feature_size", 64) == rows:
+        return f'Write "query_num": {rows} into config.json, as tensor and processor have it: minicpm-service repair.'
+    return (
+        f"Copy {QUERY}, if rows of it were lost, or else config.json and preprocessor_config.json from the folder that "
+        "this one was tuned from: nothing here proves which of them is right."
     )
 
 
