@@ -49,6 +49,8 @@ def test_an_audit_s_exit_status_is_its_verdict(capsys: pytest.CaptureFixture[str
     [
         (["audit", "/no/such/folder"], "neither a folder nor a hub id"),
         (["audit", "openbmb/MiniCPM-V-4_6"], "full 40-digit commit"),
+        (["audit", "bad/nonexistent"], "bad/nonexistent is no folder here, and as a hub id names no revision"),
+        (["audit", str(demo_root() / "minicpmv4_5")], "did you mean minicpmv4_5/base?"),
         (["audit", BASE, "--adapter", "nonsense"], "NAME=DIR"),
     ],
 )

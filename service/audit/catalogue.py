@@ -120,6 +120,7 @@ CHECKS: tuple[Check, ...] = (
         "adapter_applied",
         "Every tensor fits and is applied",
         of_adapter=adapters.adapter_applied,
+        takes_foreign=True,
         why=WHY["adapter_applied"],
     ),
     Check(
@@ -134,6 +135,7 @@ CHECKS: tuple[Check, ...] = (
         "No NaN, no infinity, nothing zero throughout",
         weights.base_finite_weights,
         weights.adapter_finite_weights,
+        takes_foreign=True,
         why=WHY["finite_weights"],
     ),
     Check(

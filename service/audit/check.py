@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from service.audit.layouts import foreign_layout
 from service.domain.facts import AdapterFacts, BaseFacts, LoadedAdapterFacts, LoadedBaseFacts, MergeFacts, OriginFacts
 from service.domain.judgement import BASE, Degree, Finding, Severity, adapter_subject
 
@@ -48,6 +49,14 @@ class AdapterView:
         """Whom findings are about."""
         return adapter_subject(self.adapter.adapter_id)
 
+    @property
+    def is_foreign(self) -> bool:
+        """Say whether the files belong to another family of models, so that comparing them with the base says nothing.
+
+        Once it was loaded all the same, under a policy that lets it, everything is looked at.
+        """
+        return self.loaded is None and foreign_layout(self.adapter, self.base) is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -78,6 +87,7 @@ class Check:
         needs_loaded: It judges nothing but the model in memory.
         needs_origin: It judges nothing but the comparison with what a folder was tuned from.
         needs_merge: It judges nothing but the comparison with what merging must have written.
+        takes_foreign: It also judges an adapter of another family than the base's.
     """
 
     check_id: str
@@ -87,6 +97,7 @@ class Check:
     needs_loaded: bool = False
     needs_origin: bool = False
     needs_merge: bool = False
+    takes_foreign: bool = False
     why: str = ""
 
     def run(self, view: BaseView | AdapterView) -> list[Finding]:
@@ -120,6 +131,8 @@ class Check:
     def concerns(self, view: BaseView | AdapterView) -> bool:
         """Say whether there is a rule for this kind of subject, and something that it can judge."""
         if self.needs_loaded and view.loaded is None:
+            return False
+        if isinstance(view, AdapterView) and not self.takes_foreign and view.is_foreign:
             return False
         if isinstance(view, BaseView) and (
             (self.needs_origin and view.origin is None) or (self.needs_merge and view.merge is None)

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.audit.check import AdapterView, BaseView
-from service.domain.facts import CorpusFacts, MatrixFacts, RowUpdate, TemplateFacts, TokenizerFacts
+from service.audit.checks.model_config import code_files
+from service.audit.older_minicpmv import config_of
+from service.domain.facts import BaseFacts, CorpusFacts, MatrixFacts, RowUpdate, TemplateFacts, TokenizerFacts
 
 MOST = 50
 
@@ -32,6 +34,8 @@ def _base(view: BaseView) -> dict[str, Any]:
         "template": _template(base.template),
         "corpus": _corpus(base.corpus),
     }
+    if config_of(base):
+        facts["minicpmv"] = _older_family(base)
     if origin:
         facts["origin"] = {
             "name": origin.base.name,
@@ -51,6 +55,16 @@ def _base(view: BaseView) -> dict[str, Any]:
             "largest_rounding": max((one.rounding for one in merge.targets.values()), default=0.0),
         }
     return facts
+
+
+def _older_family(base: BaseFacts) -> dict[str, Any]:
+    """Say of MiniCPM-V 2.6 to 4.5 what is no fault here, and may matter to another server."""
+    config = config_of(base)
+    return {
+        "version": config.get("version"),
+        "processor_version": base.documents.get("preprocessor_config.json", {}).get("version"),
+        "code_not_in_folder": sorted(code_files(config) - base.files.keys())[:MOST],
+    }
 
 
 def _adapter(view: AdapterView) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Turns what an operator names (a folder, or a hub id with a commit) into a folder on disk.
 
-Does not look into the folder.
+Reads no file; of a folder that holds no model it says which of the folders in it does.
 """
 
 import os
@@ -16,6 +16,10 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 SAFE_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 """What is fetched from a hub: no pickle, no code."""
 CODE_FILES = ("*.py",)
+CONFIGS = ("config.json", "adapter_config.json")
+WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
+SHOWN = 3
+"""How many folders are proposed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,13 @@ def locate(reference: str, revision: str | None = None, *, with_code: bool = Fal
         with_code: Also fetch Python files, for a repository that a setting trusts.
 
     Raises:
-        CheckpointUnreadable: There is no such folder, the commit is missing or not a full hash,
-            or the hub did not answer.
+        CheckpointUnreadable: There is no such folder, it is the one around a model's, the commit is missing or not a
+            full hash, or the hub did not answer.
     """
     if folder := _folder(reference):
         if not os.access(folder, os.R_OK | os.X_OK):
             raise CheckpointUnreadable(f"the folder {folder.name!r} may not be listed: check its permissions")
+        _refuse_outer(folder)
         return Location(folder, folder.resolve().name)
     repository, _, commit = reference.partition("@")
     if not HUB_ID.fullmatch(repository):
@@ -50,9 +55,10 @@ def locate(reference: str, revision: str | None = None, *, with_code: bool = Fal
         )
     commit = commit or revision or ""
     if not COMMIT.fullmatch(commit):
+        why = f"has revision {commit[:200]!r}" if commit else "is no folder here, and as a hub id names no revision"
         raise CheckpointUnreadable(
-            f"{repository} has revision {commit[:200] or 'none'!r}: a hub id needs the full 40-digit commit "
-            "(MINICPM_REVISION, or owner/name@commit), so that what was audited is what is served tomorrow"
+            f"{repository} {why}: a hub id needs the full 40-digit commit (MINICPM_REVISION, or owner/name@commit), "
+            "so that what was audited is what is served tomorrow"
         )
     return Location(_fetch(repository, commit, with_code=with_code), f"{repository}@{commit[:12]}")
 
@@ -65,6 +71,21 @@ def _folder(reference: str) -> Path | None:
         return folder if folder.is_dir() else None
     except (OSError, RuntimeError):  # too long a name, a forbidden parent, `~nobody`
         return None
+
+
+def _refuse_outer(folder: Path) -> None:
+    """Refuse a folder without config and weights where a folder in it has a config.
+
+    Raises:
+        CheckpointUnreadable: It is such a one; the message names those in it.
+    """
+    if any((folder / name).exists() for name in CONFIGS) or any(any(folder.glob(one)) for one in WEIGHTS):
+        return
+    inner = [path.parent.name for name in CONFIGS for path in sorted(folder.glob(f"*/{name}"))]
+    if inner:
+        name = folder.resolve().name
+        meant = " or ".join(f"{name}/{one}" for one in list(dict.fromkeys(inner))[:SHOWN])
+        raise CheckpointUnreadable(f"{name} holds neither a model nor an adapter: did you mean {meant}?")
 
 
 def _fetch(repository: str, commit: str, *, with_code: bool) -> Path:

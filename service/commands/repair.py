@@ -5,6 +5,8 @@ Knows no correction.
 
 import argparse
 import json
+import re
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -179,6 +181,7 @@ def _fold(known: argparse.Namespace, copy: Path) -> tuple[int, list[str]]:
     from service.checkpoint.locating import Location, locate
     from service.checkpoint.reading import read_checkpoint
     from service.domain.judgement import Verdict
+    from service.repair.folded import prove_fold
     from service.repair.folding import fold
     from service.repair.repairing import Repaired, record
     from service.repair.retraining import advice
@@ -186,12 +189,44 @@ def _fold(known: argparse.Namespace, copy: Path) -> tuple[int, list[str]]:
     base, adapter = locate(known.base), locate(known.folder)
     facts = read_checkpoint(base, {"adapter": adapter})
     copy.mkdir()
-    shared = facts.base.embedding.tensor if facts.base.embedding and facts.base.head is None else None
-    changes = fold(base.folder, adapter.folder, facts.adapters["adapter"], copy, shared=shared)
+    own = facts.adapters["adapter"]
+    changes = fold(base.folder, adapter.folder, own, facts.base, copy, name=str(known.output / "base"))
+    proof = prove_fold(base.folder, adapter.folder, own.trainable_tokens, copy)
     parts = Location(copy / "base", "base"), Location(copy / "adapter", "adapter")
     after = audit(read_checkpoint(parts[0], {"adapter": parts[1]}))
     repaired = Repaired(tuple(changes), audit(facts), after, is_tied=facts.base.head is None)
     _write_record(copy, record(repaired))
-    lines = [f"folded {len(changes)} tensor(s) into the new base; serve both together"]
-    lines += advice(repaired.remaining, is_tied=repaired.is_tied)
+    lines = [
+        f"folded {proof.num_folded} tensor(s) of the adapter into the new base; its {proof.num_factors} factors are a "
+        "plain LoRA",
+        f"read back: the {proof.num_folded} hold the adapter's values{_rounded(proof.rounding)}, {proof.num_kept} "
+        "others the base's, and the factors are unchanged",
+        *_start(known.output, _name(adapter.name), max(own.ranks, default=0), is_native=facts.base.is_native),
+        *advice(repaired.remaining, is_tied=repaired.is_tied),
+    ]
     return CONSISTENT if after.overall is Verdict.CONSISTENT else INCONSISTENT, lines
+
+
+def _rounded(by: float) -> str:
+    return f" (moved by {by:.2g} at most in the type of the base)" if by else ""
+
+
+def _name(folder: str) -> str:
+    """Return a name that settings take for an adapter."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", folder.rpartition("/")[2]).lstrip("._-")[:64] or "adapter"
+
+
+def _start(output: Path, name: str, rank: int, *, is_native: bool) -> list[str]:
+    """Say with which settings the two folders are served together."""
+    from service.audit.checks.other_servers import rank_flag
+
+    base, adapter = output / "base", output / "adapter"
+    mounted = shlex.quote(json.dumps({name: str(adapter)}))
+    code = "" if is_native else "--trust-remote-code"
+    flags = " ".join(filter(None, (code, "--enable-lora", rank_flag(rank), "--lora-modules")))
+    return [
+        f"new base:   {base}",
+        f"plain LoRA: {adapter}",
+        f"serve both: MINICPM_MODEL={shlex.quote(str(base))} MINICPM_ADAPTERS={mounted} minicpm-service serve",
+        f"with vLLM:  vllm serve {shlex.quote(str(base))} {flags} {shlex.quote(f'{name}={adapter}')}",
+    ]

@@ -51,8 +51,8 @@ def _config(base: BaseFacts) -> Wanted:
     declared, stored = _of(config, "vision_config").get("num_hidden_layers"), tower_layers(base.tensors)
     if isinstance(declared, int) and stored in (declared, declared - 1):
         yield "drop_vision_last_layer", stored < declared, f"the tower has {stored} of {declared} layers"
-    if query := base.tensors.get(QUERY):
-        yield "query_num", query.shape[0], f"{QUERY} has as many rows"
+    if (rows := _queries(base)) is not None:
+        yield "query_num", rows, f"{QUERY} has as many rows"
     for name in ("", "vision_config.", "slice_config."):
         part = _of(config, name.rstrip(".")) if name else config
         if (patch := _patch(base)) and "patch_size" in part:
@@ -61,8 +61,9 @@ def _config(base: BaseFacts) -> Wanted:
 
 def _settings(base: BaseFacts) -> Wanted:
     settings, tokenizer, patch = base.documents.get(SETTINGS, {}), base.tokenizer, _patch(base)
-    if (query := base.tensors.get(QUERY)) and settings.get("image_feature_size", 64) != query.shape[0]:
-        yield "image_feature_size", query.shape[0], f"{QUERY} has as many rows"
+    rows = _queries(base)
+    if rows is not None and settings.get("image_feature_size", 64) != rows:
+        yield "image_feature_size", rows, f"{QUERY} has as many rows"
     if patch and settings.get("patch_size", 14) != patch:
         yield "patch_size", patch, f"{PATCHES} has this size"
     for key in ("norm_mean", "norm_std"):
@@ -109,6 +110,13 @@ def _write(folder: Path, file: str, base: BaseFacts, wanted: Wanted) -> list[Cha
     if changes:
         (folder / file).write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     return changes
+
+
+def _queries(base: BaseFacts) -> int | None:
+    """Return the number of queries that the tensor and another place agree on: rows of the tensor may be lost."""
+    query, config, settings = base.tensors.get(QUERY), base.documents.get(CONFIG, {}), base.documents.get(SETTINGS, {})
+    said = config.get("query_num"), settings.get("image_feature_size", 64)
+    return query.shape[0] if query and query.shape and query.shape[0] in said else None
 
 
 def _patch(base: BaseFacts) -> int | None:

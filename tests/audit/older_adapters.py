@@ -3,8 +3,11 @@
 Each function edits a copy of a tiny folder; only the check that it is registered with may find it.
 """
 
+import shutil
+
 import torch
 
+from service.demo import demo_root
 from tests.audit.older_registry import LOOSE, ROWS, SAVED, TOWER_TABLE, broken, dropped, named, noise, saved
 from tests.builders import PREFIX, Folders, edited_tensors
 
@@ -94,3 +97,11 @@ def tower_with_a_layer_more(folders: Folders) -> None:
     with edited_tensors(folders.adapter_weights) as tensors:
         for name in [one for one in tensors if "vpm.encoder.layers.1." in one]:
             tensors[name.replace("layers.1.", "layers.2.")] = tensors[name].clone()
+
+
+@broken("adapter_keys", "MiniCPM-V 4.6 or later (modules model.language_model.,", "4.5", "adapter")
+def adapter_of_the_newer_family(folders: Folders) -> None:
+    for path in folders.adapter.iterdir():
+        path.unlink()
+    for path in (demo_root() / "adapters" / "official").iterdir():
+        shutil.copy(path, folders.adapter / path.name)

@@ -265,6 +265,24 @@ def both_files_agree_on_another_number_of_queries(folders: Folders) -> None:
         document["query_num"] = other["image_feature_size"] = 64
 
 
+@broken("weights_complete", "resampler.query: stored [16, 128], needed [64, 128]", "4.5")
+def the_model_is_said_to_have_more_features(folders: Folders) -> None:
+    with config(folders) as document:
+        document["query_num"] = 64
+
+
+@broken("weights_complete", "resampler.query: stored [8, 128], needed [16, 128]", "4.5")
+def queries_that_lost_rows(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors["resampler.query"] = tensors["resampler.query"][:8].clone()
+
+
+@broken("picture_settings", "max_slice_nums is 0 in config.json's slice_config", "4.5", severity="warning")
+def no_slice_is_allowed(folders: Folders) -> None:
+    with config(folders) as document:
+        document["slice_config"]["max_slice_nums"] = 0
+
+
 @broken("weights_complete", "position_embedding")
 def the_table_of_positions_is_of_another_size(folders: Folders) -> None:
     with config(folders) as document:

@@ -7,8 +7,10 @@ from typing import Any
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from service.audit.check import AdapterView, BaseView
+from service.audit.checks import saved_modules
 from service.audit.checks.minicpmv import base_minicpmv
 from service.audit.checks.picture_markers import base_picture_markers
 from service.audit.checks.saved_modules import adapter_saved_modules
@@ -22,7 +24,8 @@ from service.domain.minicpmv import LANGUAGES
 from service.engine.families.family import LoadOptions
 from service.engine.families.minicpmv.loading import load_minicpmv
 from tests.audit.older_folders import BROKEN, SOUND, VERSIONS, copied, official
-from tests.builders import Folders
+from tests.audit.older_registry import LOOSE, SAVED, dropped
+from tests.builders import PREFIX, Folders, edited_tensors
 from tests.engine.minicpmv.official import CONFIGS
 
 QUIET = (Severity.NOTE, Severity.SKIPPED)
@@ -75,6 +78,42 @@ def test_a_stop_token_that_the_files_do_not_name_is_noted(
     make(folders)
     noted = [one for one in audit(folders.facts()).findings() if one.check == "minicpmv"]
     assert [(one.severity, "<|endoftext|>" in one.message) for one in noted] == [(Severity.NOTE, True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        ("foo.bar", "minicpmv"),
+        ("resampler.attn.extra", "weights_complete"),
+        ("vpm.encoder.layers.2.mlp.fc1.bias", "weights_complete"),
+        ("llm.model.layers.0.self_attn.q_proj.lora_A.weight", "weights_complete"),
+    ],
+)
+def test_a_tensor_too_many_is_one_finding(name: str, check: str, sources: dict[str, Folders], tmp_path: Path) -> None:
+    folders = copied(sources["4.5"], tmp_path)
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[name] = torch.ones(4)
+    findings = audit(folders.facts(with_adapter=False)).findings()
+    assert [
+        (one.check, one.severity) for one in findings if one.severity is not Severity.NOTE or name in one.message
+    ] == [(check, Severity.FATAL)]
+
+
+def test_tensors_for_hearing_and_speaking_are_not_even_noted(sources: dict[str, Folders], tmp_path: Path) -> None:
+    folders = copied(sources["4.5"], tmp_path)
+    SOUND["it_can_also_hear_and_speak"][1](folders)
+    assert not [one for one in audit(folders.facts()).findings() if "apm." in one.message]
+
+
+def test_where_a_tensor_is_lost_loading_is_refused_and_the_repair_is_named(
+    sources: dict[str, Folders], tmp_path: Path
+) -> None:
+    folders = copied(sources["4.5"], tmp_path)
+    with edited_tensors(folders.base_weights) as tensors:
+        del tensors["resampler.attn.in_proj_bias"]
+    (found,) = [one for one in audit(folders.facts()).findings() if one.severity is Severity.FATAL]
+    assert found.consequence.startswith("Loading is refused")
+    assert "minicpm-service repair MODEL --base BASE" in found.repair
 
 
 def test_the_audit_knows_the_versions_that_can_be_loaded() -> None:
@@ -150,6 +189,36 @@ def test_no_loose_pickle_is_ever_opened(
     monkeypatch.setattr("torch.load", lambda *args, **more: pytest.fail("a pickle was loaded"))
     audit(folders.facts())
     assert not [one for one in opened if one.endswith(".pt")]
+
+
+def test_of_a_pickle_beside_whole_modules_only_what_is_known_is_said(
+    sources: dict[str, Folders], tmp_path: Path
+) -> None:
+    folders = copied(sources["2.6"], tmp_path)
+    SOUND["a_pickle_repeats_the_file"][1](folders)
+    (found,) = [one for one in audit(folders.facts()).findings() if one.check == "saved_modules"]
+    assert found.severity is Severity.NOTE
+    assert "which adapter_model.safetensors holds too" in found.message
+    assert "whether its values are the same is not known" in found.consequence
+
+
+@pytest.mark.parametrize("prefix", ["", "module.base_model.model.", "base_model.model."])
+def test_the_page_s_lines_bring_a_pickle_s_tensors_into_the_adapter(
+    prefix: str, sources: dict[str, Folders], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = copied(sources["4.5"], tmp_path)
+    trained = load_file(folders.adapter_weights)
+    dropped(folders, *SAVED)
+    loose = {prefix + key.removeprefix(PREFIX): one for key, one in trained.items() if ".lora_" not in key}
+    torch.save({**loose, f"{prefix}resampler.original_module.query": torch.ones(2)}, folders.adapter / LOOSE)
+    assert [one.check for one in audit(folders.facts()).findings() if one.severity not in QUIET] == ["adapter_lineage"]
+    lines = saved_modules.WHY.partition("```python\n")[2].partition("```")[0]
+    lines = lines.replace('Path("BASE")', f"Path({str(folders.base)!r})")
+    exec(lines.replace('Path("ADAPTER")', f"Path({str(folders.adapter)!r})"), {})
+    assert "original_module" in capsys.readouterr().out
+    after = load_file(folders.adapter_weights)
+    assert {key: one.tolist() for key, one in after.items()} == {key: one.tolist() for key, one in trained.items()}
+    assert [one for one in audit(folders.facts()).findings() if one.severity not in QUIET] == []
 
 
 @pytest.mark.parametrize("target", [r"resampler\.attn", r"resampler\.kv_proj", r"vpm\..*\.(q_proj|out_proj|fc1)"])

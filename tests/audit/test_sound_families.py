@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from service.audit.judging import audit
 from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_checkpoint
+from service.demo import demo_root
 from service.domain.judgement import Finding, Severity
 from tests.builders import edited_json, edited_tensors, write_json
 
@@ -201,12 +202,18 @@ def test_a_broken_config_of_minicpm_v_is_found(key: str, value: Any, check: str,
     assert any(named in message for one, message in found if one == check)
 
 
-def test_code_that_a_minicpm_v_names_and_lacks_is_noted_because_none_of_it_is_run(tmp_path: Path) -> None:
+def test_code_that_a_minicpm_v_names_and_lacks_is_a_fact_and_no_finding(tmp_path: Path) -> None:
     code = {"AutoModel": "modeling_minicpmv.MiniCPMV"}
     folder = flat_minicpmv(tmp_path / "x", lambda config: config.update(auto_map=code))
     report = audit(read_checkpoint(locate(str(folder)), {}))
-    found = [one for one in report.findings() if "modeling_minicpmv.py" in one.message]
-    assert [(one.check, one.severity.value) for one in found] == [("model_config", "note")]
+    assert not [one for one in report.findings() if "modeling_minicpmv.py" in one.message]
+    facts = report.subjects["base"].facts["minicpmv"]
+    assert facts["code_not_in_folder"] == ["modeling_minicpmv.py"]
+    assert (facts["version"], facts["processor_version"]) == (4.5, 2.6)
+
+
+def test_of_the_demo_s_sound_4_5_nothing_is_noted() -> None:
+    assert audit(read_checkpoint(locate(str(demo_root() / "minicpmv4_5" / "base")), {})).findings() == []
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,27 @@ def test_what_is_neither_a_folder_nor_a_hub_id_is_refused_without_its_path(refer
     assert len(refused.value.detail) < 600
 
 
+@pytest.mark.parametrize(("inner", "name"), [("base", "config.json"), ("official", "adapter_config.json")])
+def test_the_folder_around_a_model_or_an_adapter_is_refused_with_those_in_it(
+    inner: str, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "outer" / inner).mkdir(parents=True)
+    (tmp_path / "outer" / "repair.json").touch()
+    (tmp_path / "outer" / inner / name).touch()
+    with pytest.raises(CheckpointUnreadable, match=rf"did you mean outer/{inner}\?$") as refused:
+        locate(str(tmp_path / "outer"))
+    assert str(tmp_path) not in refused.value.detail
+    assert locate(str(tmp_path / "outer" / inner)).name == inner
+
+
+@pytest.mark.parametrize("own", ["config.json", "adapter_config.json", "model.safetensors", "pytorch_model.bin"])
+def test_a_model_with_others_in_it_is_meant_itself_even_if_files_of_it_are_lost(own: str, tmp_path: Path) -> None:
+    (tmp_path / "outer" / "checkpoint-10").mkdir(parents=True)
+    (tmp_path / "outer" / "checkpoint-10" / "config.json").touch()
+    (tmp_path / "outer" / own).touch()
+    assert locate(str(tmp_path / "outer")).name == "outer"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
 def test_a_folder_that_may_not_be_listed_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir(mode=0)

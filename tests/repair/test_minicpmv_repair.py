@@ -26,10 +26,11 @@ ALONE = (
     "slices_are_smaller_than_a_patch",
     "only_one_of_two_stop_tokens",
     "config_json_alone_names_a_stop_token",
-    "both_files_agree_on_another_number_of_queries",
+    "the_model_is_said_to_have_more_features",
     "the_processor_makes_room_for_more_features",
 )
 WITH_ORIGIN = (
+    "both_files_agree_on_another_number_of_queries",
     "a_deciding_field_is_lost",
     "the_rotary_base_is_lost",
     "the_rotary_base_is_a_default",
@@ -79,6 +80,19 @@ def test_a_sound_folder_stays_as_it_is(version: str, sources: dict[str, Folders]
     assert changes_of(tmp_path / "out") == {}
     for path in folder.iterdir():
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_queries_that_lost_rows_are_not_made_the_measure_of_the_files(
+    sources: dict[str, Folders], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = copied(sources["4.5"], tmp_path)
+    BROKEN["queries_that_lost_rows"].make(folders)
+    for more in ([], ["--base", str(sources["4.5"].base)]):
+        output = tmp_path / f"out{len(more)}"
+        assert main(["repair", str(folders.base), *more, "--output", str(output)]) == INCONSISTENT
+        assert read_json(output / "config.json")["query_num"] == 16
+        assert read_json(output / "preprocessor_config.json")["image_feature_size"] == 16
+        assert "nothing here proves which of them is right" in capsys.readouterr().out
 
 
 def drop_is_true(folders: Folders) -> None:

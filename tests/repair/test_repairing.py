@@ -319,7 +319,7 @@ def test_a_fold_is_recorded_and_carries_no_lock(tmp_path: Path) -> None:
     assert main(["record", str(folders.base)]) == 0
     base, adapter = str(folders.base), str(folders.adapter)
     assert main(["repair", adapter, "--base", base, "--fold", "--output", str(output)]) == 0
-    assert len(read_json(output / "repair.json")["changes"]) == 23
+    assert len(read_json(output / "repair.json")["changes"]) == 24
     assert not (output / "base" / "checkpoint.lock.json").exists()
 
 

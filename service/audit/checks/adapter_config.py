@@ -278,4 +278,10 @@ def _rows_agree(adapter: AdapterFacts, base: BaseFacts) -> Iterator[Outcome]:
         )
 
 
-CHECK = Check("adapter_config", "The config asks for exactly what the file holds", of_adapter=adapter_config, why=WHY)
+CHECK = Check(
+    "adapter_config",
+    "The config asks for exactly what the file holds",
+    of_adapter=adapter_config,
+    takes_foreign=True,
+    why=WHY,
+)

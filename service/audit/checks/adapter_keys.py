@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, Check, Outcome, fatal
+from service.audit.layouts import Layout, foreign_layout, name_of, prefixes_in
 
 SHOWN = 3
 NAMED_TYPES = frozenset({"", "LORA", "ADALORA", "TRAINABLE_TOKENS"})
@@ -20,7 +21,10 @@ PEFT finds the place of a tensor by its name. A name that fits no module is drop
 vLLM compares the last part of the name only, and the answers are the base's, or half the adapter's. Names go wrong when
 the adapter was trained on another class of the same model (`llm.model.layers` of MiniCPM-V 4.5 and older,
 `model.language_model.layers` of 4.6, `language_model.model.layers` of transformers 4), or when a trainer left its own
-wrapper in them (`module.`, `_orig_mod.`)."""
+wrapper in them (`module.`, `_orig_mod.`).
+
+Where no module of an adapter is in the base and its names are those of another family, that is said once, and what
+follows from it (another tokenizer, template, rows) is not listed."""
 
 
 def adapter_keys(view: AdapterView) -> Iterator[Outcome]:
@@ -41,6 +45,9 @@ def adapter_keys(view: AdapterView) -> Iterator[Outcome]:
     yield from _parts_are_known(view)
     if not place.unknown:
         return
+    if layout := foreign_layout(view.adapter, view.base):
+        yield _of_another_family(view, layout)
+        return
     meant = dict(list(place.meant.items())[:SHOWN])
     yield fatal(
         f"{len(place.unknown)} of {place.num_modules} modules that the adapter changes are not in the base, first "
@@ -54,6 +61,21 @@ def adapter_keys(view: AdapterView) -> Iterator[Outcome]:
         "Rename the keys: minicpm-service repair."
         if place.meant
         else "Serve the adapter on the base that it was trained on; these names fit no module of this one.",
+    )
+
+
+def _of_another_family(view: AdapterView, layout: Layout) -> Outcome:
+    place, base = view.adapter.attachment, name_of(view.base)
+    prefixes = prefixes_in(layout, place.unknown)
+    named = str(view.adapter.documents.get("adapter_config.json", {}).get("base_model_name_or_path") or "")
+    last = named.rstrip("/").rpartition("/")[2]
+    return fatal(
+        f"this is an adapter of {layout.models} (modules {', '.join(prefixes)}), the base is {base}: it has "
+        f"none of the {place.num_modules} modules",
+        {"family": layout.models, "prefixes": prefixes, "base": base, "modules": list(place.unknown)[:50]},
+        "Nothing of it can be applied: answers would be the base's. Its tokenizer, template and rows are not compared "
+        "with this base's.",
+        "Serve it on the base that it was trained on" + (f": it names {last}." if last else "."),
     )
 
 
@@ -71,4 +93,10 @@ def _parts_are_known(view: AdapterView) -> Iterator[Outcome]:
     )
 
 
-CHECK = Check("adapter_keys", "Every tensor names a module of the base", of_adapter=adapter_keys, why=WHY)
+CHECK = Check(
+    "adapter_keys",
+    "Every tensor names a module of the base",
+    of_adapter=adapter_keys,
+    takes_foreign=True,
+    why=WHY,
+)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
+from service.audit.checks.saved_modules import ADD
 from service.domain.facts import AdapterFacts, BaseFacts
 
 CONFIG = "adapter_config.json"
@@ -85,8 +86,7 @@ def _nothing_was_stripped(adapter: AdapterFacts, config: Mapping[str, Any]) -> I
             f"{loose[0]} lies beside the adapter and holds trained weights, but it is a pickle and is never opened",
             {"files": loose},
             "What it holds is not served: embeddings, resampler or vision tower stay the base's.",
-            "Where it was made: add its tensors to adapter_model.safetensors as base_model.model.NAME with the base's "
-            "tensor names, and name the modules (embed_tokens, resampler, vpm) in modules_to_save.",
+            ADD,
         )
     wanted = _saved_by_arguments(adapter.documents.get("args.json", {}))
     if wanted and not adapter.modules_to_save and not adapter.full:

@@ -56,4 +56,4 @@ def _lock(lock: LockFacts | None) -> Iterator[Outcome]:
         )
 
 
-CHECK = Check("lock", "The folder is what was recorded", base_lock, adapter_lock, why=WHY)
+CHECK = Check("lock", "The folder is what was recorded", base_lock, adapter_lock, takes_foreign=True, why=WHY)

@@ -58,17 +58,12 @@ def _kind(base: BaseFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
     model_type = config.get("model_type")
     if base.is_native:
         return
-    modules = _code_files(config)
+    modules = code_files(config)
     lost = sorted(name for name in modules if name not in base.files)
     named = f"model_type {model_type!r}" if model_type else "no model_type"
-    if lost and model_type in OWN_LISTS:
-        yield note(
-            f"config.json's auto_map names {', '.join(lost)}, which the folder lacks; this service runs none of it",
-            {"model_type": model_type, "missing": lost},
-            "Servers that run a checkpoint's own code cannot load it.",
-            f"Copy {', '.join(lost)} from the base model's repository if others are to load it.",
-        )
-    elif lost:
+    if model_type in OWN_LISTS:
+        return  # none of its code is run, or asked for
+    if lost:
         yield fatal(
             f"config.json has {named}, which needs code of its own, and auto_map names {', '.join(lost)}, which the "
             "folder lacks",
@@ -76,11 +71,7 @@ def _kind(base: BaseFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
             "The model cannot be loaded.",
             f"Copy {', '.join(lost)} from the base model's repository.",
         )
-    elif (
-        model_type not in OWN_LISTS
-        and not modules
-        and not (isinstance(config.get("auto_map"), dict) and config["auto_map"])
-    ):
+    elif not modules and not (isinstance(config.get("auto_map"), dict) and config["auto_map"]):
         yield fatal(
             f"config.json has {named}, which transformers does not know, and no auto_map that names code for it",
             {"model_type": model_type},
@@ -89,7 +80,7 @@ def _kind(base: BaseFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
         )
 
 
-def _code_files(config: Mapping[str, Any]) -> set[str]:
+def code_files(config: Mapping[str, Any]) -> set[str]:
     """Name the Python files of the folder itself that `auto_map` asks for."""
     listed = config.get("auto_map")
     values = listed.values() if isinstance(listed, dict) else ()

@@ -5,7 +5,7 @@ Knows no row and no fixed id but those of official vocabularies.
 
 from collections.abc import Iterator
 
-from service.audit.check import BaseView, Check, Outcome, fatal, note
+from service.audit.check import BaseView, Check, Outcome, fatal
 from service.audit.older_minicpmv import OFFICIAL, config_of, marker_texts
 from service.domain.facts import BaseFacts, TokenizerFacts
 from service.domain.minicpmv import MARKERS, version_of
@@ -22,7 +22,7 @@ that falls into pieces, that two roles share, or that swallows the line break be
 One that is not special can be typed by a client.
 
 `<unk>` as id 0 (4.0) or 128244 (2.6, 4.5) is sound. Official code hides ids of 0 from attention and drops them from
-answers; in 2.6 and 4.5 that is `!`, and this service does neither, which a note says."""
+answers; in 2.6 and 4.5 that is `!`, and this service does neither. Every folder has it so, and it is no finding."""
 
 
 def base_picture_markers(view: BaseView) -> Iterator[Outcome]:
@@ -35,7 +35,6 @@ def base_picture_markers(view: BaseView) -> Iterator[Outcome]:
     yield from _are_tokens(texts, base.tokenizer)
     yield from _are_whole(texts, base.tokenizer)
     yield from _ids_are_official(base, base.tokenizer)
-    yield from _zero_is_text(base.tokenizer)
 
 
 def _roles_differ(texts: dict[str, str]) -> Iterator[Outcome]:
@@ -124,17 +123,6 @@ def _ids_are_official(base: BaseFacts, tokenizer: TokenizerFacts) -> Iterator[Ou
             {"max_id": tokenizer.max_id, "rows": official.rows, "version": version},
             "The tokenizer is of another version: its ids mean other rows of these embeddings.",
             RESTORE,
-        )
-
-
-def _zero_is_text(tokenizer: TokenizerFacts) -> Iterator[Outcome]:
-    first = next((text for text, one in tokenizer.vocabulary.items() if one == 0), None)
-    if first is not None and first not in tokenizer.added:
-        yield note(
-            f"id 0 is {first!r}, an ordinary text token",
-            {"id": 0, "token": first},
-            "Official code masks ids of 0 in prompts and drops them from answers; this service reads and writes them, "
-            "so that answers may differ wherever the token occurs.",
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, note, warning
+from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
 from service.audit.settings_diff import picture_differences
 from service.domain.facts import BaseFacts
 
@@ -273,17 +273,28 @@ def _mode(part: Mapping[str, Any], config: Mapping[str, Any], kind: Kind, name: 
 def _queries(image: Mapping[str, Any], config: Mapping[str, Any], base: BaseFacts) -> Iterator[Outcome]:
     """The resampler gives `query_num` features for every slice; the processor makes room for `image_feature_size`."""
     mine, needed = image.get("image_feature_size", 64), config.get("query_num", 64)
-    if mine != needed:
+    query = base.tensors.get("resampler.query")
+    stored = query.shape[0] if query and query.shape else needed
+    if mine not in (needed, stored):  # where it fits the tensor, weights_complete says that query_num does not
         yield fatal(
             f"the processor makes room for {mine} features a slice (image_feature_size), the model has {needed} "
             "(query_num)",
             {"image_feature_size": mine, "query_num": needed},
             COUNT,
-            f"Write image_feature_size {needed}, if the resampler has {needed} queries.",
+            f"Write image_feature_size {stored}, as the resampler has {stored} queries: minicpm-service repair."
+            if stored == needed
+            else RESTORE,
         )
     slices = config.get("slice_config")
     declared = slices if isinstance(slices, dict) else {}
     for key in ("max_slice_nums", "scale_resolution"):
+        if declared.get(key) is not None and not _is_positive(declared[key]):
+            yield warning(
+                f"{key} is {str(declared[key])[:40]} in config.json's slice_config, which is no number of anything",
+                {"setting": key, "slice_config": str(declared[key])[:80], "processor": image.get(key)},
+                "This service cuts by the processor's file; servers that follow config.json fail, or cut no picture.",
+                f"Write the processor's value ({image.get(key)}) there.",
+            )
         if _is_positive(declared.get(key)) and _is_positive(image.get(key)) and declared[key] != image[key]:
             yield warning(
                 f"{key} is {image[key]} in the processor's file and {declared[key]} in config.json's slice_config",
@@ -299,12 +310,6 @@ def _queries(image: Mapping[str, Any], config: Mapping[str, Any], base: BaseFact
                 "Pictures are marked in prompts otherwise than in training.",
                 "Write the value of training into both.",
             )
-    if image.get("version") is not None and config.get("version") is not None and image["version"] != config["version"]:
-        yield note(
-            f"the processor's file has version {image['version']}, config.json {config['version']}",
-            {"processor": image["version"], "config": config["version"]},
-            "The official files of 4.5 differ so, too; config.json decides.",
-        )
 
 
 CHECK = Check(

@@ -27,7 +27,41 @@ and one that holds the base's values in another order or with other signs (a tow
 converted wrongly.
 
 Older scripts wrote these modules into `vpm_resampler_embedtokens.pt` beside a plain LoRA. That is a pickle, which can
-run code and is never opened; what it alone holds is not served."""
+run code and is never opened; what it alone holds is not served. These lines, with the two folders' paths, copy its
+tensors into the adapter's file under the names that PEFT reads; `weights_only` lets torch read them and run nothing.
+
+```python
+import json
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+BASE, ADAPTER = Path("BASE"), Path("ADAPTER")
+
+known = {name for path in BASE.glob("*.safetensors") for name in safe_open(path, "pt").keys()}
+loose = torch.load(ADAPTER / "vpm_resampler_embedtokens.pt", map_location="cpu", weights_only=True)
+tensors = load_file(ADAPTER / "adapter_model.safetensors")
+for key, one in loose.items():
+    name = key.removeprefix("module.").removeprefix("base_model.model.").replace("modules_to_save.default.", "")
+    if name in known:
+        tensors["base_model.model." + name] = one.contiguous().clone()
+    else:
+        print("left out:", key)
+save_file(tensors, ADAPTER / "adapter_model.safetensors", metadata={"format": "pt"})
+config = json.loads((ADAPTER / "adapter_config.json").read_text())
+whole = [key for key in tensors if ".lora_" not in key]
+parts = {part for part in ("embed_tokens", "resampler", "vpm", "merger") if any(f".{part}." in key for key in whole)}
+config["modules_to_save"] = sorted({*(config.get("modules_to_save") or ()), *parts})
+(ADAPTER / "adapter_config.json").write_text(json.dumps(config, indent=2))
+```
+
+Run it on a copy, then audit the copy: what the pickle lacked is named there."""
+ADD = (
+    "Add its tensors to adapter_model.safetensors, and their modules to modules_to_save: docs/audit/saved_modules.md "
+    "has the lines of Python for it."
+)
 
 
 def adapter_saved_modules(view: AdapterView) -> Iterator[Outcome]:
@@ -83,15 +117,21 @@ def _nothing_is_loose(view: AdapterView) -> Iterator[Outcome]:
         meant = [name for part, name in NAMED.items() if part in match["modules"].lower()]
         lost = [name for name in meant if not any(f"{name}." in key for key in adapter.full)]
         if not lost:
-            yield note(f"{file} repeats what the adapter's file holds; it is never opened", {"modules": meant})
+            yield note(
+                f"{file} lies beside the adapter; by its name it holds {', '.join(meant)}, which "
+                "adapter_model.safetensors holds too",
+                {"file": file, "bytes": adapter.files[file], "modules": meant},
+                "What the second holds is served. The first is a pickle and is never opened, so whether its values are "
+                "the same is not known.",
+                "Delete it if it is left over.",
+            )
             continue
         yield fatal(
             f"{file} holds {', '.join(meant)}, of which adapter_model.safetensors lacks {', '.join(lost)}; it is a "
             "pickle and is never opened",
             {"file": file, "bytes": adapter.files[file], "modules": meant, "missing": lost},
             f"{', '.join(lost)} stay(s) the base's: what was trained there is not served.",
-            "Where it was made: add its tensors to adapter_model.safetensors as base_model.model.NAME with the base's "
-            f"tensor names, and {lost} to modules_to_save.",
+            ADD,
         )
 
 

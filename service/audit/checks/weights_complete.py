@@ -11,6 +11,7 @@ from typing import Any
 from service.audit.check import BaseView, Check, Outcome, fatal, note
 from service.audit.settings_diff import image_settings
 from service.domain.facts import BaseFacts, BlueprintFacts
+from service.domain.minicpmv import MODEL_TYPE
 
 SHOWN = 5
 HEADS = ("lm_head.weight", "embed_out.weight", "output_projection.weight")
@@ -23,6 +24,13 @@ LEFT_BEHIND = re.compile(
 NUMBERED = re.compile(r"^(?P<stem>.*?\b(?:layers|blocks|h|experts))\.(?P<number>\d+)\.")
 TOWER = re.compile(r"(^|\.)(vision_tower|vision_model|visual|vpm|resampler|merger|multi_modal_projector)\.")
 """What only a model that sees pictures has."""
+QUERY = "resampler.query"
+"""Of MiniCPM-V 2.6 to 4.5, with a row for each of `query_num` features."""
+REFUSED = "Loading is refused: nothing of this family is filled with random numbers."
+RESTORE = (
+    "Fill in what was never tuned from the folder that this one was tuned from: minicpm-service repair MODEL --base "
+    "BASE; save the rest again whole, with the class that it was trained with."
+)
 NOISE = "Whatever is missing is filled with random numbers: answers are noise, or pictures are not seen."
 
 
@@ -39,10 +47,10 @@ def _in_files(base: BaseFacts, blueprint: BlueprintFacts) -> Iterator[Outcome]:
     missing = [one for one in blueprint.missing if not one.endswith(HEADS)]
     misshapen = {name: one for name, one in blueprint.misshapen.items() if not _is_resized(name, base, one)}
     if missing:
-        yield _missing(missing, blueprint)
+        yield _missing(missing, blueprint, base)
     if misshapen:
-        yield _misshapen(misshapen)
-    yield from _unused(blueprint, base.tensors, is_explained=bool(missing))
+        yield _misshapen(misshapen, base)
+    yield from _unused(blueprint, base, is_explained=bool(missing))
     if not missing:
         yield from _blind(base, blueprint)
 
@@ -59,36 +67,57 @@ def _is_resized(name: str, base: BaseFacts, shapes: tuple[tuple[int, ...], tuple
     return name in matrices or (name.endswith(HEADS) and stored[1:] == needed[1:])
 
 
-def _missing(missing: list[str], blueprint: BlueprintFacts) -> Outcome:
+def _missing(missing: list[str], blueprint: BlueprintFacts, base: BaseFacts) -> Outcome:
     groups = _grouped(missing)
     shown = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in list(groups.items())[:SHOWN])
     beside = f"; {len(blueprint.unused)} tensor(s) have names that it does not take" if blueprint.unused else ""
     return fatal(
         f"{len(missing)} parameter(s) that {blueprint.classes[0]} needs are in no file: {shown}{beside}",
         {"tensors": missing[:50], "count": len(missing), "unused": list(blueprint.unused[:20])},
-        NOISE,
-        "Save the model again whole, with the class that it was trained with, or copy the missing tensors from the "
-        "base model's files. If config.json asks for more layers than were trained, correct it.",
+        REFUSED if base.model_type == MODEL_TYPE else NOISE,
+        f"{RESTORE} If config.json asks for more layers than were trained, correct it.",
     )
 
 
-def _misshapen(misshapen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> Outcome:
+def _misshapen(misshapen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]], base: BaseFacts) -> Outcome:
     name, (stored, needed) = next(iter(misshapen.items()))
     evidence = {key: {"stored": list(one[0]), "needed": list(one[1])} for key, one in list(misshapen.items())[:50]}
     return fatal(
         f"{len(misshapen)} tensor(s) have other shapes than config.json asks for, first {name}: stored "
         f"{list(stored)}, needed {list(needed)}",
         {"tensors": evidence, "count": len(misshapen)},
-        "Loading fails, or these weights are made up at random.",
-        "Copy config.json from the base model that was tuned, or save the weights again with it.",
+        REFUSED if base.model_type == MODEL_TYPE else "Loading fails, or these weights are made up at random.",
+        _reshape(misshapen, base),
     )
 
 
-def _unused(blueprint: BlueprintFacts, stored: Mapping[str, Any], *, is_explained: bool) -> Iterator[Outcome]:
-    """Tell trained tensors that the model leaves aside from those that never belonged to it."""
+def _reshape(misshapen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]], base: BaseFacts) -> str:
+    """Say what is to be corrected; of the number of queries, only what two of three places agree on."""
+    if set(misshapen) != {QUERY}:
+        return "Copy config.json from the base model that was tuned, or save the weights again with it."
+    rows = next(iter(misshapen[QUERY][0]), 0)
+    if base.documents.get("preprocessor_config.json", {}).get("image_feature_size", 64) == rows:
+        return f'Write "query_num": {rows} into config.json, as tensor and processor have it: minicpm-service repair.'
+    return (
+        f"Copy {QUERY}, if rows of it were lost, or else config.json and preprocessor_config.json from the folder that "
+        "this one was tuned from: nothing here proves which of them is right."
+    )
+
+
+def unused_parts(blueprint: BlueprintFacts, stored: Mapping[str, Any]) -> tuple[list[str], list[str], list[str]]:
+    """Part tensors that the model does not take: of an adapter, of the model's own modules, of neither."""
     unused = [one for one in blueprint.unused if not TABLES.search(one)]
     used = stored.keys() - set(blueprint.unused)
     left = [one for one in unused if LEFT_BEHIND.search(one)]
+    modules = {one.rpartition(".")[0] for one in used}
+    stems = {match["stem"] for one in used if (match := NUMBERED.match(one))}
+    idle = [one for one in unused if one not in left and _belongs(one, modules, stems)]
+    return left, idle, [one for one in unused if one not in left and one not in idle]
+
+
+def _unused(blueprint: BlueprintFacts, base: BaseFacts, *, is_explained: bool) -> Iterator[Outcome]:
+    """Tell trained tensors that the model leaves aside from those that never belonged to it."""
+    left, idle, rest = unused_parts(blueprint, base.tensors)
     if left:
         yield fatal(
             f"{len(left)} tensor(s) belong to an adapter that was not merged, first {left[0]}",
@@ -96,13 +125,9 @@ def _unused(blueprint: BlueprintFacts, stored: Mapping[str, Any], *, is_explaine
             "The adapter's training is in the folder and not in the model: answers are the base's.",
             "Merge the adapter (merge_and_unload) before saving, or serve it beside its base as an adapter.",
         )
-    modules = {one.rpartition(".")[0] for one in used}
-    stems = {match["stem"] for one in used if (match := NUMBERED.match(one))}
-    idle = [one for one in unused if one not in left and _belongs(one, modules, stems)]
     if idle and not is_explained:
         yield _idle(idle, blueprint)
-    rest = [one for one in unused if one not in left and one not in idle]
-    if rest and not is_explained:
+    if rest and not is_explained and base.model_type != MODEL_TYPE:  # `minicpmv` judges these
         yield note(
             f"{len(rest)} tensor(s) of the files belong to no part of the model: {', '.join(_grouped(rest))[:300]}",
             {"tensors": rest[:50], "count": len(rest)},
@@ -179,7 +204,8 @@ was saved from inside PEFT with its `lora_A` and `base_layer` names.
 
 The audit builds the class without memory for its weights (PyTorch's `meta` device) and lets transformers itself
 match names, renames and ties, so that what it finds is what loading would find. For MiniCPM-V 2.6, 4.0 and 4.5,
-which transformers has no class for, the list of the official checkpoints is used. Tables that older libraries
+which transformers has no class for, the list of the official checkpoints is used, and where a tensor is missing this
+service refuses to load. Tables that older libraries
 saved, such as `inv_freq`, and tensors of parts that the class never had, such as multi-token prediction, are no
 finding.
 

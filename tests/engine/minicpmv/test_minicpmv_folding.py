@@ -83,7 +83,8 @@ def test_the_new_base_keeps_every_official_file_and_the_adapter_is_plain(is_shar
     config = json.loads((plain / "adapter_config.json").read_text())
     assert (config["modules_to_save"], config["auto_mapping"]) == (None, None)
     written = json.loads((output / "repair.json").read_text())
-    assert {one["what"].partition(".")[0] for one in written["changes"]} == {"llm", "resampler", "vpm"}
+    changed = {one["what"].partition(".")[0] for one in written["changes"]}
+    assert changed == {"llm", "resampler", "vpm", "base_model_name_or_path"}
 
 
 def test_an_input_matrix_that_the_base_also_uses_as_its_output_is_not_folded(
