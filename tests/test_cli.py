@@ -74,10 +74,31 @@ def test_the_console_script_is_the_same_command() -> None:
 
 
 def test_settings_that_cannot_be_used_are_named_and_exit_with_2(tmp_path: Path) -> None:
-    result = run("serve", "--port", "99999", "--device", "tpu", cwd=tmp_path)
+    waivers = '[{"check": "a", "subjct": "base"}]'
+    result = run(
+        "serve",
+        "--port",
+        "abc",
+        "--device",
+        "tpu",
+        "--audit-policy",
+        "lax",
+        "--audit-waivers",
+        waivers,
+        "--adapters",
+        '{"a b": "x"}',
+        "--max-pictures",
+        "300",
+        cwd=tmp_path,
+    )
     assert result.returncode == 2
-    assert "MINICPM_PORT" in result.stderr
-    assert "MINICPM_DEVICE" in result.stderr
+    assert 'MINICPM_PORT: "abc" does not fit; a whole number from 0 to 65535 is needed' in result.stderr
+    assert 'MINICPM_DEVICE: "tpu" does not fit; needed is: auto, cpu, cuda or cuda:N.' in result.stderr
+    assert 'MINICPM_AUDIT_POLICY: "lax" does not fit; "strict", "default" or "permissive" is needed' in result.stderr
+    assert 'MINICPM_ADAPTERS.a b: "a b" does not fit; needed is: a string that matches' in result.stderr
+    assert 'MINICPM_MAX_PICTURES: "300" does not fit; a whole number from 0 to 256 is needed' in result.stderr
+    assert "MINICPM_AUDIT_WAIVERS.0.subjct: there is no such field; did you mean subject? The" in result.stderr
+    assert "Value error" not in result.stderr
     assert "Traceback" not in result.stderr
 
 
