@@ -73,6 +73,14 @@ def test_the_console_script_is_the_same_command() -> None:
     assert subprocess.run([script, "--help"], capture_output=True, text=True).stdout == run("--help").stdout
 
 
+def test_the_help_of_serve_shows_defaults_as_they_are_written(tmp_path: Path) -> None:
+    shown = " ".join(run("serve", "--help", cwd=tmp_path).stdout.split())
+    assert "strict, default or permissive. [default]" in shown
+    assert "Port to listen on. [8000]" in shown
+    for python in ("<Policy", "None", "[()]", "[{}]", "['"):
+        assert python not in shown
+
+
 def test_settings_that_cannot_be_used_are_named_and_exit_with_2(tmp_path: Path) -> None:
     waivers = '[{"check": "a", "subjct": "base"}]'
     result = run(

@@ -78,9 +78,14 @@ def _settings_parser(fields: dict[str, Any]) -> argparse.ArgumentParser:
             "--" + name.replace("_", "-"),
             dest=name,
             metavar="VALUE",
-            help=f"{field.description} [{field.get_default(call_default_factory=True)!r}]".replace("%", "%%"),
+            help=f"{field.description}{_default(field)}".replace("%", "%%"),
         )
     return parser
+
+
+def _default(field: Any) -> str:
+    default = field.get_default(call_default_factory=True)
+    return "" if default in (None, {}, ()) else f" [{default}]"
 
 
 def _explain(error: Exception) -> str:
