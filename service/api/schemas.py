@@ -161,7 +161,8 @@ class GenerateRequest(_Strict):
         ge=1,
         le=MAX_SLICES,
         description="Most slices of each picture beside its thumbnail: fewer cost less and show less; what the "
-        "checkpoint says if left out, and 1 beside a video. 422 for models that do not cut pictures.",
+        "checkpoint says if left out, and 1 beside a video. More than the model was tuned with make answers worse. "
+        "422 for models that do not cut pictures.",
     )
     enable_thinking: bool | None = Field(
         None,
