@@ -19,6 +19,7 @@ The map, one line a room (`checkpoint` reads, `engine` measures, `audit` judges,
     demo         tiny trained MiniCPM-V 4.6 and 4.5 with sound and broken adapters
     overlay      an adapter's tokenizer files laid over its base's
     wording      texts of libraries, fit to be shown
+    explaining   what a refused value must be, read out of the schema that refused it
     metrics      every Prometheus name
     logs         JSON lines; never a prompt or a picture
     errors       the error tree

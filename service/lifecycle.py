@@ -178,8 +178,14 @@ class Lifecycle:
         from service.demo import demo_bases
 
         plan = self._plan
-        reference = str(demo_bases().get(plan.model, plan.model))
-        base = locate(reference, plan.revision, with_code=plan.trusted_remote_code is not None)
+        demos = demo_bases()
+        reference = str(demos.get(plan.model, plan.model))
+        try:
+            base = locate(reference, plan.revision, with_code=plan.trusted_remote_code is not None)
+        except CheckpointUnreadable as error:
+            if not plan.model.startswith("demo"):
+                raise
+            raise CheckpointUnreadable(f"{error.detail}; the built-in demos are {' and '.join(demos)}") from error
         found, lost = {}, {}
         wanted = {**plan.adapters, **({MERGED: plan.merged_adapter} if plan.merged_adapter else {})}
         for adapter_id, place in wanted.items():

@@ -21,7 +21,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from service.domain.generation import Generation
-from service.domain.judgement import Report, Severity, Verdict
+from service.domain.judgement import UNKNOWN, Report, Severity, Verdict
 from service.domain.phase import Phase
 from service.domain.stats import EngineStats, StepKind, StepStats
 
@@ -185,10 +185,11 @@ class Metrics:
             self.prefix_cache_tokens.labels(result)
         for source in ("transformers", "peft", "python"):
             self.load_warnings.labels(source)
-        for adapter in self.adapters:
+        for adapter in (*self.adapters, UNKNOWN):
             for outcome in OUTCOMES:
                 self.requests.labels("/generate", adapter, outcome)
             self.request_duration.labels("/generate", adapter)
+        for adapter in self.adapters:
             for one in (self.queue_duration, self.time_to_first_token, self.inter_token_latency):
                 one.labels(adapter)
             for counter in (self.prompt_tokens, self.image_tokens, self.generated_tokens):
@@ -254,8 +255,9 @@ class Metrics:
             self.device_memory.labels(kind).set(value)
 
     def observe_request(self, route: str, adapter_id: str | None, outcome: str, seconds: float) -> None:
-        """Record one finished request; an adapter that is not configured counts as the base."""
-        adapter = adapter_id if adapter_id in self.adapters else NO_ADAPTER
+        """Record one finished request; an adapter that is not configured counts as unknown."""
+        is_configured = adapter_id in self.adapters[1:]
+        adapter = NO_ADAPTER if adapter_id is None else adapter_id if is_configured else UNKNOWN
         self.requests.labels(route, adapter, outcome).inc()
         self.request_duration.labels(route, adapter).observe(seconds)
 

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from service.domain.judgement import BASE, MERGED, Policy, Waiver
+from service.domain.judgement import BASE, MERGED, UNKNOWN, Policy, Waiver
 
 PREFIX = "MINICPM_"
 
-RESERVED_IDS = frozenset({BASE, MERGED})
+RESERVED_IDS = frozenset({BASE, MERGED, UNKNOWN})
 
 
 def _not_reserved(name: str) -> str:

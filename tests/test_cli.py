@@ -75,11 +75,40 @@ def test_the_console_script_is_the_same_command() -> None:
     assert subprocess.run([script, "--help"], capture_output=True, text=True).stdout == run("--help").stdout
 
 
+def test_the_help_of_serve_shows_defaults_as_they_are_written(tmp_path: Path) -> None:
+    shown = " ".join(run("serve", "--help", cwd=tmp_path).stdout.split())
+    assert "strict, default or permissive. [default]" in shown
+    assert "Port to listen on. [8000]" in shown
+    for python in ("<Policy", "None", "[()]", "[{}]", "['"):
+        assert python not in shown
+
+
 def test_settings_that_cannot_be_used_are_named_and_exit_with_2(tmp_path: Path) -> None:
-    result = run("serve", "--port", "99999", "--device", "tpu", cwd=tmp_path)
+    waivers = '[{"check": "a", "subjct": "base"}]'
+    result = run(
+        "serve",
+        "--port",
+        "abc",
+        "--device",
+        "tpu",
+        "--audit-policy",
+        "lax",
+        "--audit-waivers",
+        waivers,
+        "--adapters",
+        '{"a b": "x"}',
+        "--max-pictures",
+        "300",
+        cwd=tmp_path,
+    )
     assert result.returncode == 2
-    assert "MINICPM_PORT" in result.stderr
-    assert "MINICPM_DEVICE" in result.stderr
+    assert 'MINICPM_PORT: "abc" does not fit; a whole number from 0 to 65535 is needed' in result.stderr
+    assert 'MINICPM_DEVICE: "tpu" does not fit; needed is: auto, cpu, cuda or cuda:N.' in result.stderr
+    assert 'MINICPM_AUDIT_POLICY: "lax" does not fit; "strict", "default" or "permissive" is needed' in result.stderr
+    assert 'MINICPM_ADAPTERS.a b: "a b" does not fit; needed is: a string that matches' in result.stderr
+    assert 'MINICPM_MAX_PICTURES: "300" does not fit; a whole number from 0 to 256 is needed' in result.stderr
+    assert "MINICPM_AUDIT_WAIVERS.0.subjct: there is no such field; did you mean subject? The" in result.stderr
+    assert "Value error" not in result.stderr
     assert "Traceback" not in result.stderr
 
 

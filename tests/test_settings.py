@@ -55,7 +55,8 @@ def test_adapters_and_waivers_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "/etc", "%2e%2e", "a\\u0000b", "x" * 65, "", "ａ", "a b", ".hidden", "-x", "base", "merged"]
+    "name",
+    ["../x", "/etc", "%2e%2e", "a\\u0000b", "x" * 65, "", "ａ", "a b", ".hidden", "-x", "base", "merged", "unknown"],
 )
 def test_an_adapter_is_called_something_that_is_safe_everywhere(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("MINICPM_ADAPTERS", f'{{"{name}": "/models/x"}}')

@@ -14,11 +14,9 @@ from starlette.exceptions import HTTPException
 
 from service.api.schemas import GenerateRequest
 from service.errors import InvalidField, MalformedBody, UnsupportedMedia
+from service.explaining import explain, no_such
 
 JSON_PART, FILE_PART = "request", "image"
-PART_TYPE = "a part is an object whose type is 'text', 'image' or 'video'"
-MESSAGES = {"union_tag_invalid": PART_TYPE, "union_tag_not_found": PART_TYPE}
-"""Instead of pydantic's, which repeat what the client wrote."""
 MAX_KEYS = 64
 """Of one JSON object: more than any of ours has, and few enough to name what is unknown."""
 MAX_COMMAS = 1_000_000
@@ -86,12 +84,9 @@ def validate(body: dict[str, Any]) -> GenerateRequest:
     try:
         return GenerateRequest.model_validate(body)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_PROBLEMS]
-        num_unknown = sum(one["type"] == "extra_forbidden" for one in problems)
-        share = MAX_ECHO_CHARACTERS // max(num_unknown, 1)
-        raise InvalidField.of(
-            [(_field(one["loc"], share), MESSAGES.get(one["type"]) or one["msg"]) for one in problems]
-        ) from None
+        problems = explain(error, GenerateRequest, MAX_ECHO_CHARACTERS, MAX_PROBLEMS)
+        share = MAX_ECHO_CHARACTERS // len(problems)
+        raise InvalidField.of([(_field(place, share), text) for place, text in problems]) from None
 
 
 def _read_json(body: bytes | str) -> GenerateRequest:
@@ -107,8 +102,8 @@ async def _read_multipart(request: Request, max_bytes: int) -> tuple[GenerateReq
     async with request.form():  # the same form again, to close its files
         unknown = sorted({name for name in form if name not in (JSON_PART, FILE_PART)})[:MAX_PROBLEMS]
         if unknown:
-            share = MAX_ECHO_CHARACTERS // len(unknown)
-            raise InvalidField.of([(_cut(name, share), "unknown part") for name in unknown])
+            share, parts = MAX_ECHO_CHARACTERS // len(unknown), (JSON_PART, FILE_PART)
+            raise InvalidField.of([(_cut(name, share), no_such("part", name, parts)) for name in unknown])
         text = form.get(JSON_PART)
         content = await text.read() if isinstance(text, UploadFile) else text
         if content is None:

@@ -42,6 +42,7 @@ def build_job(
         InvalidPicture: A picture cannot be used.
     """
     _check_lengths(wanted, limits.max_new_tokens)
+    _check_pictures(wanted, len(files), limits.max_pictures)
     gallery = _Gallery(files, limits)
     messages = _messages(wanted, gallery)
     gallery.check_all_used()
@@ -81,6 +82,18 @@ def _check_lengths(wanted: GenerateRequest, limit: int) -> None:
         raise InvalidField.of([("min_new_tokens", detail)])
 
 
+def _check_pictures(wanted: GenerateRequest, num_files: int, limit: int) -> None:
+    """Count every place that a picture or a frame takes, before one of them is decoded."""
+    parts = [part for turn in wanted.messages or () if not isinstance(turn.content, str) for part in turn.content]
+    frames = sum(len(part.timestamps) for part in parts if isinstance(part, VideoPart))
+    alone = sum(isinstance(part, ImagePart) for part in parts) if wanted.messages else len(wanted.images) + num_files
+    if frames + alone > limit:
+        of_them = f", {frames} of them frames of videos" if frames else ""
+        raise InvalidPicture(
+            f"{frames + alone} pictures were sent{of_them}; the limit is {limit} (MINICPM_MAX_PICTURES); send fewer"
+        )
+
+
 class _Gallery:
     """Collects references to pictures in the order in which they stand in the conversation."""
 
@@ -93,10 +106,6 @@ class _Gallery:
     def place(self, reference: str | None) -> PictureRef:
         """Take the next picture: the reference's own, or the next file."""
         index = len(self._sources)
-        if index >= self._limits.max_pictures:
-            raise InvalidPicture(
-                f"picture {index}: more than {self._limits.max_pictures} pictures (MINICPM_MAX_PICTURES); send fewer"
-            )
         if reference is not None:
             self._sources.append(reference)
         elif self._next_file < len(self._files):
@@ -111,12 +120,6 @@ class _Gallery:
     def place_video(self, video: VideoPart) -> VideoRef:
         """Take the frames of a video: its own, or as many of the next files as it has times."""
         references = [None] * len(video.timestamps) if video.video is None else video.video
-        first, limit = len(self._sources), self._limits.max_pictures
-        if first + len(references) > limit:
-            raise InvalidPicture(
-                f"picture {first}: a video of {len(references)} frames makes {first + len(references)} pictures, more "
-                f"than {limit} (MINICPM_MAX_PICTURES); send fewer frames"
-            )
         frames = tuple(self.place(one) for one in references)
         return VideoRef(frames, tuple(video.timestamps), video.frames_per_pack)
 

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import as_service_error, render
+from service.domain.judgement import UNKNOWN
 from service.errors import BodyTooLarge
 from service.logs import log, request_id
 
@@ -21,7 +22,7 @@ QUIET = ("/health", "/livez", "/readyz", "/metrics")
 """Paths that are asked every few seconds and are logged only when they fail."""
 
 Observer = Callable[[str, str | None, str, float], None]
-"""Takes route, adapter, outcome and seconds."""
+"""Takes route, adapter (None for the base, a name that is not configured for an unknown one), outcome and seconds."""
 
 
 class RequestId:
@@ -73,7 +74,7 @@ class Fingerprint:
 class Recording:
     """Logs and counts every request once, when its last byte is about to be sent or never will be.
 
-    Routes leave `adapter`, and `outcome` if the status does not tell it, in the request's state.
+    Routes leave `adapter`, once they know it, and `outcome` if the status does not tell it in the request's state.
     """
 
     def __init__(self, app: ASGIApp, observe: Observer, is_draining: Callable[[], bool]) -> None:
@@ -114,7 +115,7 @@ class Recording:
     def _note(self, scope: Scope, status: int, state: dict[str, str | None], seconds: float) -> None:
         outcome = state.get("outcome") or outcome_of(status)
         if scope["path"] == "/generate":
-            self._observe("/generate", state.get("adapter"), outcome, seconds)
+            self._observe("/generate", state.get("adapter", UNKNOWN), outcome, seconds)
         level = logging.DEBUG if scope["path"].startswith(QUIET) and status != 500 else logging.INFO
         log(
             level,

@@ -17,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from service.explaining import HALF_A_PAIR
+
 MAX_TURNS = 256
 MAX_PARTS = 256
 MAX_STOPS = 16
@@ -33,7 +35,7 @@ def _encodable(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("contains half of a surrogate pair, which is no character") from None
+        raise ValueError(HALF_A_PAIR) from None
     return text
 
 
@@ -159,7 +161,8 @@ class GenerateRequest(_Strict):
         ge=1,
         le=MAX_SLICES,
         description="Most slices of each picture beside its thumbnail: fewer cost less and show less; what the "
-        "checkpoint says if left out, and 1 beside a video. 422 for models that do not cut pictures.",
+        "checkpoint says if left out, and 1 beside a video. More than the model was tuned with make answers worse. "
+        "422 for models that do not cut pictures.",
     )
     enable_thinking: bool | None = Field(
         None,
@@ -170,15 +173,18 @@ class GenerateRequest(_Strict):
 
     @model_validator(mode="after")
     def _one_conversation(self) -> Self:
-        if (self.messages is None) == (self.prompt is None):
-            raise ValueError("send either messages or prompt, and not both")
+        if self.messages is None and self.prompt is None:
+            raise ValueError("neither messages nor prompt was sent; send one of them")
+        if self.messages is not None and self.prompt is not None:
+            raise ValueError("both messages and prompt were sent; send one of them")
         if self.messages is not None:
             if self.images:
                 raise ValueError("images goes with prompt; with messages, put pictures into the content")
-            if self.messages[-1].role != "user":
-                raise ValueError("the last message must be the user's")
-            if any(turn.role == "system" for turn in self.messages[1:]):
-                raise ValueError("only the first message may be the system's")
+            roles = [turn.role for turn in self.messages]
+            if roles[-1] != "user":
+                raise ValueError(f"the last message is the {roles[-1]}'s; it must be the user's")
+            if "system" in roles[1:]:
+                raise ValueError(f"message {roles.index('system', 1)} is the system's; only the first may be")
         return self
 
 

@@ -10,6 +10,10 @@ from typing import Any
 
 from service.commands import COULD_NOT_RUN, INCONSISTENT
 
+MAX_PROBLEMS = 40
+MAX_ECHO_CHARACTERS = 4000
+"""Of values that cannot be used, in what is printed about all of them."""
+
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the verb; its flags are the settings, read by a parser of their own."""
@@ -74,9 +78,14 @@ def _settings_parser(fields: dict[str, Any]) -> argparse.ArgumentParser:
             "--" + name.replace("_", "-"),
             dest=name,
             metavar="VALUE",
-            help=f"{field.description} [{field.get_default(call_default_factory=True)!r}]".replace("%", "%%"),
+            help=f"{field.description}{_default(field)}".replace("%", "%%"),
         )
     return parser
+
+
+def _default(field: Any) -> str:
+    default = field.get_default(call_default_factory=True)
+    return "" if default in (None, {}, ()) else f" [{default}]"
 
 
 def _explain(error: Exception) -> str:
@@ -85,7 +94,16 @@ def _explain(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         named = re.search(r'field "(\w+)"', str(error))
         return f"  MINICPM_{named[1].upper()} is not JSON: {error.__cause__}" if named else f"  {error}"
-    return "\n".join(
-        f"  MINICPM_{'.'.join(map(str, one['loc'])).upper() or '*'}: {one['msg']}"
-        for one in error.errors(include_url=False, include_context=False, include_input=False)
-    )
+    from service.explaining import explain
+    from service.settings import Settings
+
+    problems = explain(error, Settings, MAX_ECHO_CHARACTERS, MAX_PROBLEMS)
+    return "\n".join(f"  {_setting(place)}: {text}" for place, text in problems)
+
+
+def _setting(place: tuple[int | str, ...]) -> str:
+    """Write a place as the variable, and what it is inside of the variable's JSON."""
+    from service.settings import PREFIX
+
+    name, *inside = [str(one) for one in place if one != "[key]"] or ["*"]
+    return ".".join([PREFIX + name.upper(), *inside])

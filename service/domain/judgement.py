@@ -17,6 +17,9 @@ BASE = "base"
 MERGED = "merged"
 """The name under which an adapter that is merged at load is judged."""
 
+UNKNOWN = "unknown"
+"""The name under which requests count that name no configured adapter, or were refused before they were read."""
+
 
 def adapter_subject(adapter_id: str) -> str:
     """Name the subject of findings about one adapter."""

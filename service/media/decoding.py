@@ -71,7 +71,7 @@ def _check_size(container: Container, index: int, limits: PictureLimits) -> None
     if width * height > limits.max_pixels:
         raise InvalidPicture(
             f"picture {index} is {width} x {height} = {width * height} pixels; "
-            f"the limit is {limits.max_pixels}; send it scaled down"
+            f"the limit is {limits.max_pixels} (MINICPM_MAX_PICTURE_PIXELS); send it scaled down"
         )
     if max(width, height) > limits.max_aspect_ratio * min(width, height):
         raise InvalidPicture(

@@ -1,6 +1,6 @@
 """How large a picture may be.
 
-Does not know who chose the numbers.
+Reads no setting; an error names the one that moves its limit.
 """
 
 from dataclasses import dataclass

@@ -142,8 +142,10 @@ def test_the_json_part_may_be_a_file(client: httpx.Client) -> None:
     [
         ({"messages": [user("Hi")]}, 1, 422, "have no place"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, 0, 422, "neither"),
-        ({"prompt": "Hi"}, 9, 422, "MINICPM_MAX_PICTURES"),
-        ({"prompt": "Hi", "images": ["x"] * 9}, 0, 422, "MINICPM_MAX_PICTURES"),
+        ({"prompt": "Hi"}, 9, 422, "9 pictures were sent; the limit is 8 (MINICPM_MAX_PICTURES); send fewer"),
+        ({"prompt": "Hi", "images": ["x"] * 10}, 0, 422, "10 pictures were sent; the limit is 8"),
+        ({"prompt": "Hi", "images": ["x"] * 8}, 1, 422, "9 pictures were sent; the limit is 8"),
+        ({"messages": [user(*[SCENE] * 9, "Hi")]}, 0, 422, "9 pictures were sent; the limit is 8"),
     ],
 )
 def test_pictures_and_places_must_match(
@@ -159,7 +161,8 @@ def test_pictures_and_places_must_match(
 
 def test_multipart_mistakes_are_told(client: httpx.Client) -> None:
     picture = picture_bytes(SCENE)
-    assert "unknown part" in multipart(client, {"prompt": "Hi"}, picture, field="picture").json()["detail"]
+    detail = multipart(client, {"prompt": "Hi"}, picture, field="img").json()["detail"]
+    assert detail == "img: there is no such part; did you mean image? The parts are request, image"
     assert "no 'request' part" in client.post("/generate", files=[("image", ("a", picture))]).json()["detail"]
     twice = [("request", (None, '{"prompt": "Hi"}'))] * 2
     assert client.post("/generate", files=twice).status_code == 400

@@ -115,9 +115,12 @@ def test_a_stream_counts_as_much_as_a_whole_answer(client: httpx.Client) -> None
 @pytest.mark.parametrize(
     ("request_", "outcome", "adapter"),
     [
-        ({"prompt": 5}, "client_error", "base"),
+        ({"prompt": 5}, "client_error", "unknown"),
+        ({"prompt": 5, "adapter": "json"}, "client_error", "unknown"),
+        ({**HELLO, "images": ["x"]}, "client_error", "base"),
         ({**HELLO, "images": ["x"], "adapter": "json"}, "client_error", "json"),
-        ({**HELLO, "adapter": "nobody"}, "client_error", "base"),
+        ({**HELLO, "adapter": "nobody"}, "client_error", "unknown"),
+        ({**HELLO, "adapter": "base"}, "client_error", "unknown"),
         ({**HELLO, "adapter": "broken"}, "refused", "broken"),
     ],
 )
@@ -156,7 +159,7 @@ def test_gauges_tell_the_phase_and_every_verdict(client: httpx.Client) -> None:
         assert samples[f'minicpm_audit_verdict{{subject="{subject}"}}'] == (subject != "adapter:broken")
     assert samples['minicpm_undertrained_tokens{subject="adapter:broken"}'] == 6
     assert samples["minicpm_requests_running"] == 0
-    for adapter in ADAPTER_LABELS:
+    for adapter in (*ADAPTER_LABELS, "unknown"):
         assert requests("overloaded", adapter) in samples
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.api.schemas import GenerateRequest
 from tests.asking import HELLO, SCENE, about, ask, assert_problem, user
 
 OVER: dict[str, list[float]] = {
@@ -141,6 +142,72 @@ def test_a_switch_that_may_be_left_out_may_be_null(client: httpx.Client) -> None
 def test_a_wrong_shape_is_refused_by_place(client: httpx.Client, change: dict[str, Any], field: str) -> None:
     problem = assert_problem(client.post("/generate", json={**HELLO, **change}), 422, "invalid-field")
     assert [one["field"] for one in problem["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({**HELLO, "max_slice_nums": 0}, "max_slice_nums: 0 does not fit; a whole number from 1 to 36 is needed"),
+        ({**HELLO, "max_slice_nums": 37}, "max_slice_nums: 37 does not fit; a whole number from 1 to 36 is needed"),
+        (
+            {**HELLO, "max_slice_nums": "many"},
+            'max_slice_nums: "many" does not fit; a whole number from 1 to 36 is needed',
+        ),
+        ({**HELLO, "top_p": 0}, "top_p: 0 does not fit; a number over 0 and at most 1 is needed"),
+        ({**HELLO, "stream": "true"}, 'stream: "true" does not fit; true or false is needed'),
+        ({**HELLO, "stop": ["a"] * 17}, "stop: a list of 17 does not fit; a list of at most 16 items is needed"),
+        (
+            {**HELLO, "adapter": "a" * 65},
+            f'adapter: "{"a" * 65}" does not fit; a string of 1 to 64 characters is needed',
+        ),
+        ({}, "body: neither messages nor prompt was sent; send one of them"),
+        ({**HELLO, "messages": [user("Hi")]}, "body: both messages and prompt were sent; send one of them"),
+        (
+            {"messages": [{"role": "tool", "content": "x"}]},
+            'messages.0.role: "tool" does not fit; "system", "user" or "assistant" is needed',
+        ),
+        (
+            {"messages": [{"role": "user", "content": 7}]},
+            "messages.0.content: 7 does not fit; a string or a list of 1 to 256 items is needed",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "audio"}]}]},
+            'messages.0.content.0: type "audio" does not fit; "image", "text" or "video" is needed',
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"text": "x"}]}]},
+            'messages.0.content.0: type is missing; "image", "text" or "video" is needed',
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "messages.0.content.0.text: is missing; a string is needed",
+        ),
+        (
+            {"messages": [user("a"), {"role": "assistant", "content": "b"}]},
+            "body: the last message is the assistant's; it must be the user's",
+        ),
+    ],
+    ids=str,
+)
+def test_a_refusal_names_the_field_what_was_sent_and_what_is_needed(
+    client: httpx.Client, body: dict[str, Any], detail: str
+) -> None:
+    problem = assert_problem(client.post("/generate", json=body), 422, "invalid-field")
+    assert problem["detail"] == detail
+    (told,) = problem["errors"]
+    assert detail == f"{told['field']}: {told['detail']}"
+
+
+def test_an_unknown_field_is_told_with_the_one_that_was_meant_and_all_there_are(client: httpx.Client) -> None:
+    body = {**HELLO, "adaptor": "official", "zzz": 1}
+    problem = assert_problem(client.post("/generate", json=body), 422, "invalid-field")
+    first, second = (one["detail"] for one in problem["errors"])
+    fields = ", ".join(GenerateRequest.model_fields)
+    assert first == f"there is no such field; did you mean adapter? The fields are {fields}"
+    assert second == "there is no such field"
+    turn = {"role": "user", "content": [{"type": "text", "txt": "Hi", "text": "Hi"}]}
+    problem = assert_problem(client.post("/generate", json={"messages": [turn]}), 422, "invalid-field")
+    assert problem["errors"][0]["detail"] == "there is no such field; did you mean text? The fields are type, text"
 
 
 def test_unknown_fields_are_named(client: httpx.Client) -> None:

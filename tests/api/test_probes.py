@@ -135,6 +135,14 @@ def test_the_document_s_schemas_are_pydantic_s(client: httpx.Client) -> None:
     assert references <= {f"#/components/schemas/{name}" for name in schemas}
 
 
+def test_the_document_shows_no_error_that_is_never_sent(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    assert "ValidationError" not in str(document)
+    assert set(document["paths"]["/health/tokenizer"]["get"]["responses"]) == {"200", "404", "503"}
+    twice = client.get("/health/tokenizer?adapter=json&adapter=%00&other=1")
+    assert_problem(twice, 404, "adapter-unknown")
+
+
 def _references(node: Any) -> list[str]:
     if isinstance(node, dict):
         own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []

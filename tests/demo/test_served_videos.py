@@ -87,25 +87,25 @@ def test_no_text_becomes_a_frame(client: httpx.Client, text: str) -> None:
     ("change", "field", "words"),
     [
         ({"timestamps": None}, "timestamps", "list"),
-        ({"timestamps": []}, "timestamps", "at least 1"),
+        ({"timestamps": []}, "timestamps", "an empty list does not fit; a list of 1 to 256 items"),
         ({"timestamps": [0.0]}, "", "video has 3 frames and timestamps 1; send one for each"),
         ({"timestamps": [0, 1, 2, 3]}, "", "video has 3 frames and timestamps 4; send one for each"),
         ({"timestamps": [0.0, 0.4, 0.2]}, "timestamps", "number 2, 0.2, is not later than 0.4 before it"),
         ({"timestamps": [0.0, 0.4, 0.4]}, "timestamps", "number 2, 0.4, is not later than 0.4 before it"),
-        ({"timestamps": [-0.1, 0.4, 0.5]}, "timestamps.0", "greater than or equal to 0"),
-        ({"timestamps": [0, 1, 7200.1]}, "timestamps.2", "less than or equal to 7200"),
+        ({"timestamps": [-0.1, 0.4, 0.5]}, "timestamps.0", "-0.1 does not fit; a number from 0 to 7200"),
+        ({"timestamps": [0, 1, 7200.1]}, "timestamps.2", "7200.1 does not fit; a number from 0 to 7200"),
         ({"timestamps": [0, 1, True]}, "timestamps.2", "number"),
         ({"timestamps": [0, "1", 2]}, "timestamps.1", "number"),
         ({"timestamps": [0, None, 2]}, "timestamps.1", "number"),
         ({"timestamps": 5}, "timestamps", "list"),
-        ({"timestamps": [0] * 257}, "timestamps", "at most 256"),
-        ({"video": []}, "video", "at least 1"),
+        ({"timestamps": [0] * 257}, "timestamps", "a list of 257 does not fit; a list of 1 to 256"),
+        ({"video": []}, "video", "an empty list does not fit; a list of 1 to 256"),
         ({"video": "data:video/mp4;base64,AAAA"}, "video", "list"),
         ({"video": [URLS[0], 5, URLS[1]]}, "video.1", "string"),
-        ({"frames_per_pack": 0}, "frames_per_pack", "greater than or equal to 1"),
-        ({"frames_per_pack": 7}, "frames_per_pack", "less than or equal to 6"),
-        ({"frames_per_pack": 1.5}, "frames_per_pack", "integer"),
-        ({"fps": 5}, "fps", "not permitted"),
+        ({"frames_per_pack": 0}, "frames_per_pack", "0 does not fit; a whole number from 1 to 6"),
+        ({"frames_per_pack": 7}, "frames_per_pack", "7 does not fit; a whole number from 1 to 6"),
+        ({"frames_per_pack": 1.5}, "frames_per_pack", "1.5 does not fit; a whole number from 1 to 6"),
+        ({"fps": 5}, "fps", "no such field; the fields are type, video, timestamps, frames_per_pack"),
     ],
 )
 def test_a_video_of_a_wrong_shape_is_refused_by_place(
@@ -119,7 +119,8 @@ def test_a_video_of_a_wrong_shape_is_refused_by_place(
 def test_a_video_without_times_is_refused(client: httpx.Client) -> None:
     part = {"type": "video", "video": URLS[:2]}
     problem = assert_problem(client.post("/generate", json=about(part)), 422, "invalid-field")
-    assert problem["errors"] == [{"field": "messages.0.content.0.timestamps", "detail": "Field required"}]
+    wanted = "is missing; a list of 1 to 256 items is needed"
+    assert problem["errors"] == [{"field": "messages.0.content.0.timestamps", "detail": wanted}]
 
 
 @pytest.mark.parametrize(("written", "status"), [("NaN", 400), ("Infinity", 400), ("1e999", 422)])
@@ -132,9 +133,12 @@ def test_times_without_end_are_refused(client: httpx.Client, written: str, statu
 def test_frames_count_as_pictures(client: httpx.Client) -> None:
     assert ask(client, about(video(8, frames_per_pack=4)))["usage"]["image_tokens"] == 2 * BLOCK
     for parts, words in (
-        ([video(9)], "picture 0: a video of 9 frames makes 9 pictures, more than 8 (MINICPM_MAX_PICTURES)"),
-        ([video(7), video(2)], "picture 7: a video of 2 frames makes 9 pictures, more than 8 (MINICPM_MAX_PICTURES)"),
-        ([video(8), {"type": "image", "image": URLS[0]}], "picture 8: more than 8 pictures (MINICPM_MAX_PICTURES)"),
+        ([video(9)], "9 pictures were sent, 9 of them frames of videos; the limit is 8 (MINICPM_MAX_PICTURES)"),
+        ([video(7), video(2)], "9 pictures were sent, 9 of them frames of videos; the limit is 8"),
+        (
+            [video(8), {"type": "image", "image": URLS[0]}],
+            "9 pictures were sent, 8 of them frames of videos; the limit",
+        ),
     ):
         problem = assert_problem(client.post("/generate", json=about(*parts)), 422, "invalid-picture")
         assert words in problem["detail"]

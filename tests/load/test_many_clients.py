@@ -82,7 +82,7 @@ def full(idle: Server) -> Iterator[Server]:
 
 
 def test_a_full_queue_answers_429_at_once(full: Server) -> None:
-    overloaded = 'minicpm_requests_total{adapter="base",outcome="overloaded",route="/generate"}'
+    overloaded = 'minicpm_requests_total{adapter="unknown",outcome="overloaded",route="/generate"}'
     before = samples_of(full.client)[overloaded]
     with full.connect(headers=BEARER) as client:
         for _ in range(20):

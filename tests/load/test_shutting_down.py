@@ -115,6 +115,13 @@ def test_a_refused_base_ends_the_process_with_1_if_told_to(
     assert [line["check"] for line in server.events("finding") if line["severity"] == "fatal"] == ["stop_set"]
 
 
+def test_a_demo_that_there_is_not_is_told_with_those_there_are(start_server: Callable[..., Server]) -> None:
+    server = start_server(model="demo-4.6", on_rejected="exit")
+    assert server.wait_end(90) == 1
+    assert "'demo-4.6' is neither a folder nor a hub id" in server.log.read_text()
+    assert "the built-in demos are demo and demo-4.5" in server.log.read_text()
+
+
 def test_a_folder_that_is_not_there_is_refused_without_a_crash_loop(start_server: Callable[..., Server]) -> None:
     server = start_server(model="/there/is/nothing/here").wait_open()
     server.wait_until(lambda: server.client.get("/health").json()["phase"] == "rejected", "rejected")

@@ -24,6 +24,7 @@ def test_the_tables_are_those_of_the_code() -> None:
     assert updated(TEXT) == TEXT, "run `make readme`"
 
 
+@pytest.mark.timeout(400)
 def test_every_example_gives_the_output_that_is_shown() -> None:
     assert stable(rerun(TEXT, free_port())).splitlines() == stable(TEXT).splitlines(), "run `make readme`"
 
