@@ -78,6 +78,7 @@ class Check:
         needs_loaded: It judges nothing but the model in memory.
         needs_origin: It judges nothing but the comparison with what a folder was tuned from.
         needs_merge: It judges nothing but the comparison with what merging must have written.
+        is_decisive: What it finds fatal makes every other finding beside the point: no later check runs.
     """
 
     check_id: str
@@ -87,6 +88,7 @@ class Check:
     needs_loaded: bool = False
     needs_origin: bool = False
     needs_merge: bool = False
+    is_decisive: bool = False
     why: str = ""
 
     def run(self, view: BaseView | AdapterView) -> list[Finding]:

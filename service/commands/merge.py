@@ -59,7 +59,8 @@ def _merge_into(known: argparse.Namespace, folder: Path) -> int:
 
     adopt_transformers()
     base, adapter = locate(known.base), locate(known.adapter)
-    report = audit(read_checkpoint(base, {"adapter": adapter}))
+    with caught_warnings():
+        report = audit(read_checkpoint(base, {"adapter": adapter}))
     if report.overall is Verdict.INCONSISTENT and not known.force:
         print(report_text(report))
         print("not merged: the audit refuses; repair it, or add --force", file=sys.stderr)

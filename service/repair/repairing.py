@@ -29,6 +29,7 @@ from service.repair.tokenizers import restore_tokenizer
 
 RECORD = "repair.json"
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+SERVED = "served_model"
 LOUD = frozenset({Severity.FATAL, Severity.WARNING})
 TOKENIZER_CHECKS = frozenset(
     {"special_ids", "tokenizer_faithful", "tokenizer_sound", "tokenizer_unchanged", "token_flags", "chat_template"}
@@ -85,6 +86,8 @@ def repair_model(model: Location, origin: Location | None, copy: Path) -> Repair
     before = read_checkpoint(model, {}, origin=origin)
     first = audit(before)
     place = Location(copy, model.name)
+    if SERVED in _checks(first, BASE):  # nothing makes it a model that is served
+        return Repaired((), first, first, is_tied=before.base.head is None, earlier=_earlier(before.base))
     changes: list[Change] = []
     declined: list[str] = []
     now = before

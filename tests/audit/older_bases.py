@@ -15,6 +15,7 @@ from tests.audit.older_registry import (
     forget_thoughts,
     noise,
     settings,
+    tokenizer_config,
 )
 from tests.audit.older_sound import quantisation_is_null
 from tests.builders import Folders, edited_tensors, read_json, token_id, write_json
@@ -159,6 +160,21 @@ def the_language_model_is_described_one_level_too_deep(folders: Folders) -> None
 def the_version_is_one_that_is_not_served(folders: Folders) -> None:
     with config(folders) as document:
         document["version"] = 2.5
+
+
+@broken("served_model", "MiniCPM-o is not served; of MiniCPM-V, 2.6, 4.0, 4.5, 4.6 and later are", "4.5")
+def it_is_a_minicpm_o(folders: Folders) -> None:
+    with config(folders) as document:
+        document["model_type"], document["architectures"] = "minicpmo", ["MiniCPMO"]
+        document["auto_map"] = {"AutoModel": "modeling_minicpmo.MiniCPMO"}
+    with tokenizer_config(folders) as document:
+        document["auto_map"] = {"AutoTokenizer": ["tokenization_minicpmo_fast.MiniCPMOTokenizerFast", None]}
+
+
+@broken("served_model", "MiniCPM-o is not served", "4.5")
+def it_is_a_minicpm_o_by_its_class_alone(folders: Folders) -> None:
+    with config(folders) as document:
+        document["architectures"], document["audio_config"] = ["MiniCPMO"], {"d_model": 32}
 
 
 @broken("model_config", "no version")
