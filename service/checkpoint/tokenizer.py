@@ -113,15 +113,18 @@ def as_served(folder: Path, *, is_code_trusted: bool = False) -> Any:
     """Load a folder's tokenizer through transformers, with the class that serves it.
 
     For MiniCPM-V 2.6, 4.0 and 4.5 that is none of AutoTokenizer's, which reads config.json to find one, knows no class
-    of that type, and stumbles over 4.0's rotary settings. MiniCPM-o's tokenizer files are of the same kind.
+    of that type, and stumbles over 4.0's rotary settings. MiniCPM-o's tokenizer files are of the same kind; and where
+    config.json is gone, what is wrong is that and not that the tokenizer names code.
 
     Raises:
         Exception: What transformers raises.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    config = Documents(folder).json("config.json")
-    if config.get("model_type") == MODEL_TYPE or (is_minicpm_o(config) and not is_code_trusted):
+    documents = Documents(folder)
+    config = documents.json("config.json")
+    is_coded = is_minicpm_o(config) or (not config and "auto_map" in documents.json("tokenizer_config.json"))
+    if config.get("model_type") == MODEL_TYPE or (is_coded and not is_code_trusted):
         return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=is_code_trusted)
 

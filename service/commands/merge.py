@@ -35,6 +35,7 @@ def _merge(known: argparse.Namespace, _: list[str]) -> int:
     from service.errors import CheckpointError
 
     try:
+        _refuse_exchanged(known.base, known.adapter)
         with new_folder(known.output, known.base, known.adapter) as folder:
             status = _merge_into(known, folder)
         if known.output.is_dir() and any(known.output.iterdir()):
@@ -47,6 +48,34 @@ def _merge(known: argparse.Namespace, _: list[str]) -> int:
     except OSError as error:
         print(f"{known.output} cannot be written: {reason_of(error)}", file=sys.stderr)
     return COULD_NOT_RUN
+
+
+def _refuse_exchanged(base: str, adapter: str) -> None:
+    """Refuse an adapter in the place of the base, and a model in that of the adapter.
+
+    Raises:
+        Refused: With both names.
+    """
+    from service.commands.writing import Refused
+
+    first, second = Path(base), Path(adapter)
+    if _is_adapter(first) and _is_model(second):
+        raise Refused(
+            f"{first.name} is an adapter and {second.name} a model: exchange them: "
+            f"minicpm-service merge {second.name} {first.name}"
+        )
+    if _is_adapter(first):
+        raise Refused(f"{first.name} is an adapter, not a model; name the model that it was trained on before it")
+    if _is_model(second):
+        raise Refused(f"{second.name} is a model, not an adapter: nothing of it can be merged into {first.name}")
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file()
 
 
 def _merge_into(known: argparse.Namespace, folder: Path) -> int:

@@ -177,6 +177,13 @@ def it_is_a_minicpm_o_by_its_class_alone(folders: Folders) -> None:
         document["architectures"], document["audio_config"] = ["MiniCPMO"], {"d_model": 32}
 
 
+@broken("files", "config.json is missing, so this is not a model folder", "4.5")
+def the_config_is_lost_and_the_tokenizer_names_code(folders: Folders) -> None:
+    (folders.base / "config.json").unlink()
+    with tokenizer_config(folders) as document:
+        document["auto_map"] = {"AutoTokenizer": ["tokenization_minicpmv_fast.MiniCPMVTokenizerFast", None]}
+
+
 @broken("model_config", "no version")
 def the_version_is_lost(folders: Folders) -> None:
     with config(folders) as document:
