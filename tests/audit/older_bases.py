@@ -3,6 +3,8 @@
 Each function edits a copy of a tiny folder; only the check that it is registered with may find it.
 """
 
+from typing import Any
+
 import torch
 
 from tests.audit.older_registry import (
@@ -156,7 +158,7 @@ def the_language_model_is_described_one_level_too_deep(folders: Folders) -> None
         document["text_config"] = {name: document.pop(name) for name in names}
 
 
-@broken("minicpmv", "version 2.5")
+@broken("model_config", "version 2.5")
 def the_version_is_one_that_is_not_served(folders: Folders) -> None:
     with config(folders) as document:
         document["version"] = 2.5
@@ -175,6 +177,60 @@ def it_is_a_minicpm_o(folders: Folders) -> None:
 def it_is_a_minicpm_o_by_its_class_alone(folders: Folders) -> None:
     with config(folders) as document:
         document["architectures"], document["audio_config"] = ["MiniCPMO"], {"d_model": 32}
+
+
+def early(document: dict[str, Any]) -> None:
+    del document["version"]
+    document["rope_scaling"] = None
+
+
+@broken("served_model", "2.0 and 2.5 are not served, and this is one by a tower of type idefics2", "4.0")
+def it_is_a_2_5(folders: Folders) -> None:
+    with config(folders) as document:
+        early(document)
+        document["vision_config"]["model_type"] = "idefics2"
+    with settings(folders) as document:
+        document["version"] = 2.5
+
+
+@broken("served_model", "one by a tower of type idefics2", "4.0")
+def it_is_a_2_5_that_calls_itself_a_4_0(folders: Folders) -> None:
+    it_is_a_2_5(folders)
+    with config(folders) as document:
+        document["version"] = 4.0
+
+
+@broken("served_model", "one by version 2.5 in config.json", "4.0")
+def it_is_a_2_5_that_says_so(folders: Folders) -> None:
+    with config(folders) as document:
+        early(document)
+        document["version"] = "2.5"
+
+
+@broken("served_model", "one by no vision_config (2.0)", "4.0")
+def it_is_a_2_0(folders: Folders) -> None:
+    with config(folders) as document:
+        early(document)
+        del document["vision_config"]
+
+
+@broken("served_model", "this may be one", "4.0")
+def nothing_tells_a_4_0_from_a_2_5(folders: Folders) -> None:
+    with config(folders) as document:
+        early(document)
+
+
+@broken("model_config", "version 4.5, but the language part has neither norms", "4.0")
+def a_later_version_is_written_over_tensors_that_could_be_a_2_5_s(folders: Folders) -> None:
+    with config(folders) as document:
+        early(document)
+        document["version"] = 4.5
+
+
+@broken("model_config", "the tensors of 4.5", "4.5")
+def the_version_is_4_0_over_tensors_of_4_5(folders: Folders) -> None:
+    with config(folders) as document:
+        document["version"] = 4.0
 
 
 @broken("files", "config.json is missing, so this is not a model folder", "4.5")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, note, warning
+from service.audit.older_minicpmv import judged_version
 from service.audit.settings_diff import picture_differences
 from service.domain.facts import BaseFacts
 
@@ -299,7 +300,7 @@ def _queries(image: Mapping[str, Any], config: Mapping[str, Any], base: BaseFact
                 "Pictures are marked in prompts otherwise than in training.",
                 "Write the value of training into both.",
             )
-    if image.get("version") is not None and config.get("version") is not None and image["version"] != config["version"]:
+    if image.get("version") is not None and judged_version(base) and image["version"] != config["version"]:
         yield note(
             f"the processor's file has version {image['version']}, config.json {config['version']}",
             {"processor": image["version"], "config": config["version"]},
