@@ -17,6 +17,7 @@ from service.audit.older_minicpmv import (
     official_stops,
     tower_layers,
 )
+from service.audit.trust import is_tokenizer_sound
 from service.domain.facts import BaseFacts
 from service.domain.minicpmv import HEAD_SIZE, OTHER_SENSES, TABLES, misfit_fields, missing_fields, version_of
 
@@ -62,7 +63,8 @@ def base_minicpmv(view: BaseView) -> Iterator[Outcome]:
     yield from _nothing_beside(base)
     yield from _settings_can_be_read(base)
     yield from _cutting(config, base)
-    yield from _stops_are_whole(config, base)
+    if is_tokenizer_sound(view):
+        yield from _stops_are_whole(config, base)
 
 
 def _vision(config: Mapping[str, Any]) -> Mapping[str, Any]:

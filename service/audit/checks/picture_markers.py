@@ -34,7 +34,7 @@ def base_picture_markers(view: BaseView) -> Iterator[Outcome]:
     yield from _roles_differ(texts)
     yield from _are_tokens(texts, base.tokenizer)
     yield from _are_whole(texts, base.tokenizer)
-    yield from _ids_are_official(base, base.tokenizer)
+    yield from ids_are_official(base, base.tokenizer)
     yield from _zero_is_text(base.tokenizer)
 
 
@@ -99,7 +99,7 @@ def _are_whole(texts: dict[str, str], tokenizer: TokenizerFacts) -> Iterator[Out
         )
 
 
-def _ids_are_official(base: BaseFacts, tokenizer: TokenizerFacts) -> Iterator[Outcome]:
+def ids_are_official(base: BaseFacts, tokenizer: TokenizerFacts) -> Iterator[Outcome]:
     """A tokenizer of another version has every marker, at ids of other rows."""
     version = judged_version(base)
     official = OFFICIAL[version] if version else None
