@@ -244,7 +244,10 @@ class Lifecycle:
         decisive = [BASE, adapter_subject(MERGED)] if self._plan.merged_adapter else [BASE]
         refused = [one for one in decisive if report.verdict(one) is Verdict.INCONSISTENT]
         if refused:
-            self._end(Phase.REJECTED, f"the audit refused {refused[-1]}; GET /health/tokenizer says why")
+            findings = report.subjects[refused[-1]].findings
+            first = next(one for one in findings if one.waiver is None and one.severity is not Severity.NOTE)
+            why = f"the audit refused {refused[-1]}: {first.message}; GET /health/tokenizer says more"
+            self._end(Phase.REJECTED, why)
         return bool(refused)
 
     def _is_damaged(self, loaded: LoadedFacts) -> bool:

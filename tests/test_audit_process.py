@@ -1,6 +1,7 @@
 """`audit` as a process of its own: its status and its whole output reach whoever started it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ from service.audit.judging import audit as judge
 from service.audit.reports.document import report_json
 from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_checkpoint
+from service.demo import demo_root
 from tests.broken import base_tensor_missing, turn_start_row_zero
-from tests.builders import Folders, copy_demo
+from tests.builders import Folders, copy_demo, edited_json
 
 
 def audit(*arguments: object) -> "subprocess.CompletedProcess[str]":
@@ -52,3 +54,15 @@ def test_a_corpus_without_conversations_could_not_run(folders: Folders, tmp_path
 def test_a_corpus_is_counted(folders: Folders, tmp_path: Path) -> None:
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "你好", "answer": "Hello"}\n')
     assert audit(folders.base, "--corpus", tmp_path / "prompts.jsonl").returncode == 0
+
+
+def test_a_minicpm_o_is_refused_in_one_sentence_and_no_library_speaks(tmp_path: Path) -> None:
+    shutil.copytree(demo_root() / "minicpmv4_5" / "base", tmp_path / "o")
+    with edited_json(tmp_path / "o" / "config.json") as config:
+        config |= {"model_type": "minicpmo", "architectures": ["MiniCPMO"]}
+    done = audit(tmp_path / "o", "--format", "json")
+    found = json.loads(done.stdout)["subjects"]["base"]["findings"]
+    assert [one["check"] for one in found] == ["served_model"]
+    assert found[0]["message"].startswith("MiniCPM-o is not served; of MiniCPM-V, 2.6")
+    assert "architectures" not in found[0]["repair"]
+    assert done.stderr == ""

@@ -164,3 +164,19 @@ def test_an_interrupted_command_says_so_in_one_line() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (130, "interrupted: nothing was written\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([str(ADAPTERS / "json"), BASE], "json is an adapter and base a model: exchange them"),
+        ([str(ADAPTERS / "json"), str(ADAPTERS / "tokens")], "json is an adapter, not a model"),
+        ([BASE, BASE], "base is a model, not an adapter"),
+    ],
+)
+def test_merging_what_does_not_go_together_is_refused_before_anything_is_read(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["merge", *arguments, "--output", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

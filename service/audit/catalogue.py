@@ -25,6 +25,7 @@ from service.audit.checks import (
     row_health,
     rows,
     saved_modules,
+    served_model,
     stop_set,
     token_flags,
     tokenizer_sound,
@@ -67,6 +68,7 @@ whatever its files say: this is the last witness, behind all checks of names and
 """Why a check is there, for its page; checks with a module of their own keep it beside their rule."""
 
 CHECKS: tuple[Check, ...] = (
+    served_model.CHECK,
     Check("files", "Every file is there, whole and safe to read", of_base=weights.base_files, why=weights.WHY_FILES),
     model_config.CHECK,
     weights_complete.CHECK,

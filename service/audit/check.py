@@ -88,6 +88,7 @@ class Check:
         needs_origin: It judges nothing but the comparison with what a folder was tuned from.
         needs_merge: It judges nothing but the comparison with what merging must have written.
         takes_foreign: It also judges an adapter of another family than the base's.
+        is_decisive: What it finds fatal makes every other finding beside the point: no later check runs.
     """
 
     check_id: str
@@ -98,6 +99,7 @@ class Check:
     needs_origin: bool = False
     needs_merge: bool = False
     takes_foreign: bool = False
+    is_decisive: bool = False
     why: str = ""
 
     def run(self, view: BaseView | AdapterView) -> list[Finding]:

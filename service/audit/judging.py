@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from service.audit.catalogue import CHECKS
-from service.audit.check import AdapterView, BaseView
+from service.audit.check import AdapterView, BaseView, Check
 from service.audit.summary import summary
 from service.audit.token_states import BAD, idle_tokens, used_tokens
 from service.audit.usage import ADAPTER
@@ -68,8 +68,7 @@ def audit(
 
 
 def _judge(view: BaseView | AdapterView, policy: Policy, waivers: Sequence[Waiver], today: date) -> SubjectReport:
-    checks = [check for check in CHECKS if check.concerns(view)]
-    findings = [_waive(finding, waivers, today) for check in checks for finding in check.run(view)]
+    checks, findings = _run([check for check in CHECKS if check.concerns(view)], view, waivers, today)
     is_refused = any(one.severity in REFUSING[policy] and one.waiver is None for one in findings)
     facts = view.base if isinstance(view, BaseView) else view.adapter
     used = used_tokens(view)
@@ -84,6 +83,20 @@ def _judge(view: BaseView | AdapterView, policy: Policy, waivers: Sequence[Waive
         used_tokens=used,
         facts=summary(view),
     )
+
+
+def _run(
+    checks: Sequence[Check], view: BaseView | AdapterView, waivers: Sequence[Waiver], today: date
+) -> tuple[list[Check], list[Finding]]:
+    """Run checks in order, up to one that decides; return those that ran, and what they found."""
+    ran, findings = list[Check](), list[Finding]()
+    for check in checks:
+        found = [_waive(one, waivers, today) for one in check.run(view)]
+        ran.append(check)
+        findings += found
+        if check.is_decisive and any(one.severity is Severity.FATAL and one.waiver is None for one in found):
+            break
+    return ran, findings
 
 
 def _waive(finding: Finding, waivers: Sequence[Waiver], today: date) -> Finding:

@@ -3,19 +3,25 @@
 Judges nothing. Source: the official config.json and tokenizers of each; the ids of 4.0 were not to be had.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from service.domain.facts import BaseFacts
-from service.domain.minicpmv import ENDS, MARKERS, MODEL_TYPE, version_of
+from service.domain.minicpmv import ENDS, MARKERS, MODEL_TYPE, NEEDS_THETA, version_of
 
 TOWER = {"hidden_size": 1152, "num_attention_heads": 16, "image_size": 980}
 """Of the official vision tower, which all three share."""
 SCALE_RESOLUTION = 448
 """Side of the square that a slice has as many pixels as, in all three."""
 TOWER_LAYER = re.compile(r"^vpm\.encoder\.layers\.(\d+)\.")
+
+TIMM = ("vpm.blocks.", "vpm.patch_embed.")
+"""How tensors of 2.0's tower begin."""
+FIRST = 2.6
+"""The first version that is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,10 @@ def tower_layers(tensors: Iterable[str]) -> int:
 
 
 def stored_version(tensors: Iterable[str], config: Mapping[str, Any]) -> float | None:
-    """Tell the version by the kind of the language model; None if there is none, or it could be a 2.0 or 2.5."""
+    """Tell the version by the kind of the language model; None if there is none, or it could be a 2.0 or 2.5.
+
+    Only 4.5 has norms of queries and only 2.6 has biases. 4.0, 2.5 and 2.0 have tensors of the same names.
+    """
     names = [name for name in tensors if name.startswith("llm.")]
     if any(name.endswith("self_attn.q_norm.weight") for name in names):
         return 4.5
@@ -71,9 +80,62 @@ def stored_version(tensors: Iterable[str], config: Mapping[str, Any]) -> float |
     return 4.0 if names and (is_longrope or config.get("hidden_size") == OFFICIAL["4.0"].hidden) else None
 
 
+def judged_version(base: BaseFacts) -> str | None:
+    """Return the version by which a minicpmv is to be judged; None as long as config.json and the tensors disagree."""
+    config = config_of(base)
+    version, stored = version_of(config), stored_version(base.tensors, config)
+    if stored is None:
+        return None if version in NEEDS_THETA and has_language_model(base) else version
+    return version if version == f"{stored}" else None
+
+
+def has_language_model(base: BaseFacts) -> bool:
+    """Say whether tensors have the names that the language model of a minicpmv has."""
+    return any(name.startswith("llm.") for name in base.tensors)
+
+
+def early_signs(base: BaseFacts) -> list[str]:
+    """Name what shows that a minicpmv without norms of queries and without biases is a 2.0 or 2.5.
+
+    The first two no later version has; the others count where config.json names no version.
+    """
+    config = config_of(base)
+    if not config or stored_version(base.tensors, config) is not None:
+        return []
+    vision, settings = config.get("vision_config"), base.documents.get("preprocessor_config.json", {})
+    found = []
+    if any(name.startswith(TIMM) for name in base.tensors):
+        found.append("a tower with the names of timm's (2.0)")
+    if isinstance(vision, dict) and "idefics2" in str(vision.get("model_type")):
+        found.append("a tower of type idefics2 (2.5)")
+    if config.get("version") is not None:
+        return found
+    if vision is None:
+        found.append("no vision_config (2.0)")
+    if _number(settings.get("version")) < FIRST:
+        found.append(f"preprocessor_config.json of version {settings['version']}")
+    if config.get("query_num") == 96:
+        found.append("96 queries (2.5)")
+    if base.tokenizer and "<|eot_id|>" in base.tokenizer.vocabulary:
+        found.append("Llama 3's <|eot_id|> (2.5)")
+    return found
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.inf
+
+
+def is_early(config: Mapping[str, Any]) -> bool:
+    """Say whether config.json itself names a version before the first that is served."""
+    return _number(config.get("version")) < FIRST
+
+
 def official_stops(base: BaseFacts) -> dict[str, int]:
     """Return the tokens at which the official `chat()` stops, as far as the tokenizer has them, with their ids."""
-    version, tokenizer = version_of(config_of(base)), base.tokenizer
+    version, tokenizer = judged_version(base), base.tokenizer
     if version is None or tokenizer is None:
         return {}
     return {text: tokenizer.vocabulary[text] for text in ENDS[version] if text in tokenizer.vocabulary}

@@ -23,7 +23,7 @@ from service.checkpoint.soundness import (
 )
 from service.checkpoint.template import render_template, template_files
 from service.domain.facts import AddedToken, FileProblem, GoldenMismatch, TemplateFacts, TokenizerFacts
-from service.domain.minicpmv import MODEL_TYPE
+from service.domain.minicpmv import MODEL_TYPE, is_minicpm_o
 from service.overlay import overlay
 from service.wording import without_folders
 
@@ -113,14 +113,18 @@ def as_served(folder: Path, *, is_code_trusted: bool = False) -> Any:
     """Load a folder's tokenizer through transformers, with the class that serves it.
 
     For MiniCPM-V 2.6, 4.0 and 4.5 that is none of AutoTokenizer's, which reads config.json to find one, knows no class
-    of that type, and stumbles over 4.0's rotary settings.
+    of that type, and stumbles over 4.0's rotary settings. MiniCPM-o's tokenizer files are of the same kind; and where
+    config.json is gone, what is wrong is that and not that the tokenizer names code.
 
     Raises:
         Exception: What transformers raises.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    if Documents(folder).json("config.json").get("model_type") == MODEL_TYPE:
+    documents = Documents(folder)
+    config = documents.json("config.json")
+    is_coded = is_minicpm_o(config) or (not config and "auto_map" in documents.json("tokenizer_config.json"))
+    if config.get("model_type") == MODEL_TYPE or (is_coded and not is_code_trusted):
         return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=is_code_trusted)
 

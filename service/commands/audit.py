@@ -89,7 +89,7 @@ def _judge(known: argparse.Namespace) -> "tuple[CheckpointFacts, Report]":
     from service.checkpoint.reading import read_checkpoint
     from service.commands.haste import in_haste, without_torch
     from service.domain.judgement import Policy
-    from service.engine.load_report import adopt_transformers
+    from service.engine.load_report import adopt_transformers, caught_warnings
 
     waivers = [_waiver(one) for one in known.waive]
     model, adapters, origin = known.model, _adapters(known.adapter), known.base
@@ -102,7 +102,7 @@ def _judge(known: argparse.Namespace) -> "tuple[CheckpointFacts, Report]":
         model, adapters, origin = origin, {**adapters, _name_of(model): model}, None
     if not known.probe:
         without_torch()
-    with in_haste():
+    with in_haste(), caught_warnings():  # what libraries say while reading is judged, or no news
         adopt_transformers()
         places = {name: locate(place) for name, place in adapters.items()}
         base = locate(model)

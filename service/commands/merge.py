@@ -35,6 +35,7 @@ def _merge(known: argparse.Namespace, _: list[str]) -> int:
     from service.errors import CheckpointError
 
     try:
+        _refuse_exchanged(known.base, known.adapter)
         with new_folder(known.output, known.base, known.adapter) as folder:
             status = _merge_into(known, folder)
         if known.output.is_dir() and any(known.output.iterdir()):
@@ -49,6 +50,34 @@ def _merge(known: argparse.Namespace, _: list[str]) -> int:
     return COULD_NOT_RUN
 
 
+def _refuse_exchanged(base: str, adapter: str) -> None:
+    """Refuse an adapter in the place of the base, and a model in that of the adapter.
+
+    Raises:
+        Refused: With both names.
+    """
+    from service.commands.writing import Refused
+
+    first, second = Path(base), Path(adapter)
+    if _is_adapter(first) and _is_model(second):
+        raise Refused(
+            f"{first.name} is an adapter and {second.name} a model: exchange them: "
+            f"minicpm-service merge {second.name} {first.name}"
+        )
+    if _is_adapter(first):
+        raise Refused(f"{first.name} is an adapter, not a model; name the model that it was trained on before it")
+    if _is_model(second):
+        raise Refused(f"{second.name} is a model, not an adapter: nothing of it can be merged into {first.name}")
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file()
+
+
 def _merge_into(known: argparse.Namespace, folder: Path) -> int:
     from service.audit.judging import audit
     from service.audit.reports.text import report_text
@@ -59,7 +88,8 @@ def _merge_into(known: argparse.Namespace, folder: Path) -> int:
 
     adopt_transformers()
     base, adapter = locate(known.base), locate(known.adapter)
-    report = audit(read_checkpoint(base, {"adapter": adapter}))
+    with caught_warnings():
+        report = audit(read_checkpoint(base, {"adapter": adapter}))
     if report.overall is Verdict.INCONSISTENT and not known.force:
         print(report_text(report))
         print("not merged: the audit refuses; repair it, or add --force", file=sys.stderr)

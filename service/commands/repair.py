@@ -62,13 +62,13 @@ def _alpha(text: str) -> float:
 
 def _repair(known: argparse.Namespace, _: list[str]) -> int:
     from service.commands.writing import Refused, new_folder, reason_of
-    from service.engine.load_report import adopt_transformers
+    from service.engine.load_report import adopt_transformers, caught_warnings
     from service.errors import CheckpointError
 
     try:
         _refuse(known)
         adopt_transformers()
-        with new_folder(known.output, known.folder, known.base) as copy:
+        with new_folder(known.output, known.folder, known.base) as copy, caught_warnings():
             status, lines = _fold(known, copy) if known.fold else _correct(known, copy)
         print(*lines, f"wrote {known.output}", sep="\n")  # a reader that leaves early must not undo the repair
         return status
@@ -135,7 +135,7 @@ def _correct(known: argparse.Namespace, copy: Path) -> tuple[int, list[str]]:
     _write_record(copy, record(repaired))
     lines = [*_lines(repaired), *advice(repaired.remaining, is_tied=repaired.is_tied)]
     lines += [f"warning, {one.subject}, {one.check}: {one.message}" for one in repaired.doubts]
-    if repaired.remaining and known.base is None:
+    if known.base is None and any(one.check != "served_model" for one in repaired.remaining):
         lines.append("name what the folder was tuned from with --base BASE: lost files are restored from there")
     return CONSISTENT if repaired.after.overall is Verdict.CONSISTENT else INCONSISTENT, lines
 

@@ -3,6 +3,7 @@
 Source: the official config.json, preprocessor_config.json and `chat()` of each.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -53,8 +54,18 @@ ENDS = {
 """What `chat()` of each version stops at; 2.6's generation_config.json names the first only."""
 OTHER_SENSES = (r"^apm\.", r"^audio", r"^tts\.")
 """Tensors of MiniCPM-o for hearing and speaking, which answers in text do not need."""
+HEARING = re.compile(r"MiniCPMO($|\d|_|For|Model)")
+"""Classes of MiniCPM-o; MiniCPM-OCR's begin with the same letters."""
+NOT_SERVED = f"MiniCPM-o is not served; of MiniCPM-V, {', '.join(LANGUAGES)}, 4.6 and later are"
 TABLES = (r"rotary_emb\.inv_freq$", r"embeddings\.position_ids$")
 """Tensors that older releases of transformers saved, and that are computed."""
+
+
+def is_minicpm_o(config: Mapping[str, Any]) -> bool:
+    """Say whether config.json is that of a MiniCPM-o, by either of the two names that say so."""
+    named = config.get("architectures")
+    classes = named if isinstance(named, list) else [named]
+    return config.get("model_type") == "minicpmo" or any(HEARING.match(str(one)) for one in classes)
 
 
 def version_of(config: Mapping[str, Any]) -> str | None:

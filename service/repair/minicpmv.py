@@ -40,7 +40,10 @@ def correct_minicpmv(folder: Path, base: BaseFacts) -> list[Change]:
 
 
 def stops_of(base: BaseFacts) -> tuple[int, ...]:
-    """Return the ids at which the official `chat()` of the folder's version stops; none of another model type."""
+    """Return the ids at which the official `chat()` of the folder's version stops; none of another model type.
+
+    None either as long as the version is wrong.
+    """
     return tuple(official_stops(base).values())
 
 

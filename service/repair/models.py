@@ -9,9 +9,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from service.audit.stops import never_stops
 from service.checkpoint.reading import PROCESSOR_FILES
 from service.checkpoint.weights import INDEX, WeightFiles, base_weight_files
 from service.domain.facts import BaseFacts
+from service.domain.minicpmv import MODEL_TYPE
 from service.repair.change import Change
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -21,7 +23,11 @@ MARKERS = ("image_start_id", "image_end_id", "slice_start_id", "slice_end_id")
 def complete_stop_set(
     folder: Path, base: BaseFacts, origin: BaseFacts | None, official: Iterable[int] = ()
 ) -> list[Change]:
-    """Write the turn's end, and whatever the origin or official code stops at, into generation_config.json."""
+    """Write the turn's end, and whatever the origin or official code stops at, into generation_config.json.
+
+    What can end nothing is taken out of it, and out of config.json.
+    """
+    changes = _correct_config_stops(folder, base)
     wanted = [one for one in base.stop_ids if _is_stop(one, base)]
     template = base.template
     extra = [template.turn_end_id] if template and template.turn_end_id is not None else []
@@ -30,20 +36,56 @@ def complete_stop_set(
             wanted.append(one)
     document = base.documents.get(GENERATION, {})
     if not wanted or document.get("eos_token_id") in (wanted, wanted[0] if len(wanted) == 1 else wanted):
-        return []
+        return changes
     _write(folder / GENERATION, {**document, "eos_token_id": wanted})
-    return [Change(GENERATION, "eos_token_id", document.get("eos_token_id"), wanted, "the template ends answers there")]
+    change = Change(GENERATION, "eos_token_id", document.get("eos_token_id"), wanted, "the template ends answers there")
+    return [*changes, change]
 
 
-def correct_ids(folder: Path, base: BaseFacts) -> list[Change]:
-    """Write the tokenizer's ids of placeholders, the stored rows and the stored tie into config.json."""
+def add_origin_stops(folder: Path, base: BaseFacts, origin: BaseFacts | None) -> list[Change]:
+    """Add what the origin stops at, and look up no token: the folder's tokenizer cannot be believed."""
+    wanted = list(dict.fromkeys((*base.stop_ids, *(origin.stop_ids if origin else ()))))
+    if wanted == list(base.stop_ids):
+        return []
+    document = base.documents.get(GENERATION, {})
+    _write(folder / GENERATION, {**document, "eos_token_id": wanted})
+    return [Change(GENERATION, "eos_token_id", document.get("eos_token_id"), wanted, "the origin stops there")]
+
+
+def _correct_config_stops(folder: Path, base: BaseFacts) -> list[Change]:
+    never, template = never_stops(base), base.template
+    end = template.turn_end_id if template else None
+
+    def stops(part: dict[str, Any]) -> dict[str, Any]:
+        said = part.get("eos_token_id")
+        ids = said if isinstance(said, list) else [said]
+        kept = [one for one in ids if one not in never]
+        if len(kept) == len(ids) or (not kept and end is None):
+            return {}
+        return {"eos_token_id": kept if isinstance(said, list) and kept else (kept or [end])[0]}
+
+    if not base.documents.get(CONFIG):
+        return []
+    return _edit(folder, stops, "the other token opens turns or marks pictures")
+
+
+def correct_ids(folder: Path, base: BaseFacts, *, is_tokenizer_sound: bool = True) -> list[Change]:
+    """Write the tokenizer's ids of placeholders, the stored rows and the stored tie into config.json.
+
+    Args:
+        folder: The copy to correct.
+        base: Facts of it.
+        is_tokenizer_sound: Its ids can be believed.
+    """
     tokenizer = base.tokenizer
-    named = tokenizer.named if tokenizer else {}
+    named = tokenizer.named if tokenizer and is_tokenizer_sound else {}
 
     def ids(part: dict[str, Any]) -> dict[str, Any]:
         wanted = {f"{role}_id": one for role, one in named.items() if role in ("image_token", "video_token")}
         wanted |= {key: named.get(f"{key.removesuffix('_id')}_token") for key in MARKERS if key in part}
-        return {key: one for key, one in wanted.items() if one is not None and (key in part or key == "image_token_id")}
+        is_needed = base.model_type != MODEL_TYPE  # which finds pictures by text
+        known = {key: one for key, one in wanted.items() if one is not None}
+        return {key: one for key, one in known.items() if key in part or (is_needed and key == "image_token_id")}
 
     changes = []
     if base.model_type and "image_token" in named:
@@ -110,7 +152,7 @@ def _is_stop(token_id: int, base: BaseFacts) -> bool:
     if tokenizer is None:
         return True
     special = {one.token_id for one in tokenizer.added.values()} | set(tokenizer.named.values())
-    return token_id in special
+    return token_id in special and token_id not in never_stops(base)
 
 
 def _edit(folder: Path, wanted: Callable[[dict[str, Any]], Mapping[str, Any]], reason: str) -> list[Change]:

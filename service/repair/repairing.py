@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from service.audit.check import BaseView
 from service.audit.judging import audit
+from service.audit.trust import is_tokenizer_sound
 from service.checkpoint.locating import Location
 from service.checkpoint.reading import read_checkpoint
 from service.domain.facts import AdapterFacts, BaseFacts, CheckpointFacts
@@ -22,13 +24,14 @@ from service.repair.copying import copy_folder
 from service.repair.grafting import graft_tensors, what_to_graft
 from service.repair.lost_config import Rebuilt, rebuild_config
 from service.repair.minicpmv import correct_minicpmv, stops_of
-from service.repair.models import complete_files, complete_stop_set, correct_ids, weights_of
+from service.repair.models import add_origin_stops, complete_files, complete_stop_set, correct_ids, weights_of
 from service.repair.rows import initialise_rows
 from service.repair.settings import restore_config
 from service.repair.tokenizers import restore_tokenizer
 
 RECORD = "repair.json"
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+SERVED = "served_model"
 LOUD = frozenset({Severity.FATAL, Severity.WARNING})
 TOKENIZER_CHECKS = frozenset(
     {"special_ids", "tokenizer_faithful", "tokenizer_sound", "tokenizer_unchanged", "token_flags", "chat_template"}
@@ -85,15 +88,24 @@ def repair_model(model: Location, origin: Location | None, copy: Path) -> Repair
     before = read_checkpoint(model, {}, origin=origin)
     first = audit(before)
     place = Location(copy, model.name)
+    if SERVED in _checks(first, BASE):  # nothing makes it a model that is served
+        return Repaired((), first, first, is_tied=before.base.head is None, earlier=_earlier(before.base))
     changes: list[Change] = []
     declined: list[str] = []
     now = before
     if origin:
         changes, declined = _from_origin(copy, origin.folder, before, _checks(first, BASE))
         now = read_checkpoint(place, {}, origin=origin)
-    changes += correct_ids(copy, now.base) if now.base.documents.get(CONFIG) else []
+    before_tuning = now.origin.base if now.origin else None
+    is_sound = is_tokenizer_sound(BaseView(now.base, None, origin=now.origin))
+    if now.base.documents.get(CONFIG):
+        changes += correct_ids(copy, now.base, is_tokenizer_sound=is_sound)
     changes += correct_minicpmv(copy, now.base)
-    changes += complete_stop_set(copy, now.base, now.origin.base if now.origin else None, stops_of(now.base))
+    if is_sound:
+        changes += complete_stop_set(copy, now.base, before_tuning, stops_of(now.base))
+    else:
+        changes += add_origin_stops(copy, now.base, before_tuning)
+        declined.append("no id was taken from the tokenizer, which the audit refuses")
     after = read_checkpoint(place, {}, origin=origin)
     return Repaired(
         tuple(changes),

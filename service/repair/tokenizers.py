@@ -28,12 +28,16 @@ def restore_tokenizer(
 
     Returns:
         The changes; none if the new tokens do not follow the base's ids without a gap, so that no file can hold them.
+        Where tokens of the base changed ids, the tokenizer is another base's, and what it has at ids of the base's
+        tokens is none of training's.
     """
     if known is None:
         return []
     new = {text: one for text, one in own.added.items() if text not in known.vocabulary} if own else {}
-    ordered = sorted(new.items(), key=lambda item: item[1].token_id)
     first = max(known.vocabulary.values()) + 1
+    if own and any(own.vocabulary.get(text, one.token_id) != one.token_id for text, one in known.added.items()):
+        new = {text: one for text, one in new.items() if one.token_id >= first}
+    ordered = sorted(new.items(), key=lambda item: item[1].token_id)
     if [one.token_id for _, one in ordered] != list(range(first, first + len(ordered))):
         return []
     changes = []

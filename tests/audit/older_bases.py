@@ -17,7 +17,7 @@ from tests.audit.older_registry import (
     settings,
 )
 from tests.audit.older_sound import quantisation_is_null
-from tests.builders import Folders, edited_tensors, read_json, token_id, write_json
+from tests.builders import Folders, edited_json, edited_tensors, read_json, token_id, write_json
 
 
 @broken("picture_markers", "<image>")
@@ -155,22 +155,32 @@ def the_language_model_is_described_one_level_too_deep(folders: Folders) -> None
         document["text_config"] = {name: document.pop(name) for name in names}
 
 
-@broken("minicpmv", "version 2.5")
-def the_version_is_one_that_is_not_served(folders: Folders) -> None:
+@broken("stop_set", "<|im_start|>, which opens turns (config.json: eos_token_id)", "4.5")
+def config_json_ends_answers_where_turns_begin(folders: Folders) -> None:
     with config(folders) as document:
-        document["version"] = 2.5
+        document["eos_token_id"] = token_id(folders.base, "<|im_start|>")
 
 
-@broken("model_config", "no version")
-def the_version_is_lost(folders: Folders) -> None:
+@broken("stop_set", "<unk>, which stands for the features of a picture", "4.5")
+def answers_end_at_the_placeholder_of_features(folders: Folders) -> None:
+    stops_too(folders, "<unk>")
+
+
+@broken("stop_set", "</slice>, which marks pictures", "4.0")
+def answers_end_at_a_marker_of_pictures(folders: Folders) -> None:
+    stops_too(folders, "</slice>")
+
+
+def stops_too(folders: Folders, text: str) -> None:
+    with edited_json(folders.base / "generation_config.json") as document:
+        said = document["eos_token_id"]
+        document["eos_token_id"] = [*(said if isinstance(said, list) else [said]), token_id(folders.base, text)]
+
+
+@broken("special_ids", "which is <|im_end|> and ends turns", "4.5")
+def pictures_stand_on_the_end_of_turns(folders: Folders) -> None:
     with config(folders) as document:
-        del document["version"]
-
-
-@broken("model_config", "4.5", "4.5")
-def the_version_is_that_of_another_generation(folders: Folders) -> None:
-    with config(folders) as document:
-        document["version"] = 2.6
+        document["image_token_id"] = token_id(folders.base, "<|im_end|>")
 
 
 @broken("minicpmv", "rope_theta is 10000", severity="warning")

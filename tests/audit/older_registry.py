@@ -100,6 +100,10 @@ def config(folders: Folders) -> Any:
     return edited_json(folders.base / "config.json")
 
 
+def tokenizer_config(folders: Folders) -> Any:
+    return edited_json(folders.base / "tokenizer_config.json")
+
+
 def settings(folders: Folders) -> Any:
     return edited_json(folders.base / "preprocessor_config.json")
 

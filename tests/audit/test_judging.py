@@ -43,6 +43,7 @@ def warned(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFacts:
 
 def test_the_checks_are_these_and_in_this_order() -> None:
     assert [check.check_id for check in CHECKS] == [
+        "served_model",
         "files",
         "model_config",
         "weights_complete",

@@ -258,8 +258,8 @@ def test_parts_of_a_model_that_transformers_does_not_know_must_all_be_there(tmp_
     pair = copy_pair(tmp_path)
     for folder in (pair.origin, pair.tuned):
         with edited_json(folder / "config.json") as document:
-            document |= {"model_type": "minicpmo", "auto_map": {"AutoModel": "modeling_minicpmo.MiniCPMO"}}
-        (folder / "modeling_minicpmo.py").write_text("")
+            document |= {"model_type": "speaker", "auto_map": {"AutoModel": "modeling_speaker.Speaker"}}
+        (folder / "modeling_speaker.py").write_text("")
     with edited_tensors(pair.origin_weights) as tensors:
         tensors["tts.head.weight"] = torch.ones(4, 4)
     found = [one for one in pair.loud() if one.severity is Severity.FATAL and one.check != "files"]

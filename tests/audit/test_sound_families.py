@@ -18,7 +18,10 @@ from service.domain.judgement import Finding, Severity
 from tests.builders import edited_json, edited_tensors, write_json
 
 LOUD = (Severity.FATAL, Severity.WARNING)
-FOLDERS = ("weights_complete", "model_config", "picture_settings", "minicpmv", "tied_embeddings", "config_rows")
+FOLDERS = (
+    *("served_model", "weights_complete", "model_config", "picture_settings", "minicpmv", "tied_embeddings"),
+    "config_rows",
+)
 TINY = Path(__file__).parents[1] / "engine" / "tiny.py"
 
 

@@ -101,7 +101,9 @@ def test_a_png_of_178_megapixels_in_200_kilobytes_is_refused_from_its_header() -
     rows = bytes((13_342 // 8 + 2) * 13_342)
     bomb = png(13_342, 13_342, bits=1, rows=rows)
     assert len(bomb) < 200_000
-    assert "13342 x 13342 = 178008964 pixels; the limit is 20000000 (MINICPM_MAX_PICTURE_PIXELS); send it scaled down" in refusal(bomb)
+    said = refusal(bomb)
+    assert "13342 x 13342 = 178008964 pixels; the limit is 20000000 (MINICPM_MAX_PICTURE_PIXELS)" in said
+    assert "send it scaled down" in said
 
 
 def huge_headers() -> dict[str, bytes]:

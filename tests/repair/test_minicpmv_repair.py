@@ -1,12 +1,14 @@
 """`repair` of MiniCPM-V 2.6, 4.0 and 4.5: what its own tensors or all official files prove is corrected in the copy."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from service.cli import main
 from service.commands import CONSISTENT, INCONSISTENT
+from service.demo import demo_root
 from tests.audit.older_folders import BROKEN, SOUND, VERSIONS, copied, official
 from tests.audit.older_registry import Make, config, flag, settings
 from tests.builders import Folders, edited_tensors, read_json
@@ -25,6 +27,9 @@ ALONE = (
     "slices_are_cut_by_another_patch",
     "slices_are_smaller_than_a_patch",
     "only_one_of_two_stop_tokens",
+    "config_json_ends_answers_where_turns_begin",
+    "answers_end_at_the_placeholder_of_features",
+    "answers_end_at_a_marker_of_pictures",
     "config_json_alone_names_a_stop_token",
     "the_model_is_said_to_have_more_features",
     "the_processor_makes_room_for_more_features",
@@ -146,6 +151,30 @@ def test_a_setting_is_read_off_the_tensors(
     make(folders)
     assert main(["repair", str(folders.base), "--output", str(tmp_path / "out")]) == CONSISTENT
     assert changes_of(tmp_path / "out") == {what: new}
+
+
+@pytest.mark.parametrize("with_origin", [False, True])
+def test_no_id_is_read_off_the_tokenizer_of_another_base(with_origin: bool, tmp_path: Path) -> None:
+    """Its `<|im_end|>` has the id of the base's `<|im_start|>`."""
+    origin, foreign = demo_root() / "minicpmv4_5" / "base", demo_root() / "base"
+    shutil.copytree(origin, tmp_path / "mixed")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(foreign / name, tmp_path / "mixed" / name)
+    more = ["--base", str(origin)] if with_origin else []
+    status = main(["repair", str(tmp_path / "mixed"), *more, "--output", str(tmp_path / "out")])
+    assert status == (CONSISTENT if with_origin else INCONSISTENT)
+    assert set(changes_of(tmp_path / "out")) == ({"the whole file"} if with_origin else set())
+    for name in ("config.json", "generation_config.json", *(("tokenizer.json",) if with_origin else ())):
+        assert (tmp_path / "out" / name).read_bytes() == (origin / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["it_is_a_2_5", "it_is_a_minicpm_o", "nothing_tells_a_4_0_from_a_2_5"])
+def test_what_is_not_served_stays_as_it_is(name: str, sources: dict[str, Folders], tmp_path: Path) -> None:
+    folders = copied(sources[BROKEN[name].version], tmp_path)
+    BROKEN[name].make(folders)
+    origin = str(sources["4.5"].base)
+    assert main(["repair", str(folders.base), "--base", origin, "--output", str(tmp_path / "out")]) == INCONSISTENT
+    assert changes_of(tmp_path / "out") == {}
 
 
 def test_a_2_5_is_not_made_a_4_0(sources: dict[str, Folders], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
 from service.audit.checks.saved_modules import ADD
+from service.audit.older_minicpmv import judged_version
 from service.domain.facts import AdapterFacts, BaseFacts
 
 CONFIG = "adapter_config.json"
@@ -53,7 +54,7 @@ def _base_fits(config: Mapping[str, Any], base: BaseFacts) -> Iterator[Outcome]:
             "Serve it on the base that it was trained on, or on that base dequantised.",
         )
     found = MODEL.search(last)
-    version = str(base.documents.get("config.json", {}).get("version") or VERSION_OF_TYPE.get(base.model_type, ""))
+    version = judged_version(base) or VERSION_OF_TYPE.get(base.model_type, "")
     kind = KIND_OF_TYPE.get(base.model_type)
     if found and kind and found["kind"].lower() != kind:
         yield warning(

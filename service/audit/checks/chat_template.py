@@ -16,7 +16,10 @@ WITHOUT_CHAT = frozenset({"got_ocr2"})
 NUM_PICTURES = {"picture": 1, "pictures": 2}
 SPOKEN = ("question", "turns", "system")
 """Conversations in which a prompt's line breaks are those of its turns alone."""
-COPY = "Copy the base model's chat_template.jinja: minicpm-service repair."
+COPY = (
+    "Copy the base model's chat template, which is a file chat_template.jinja or a field of tokenizer_config.json: "
+    "minicpm-service repair --base BASE."
+)
 WHY = """\
 Training saw turns in one form, and the template must write them in the same: `<|im_start|>user`, text, `<|im_end|>`,
 and an opened assistant turn at the end. A folder without a template makes some servers guess one by the folder's name.

@@ -14,9 +14,11 @@ from service.audit.older_minicpmv import (
     SCALE_RESOLUTION,
     TOWER,
     config_of,
+    judged_version,
     official_stops,
     tower_layers,
 )
+from service.audit.trust import is_tokenizer_sound
 from service.domain.facts import BaseFacts
 from service.domain.minicpmv import HEAD_SIZE, OTHER_SENSES, TABLES, misfit_fields, missing_fields, version_of
 
@@ -40,6 +42,8 @@ must be.
 An answer ends with `<|im_end|>` or with `<|endoftext|>` (2.6, 4.5) or `</s>` (4.0): official `chat()` stops at both,
 and so does this service. `config.json`, and 2.6's official `generation_config.json`, name one; a note says so.
 
+As long as `version` and the tensors disagree, which `model_config` says, nothing is said that depends on it.
+
 `version` 2.6 in every preprocessor_config.json, remote code that is named and not there, a tower called
 `siglip_vision_model`, and tensors for hearing and speaking are no finding; the first two are among the facts of the
 JSON report, as other servers need that code."""
@@ -48,12 +52,11 @@ JSON report, as other servers need that code."""
 def base_minicpmv(view: BaseView) -> Iterator[Outcome]:
     """Look at everything that is particular to this family."""
     base = view.base
-    config = config_of(base)
-    if not config:
+    if not config_of(base):
         return
+    config = {**config_of(base), "version": judged_version(base)}
     yield from _fields_are_there(config)
     yield from _fields_can_be_used(config)
-    yield from _version_is_served(config)
     yield from _sizes_divide(config)
     yield from _numbers_are_official(config)
     yield from _positions_are_official(config)
@@ -62,7 +65,8 @@ def base_minicpmv(view: BaseView) -> Iterator[Outcome]:
     yield from _nothing_beside(base)
     yield from _settings_can_be_read(base)
     yield from _cutting(config, base)
-    yield from _stops_are_whole(config, base)
+    if is_tokenizer_sound(view):
+        yield from _stops_are_whole(config, base)
 
 
 def _vision(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -93,19 +97,6 @@ def _fields_can_be_used(config: Mapping[str, Any]) -> Iterator[Outcome]:
             {"settings": {name: repr(value)[:80] for name, value, _ in misfits}},
             "Loading is refused: nothing can be built with such a value.",
             TAKE_CONFIG,
-        )
-
-
-def _version_is_served(config: Mapping[str, Any]) -> Iterator[Outcome]:
-    """Versions before 2.6; `model_config` compares later ones with the tensors."""
-    version = config.get("version")
-    if isinstance(version, int | float) and version < 2.6:
-        yield fatal(
-            f"config.json has version {version}, of which this service serves none before 2.6",
-            {"version": version, "served": list(OFFICIAL)},
-            "Loading is refused: earlier versions number patches and mark slices in another way.",
-            "If the weights are of 2.6, 4.0 or 4.5, correct the field: minicpm-service repair; if not, serve it with "
-            "vLLM 0.32.",
         )
 
 
@@ -307,7 +298,7 @@ def _cutting(config: Mapping[str, Any], base: BaseFacts) -> Iterator[Outcome]:
 
 def _stops_are_whole(config: Mapping[str, Any], base: BaseFacts) -> Iterator[Outcome]:
     """The official `chat()` stops at two tokens; `stop_set` says so where the one that the template writes is lost."""
-    wanted, template = official_stops(base), base.template
+    wanted, template = official_stops(base), base.template  # none while the version is not settled
     lost = {text: one for text, one in wanted.items() if one not in base.stop_ids}
     if template and template.turn_end in lost:
         lost.pop(template.turn_end)

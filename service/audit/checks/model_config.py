@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note
+from service.audit.older_minicpmv import has_language_model, stored_version
 from service.domain.facts import BaseFacts
+from service.domain.minicpmv import version_of
 
 CONFIG = "config.json"
 OWN_LISTS = frozenset({"minicpmv"})
@@ -274,16 +276,18 @@ def _version(base: BaseFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
     """`version` chooses the code for MiniCPM-V 2.6, 4.0 and 4.5; their language parts have different tensors."""
     if config.get("model_type") not in OWN_LISTS or not base.tensors:
         return
-    version, stored = config.get("version"), _stored_version(base)
-    if version is None:
+    version, stored = config.get("version"), stored_version(base.tensors, config)
+    if stored is None:
+        yield from _unproved_version(base, config)
+    elif version is None:
         yield fatal(
-            "config.json has no version, which tells the generations of MiniCPM-V apart",
+            "config.json has no version, which tells the generations of MiniCPM-V apart; the language part has the "
+            f"tensors of {stored}, not of 2.0 or 2.5, which have none and are not served",
             {"tensors_of": stored},
             "Servers take another generation's code: pictures are cut and marked as the model never saw them.",
-            f'Write "version": {stored} into config.json, as in the base model.'
-            + ("" if stored != 4.0 else " 2.0 and 2.5 have none: they are not served here, whatever the field says."),
+            f'Write "version": {stored} into config.json, as in the base model.',
         )
-    elif (read := _as_number(version)) is None or (read >= 2.6 and read != stored):
+    elif version_of(config) != f"{stored}":
         yield fatal(
             f"config.json has version {version!r}, but the language part has the tensors of {stored}",
             {"version": version, "tensors_of": stored},
@@ -292,19 +296,19 @@ def _version(base: BaseFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
         )
 
 
-def _stored_version(base: BaseFacts) -> float:
-    if any(name.endswith("self_attn.q_norm.weight") for name in base.tensors):
-        return 4.5
-    return (
-        2.6 if any(name.endswith("self_attn.q_proj.bias") and name.startswith("llm.") for name in base.tensors) else 4.0
+def _unproved_version(base: BaseFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
+    """Tensors of 4.0, 2.5 and 2.0 have the same names; `served_model` says where config.json names no later version."""
+    version = config.get("version")
+    if version is None or version_of(config) == "4.0" or not has_language_model(base):
+        return
+    yield fatal(
+        f"config.json has version {version!r}, but the language part has neither norms of queries, which 4.5 has, nor "
+        "biases, which 2.6 has",
+        {"version": version},
+        "Servers take another generation's code: loading fails, or pictures and turns are marked wrongly.",
+        "Take config.json from the checkpoint that this one was tuned from; 2.0 and 2.5, which have such tensors too, "
+        "are not served.",
     )
-
-
-def _as_number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def _canvas(base: BaseFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:

@@ -6,9 +6,9 @@ Knows no row and no fixed id but those of official vocabularies.
 from collections.abc import Iterator
 
 from service.audit.check import BaseView, Check, Outcome, fatal
-from service.audit.older_minicpmv import OFFICIAL, config_of, marker_texts
+from service.audit.older_minicpmv import OFFICIAL, config_of, judged_version, marker_texts
 from service.domain.facts import BaseFacts, TokenizerFacts
-from service.domain.minicpmv import MARKERS, version_of
+from service.domain.minicpmv import MARKERS
 
 FILE = "preprocessor_config.json"
 EATING = ("lstrip", "rstrip", "single_word")
@@ -34,7 +34,7 @@ def base_picture_markers(view: BaseView) -> Iterator[Outcome]:
     yield from _roles_differ(texts)
     yield from _are_tokens(texts, base.tokenizer)
     yield from _are_whole(texts, base.tokenizer)
-    yield from _ids_are_official(base, base.tokenizer)
+    yield from ids_are_official(base, base.tokenizer)
 
 
 def _roles_differ(texts: dict[str, str]) -> Iterator[Outcome]:
@@ -98,9 +98,9 @@ def _are_whole(texts: dict[str, str], tokenizer: TokenizerFacts) -> Iterator[Out
         )
 
 
-def _ids_are_official(base: BaseFacts, tokenizer: TokenizerFacts) -> Iterator[Outcome]:
+def ids_are_official(base: BaseFacts, tokenizer: TokenizerFacts) -> Iterator[Outcome]:
     """A tokenizer of another version has every marker, at ids of other rows."""
-    version = version_of(config_of(base))
+    version = judged_version(base)
     official = OFFICIAL[version] if version else None
     if official is None or base.embedding is None or base.embedding.num_rows < official.rows:
         return  # a smaller model has a vocabulary of its own

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, note, warning
 from service.audit.checks.named_end import named_end
+from service.audit.stops import never_stops
+from service.audit.trust import is_tokenizer_sound
 from service.domain.facts import BaseFacts, TemplateFacts
 
 THOUGHT = re.compile(r"</?think\w*>")
@@ -17,7 +19,8 @@ Generation ends at the ids of `eos_token_id` in generation_config.json, or of co
 The chat template closes an answer with a token of its own, `<|im_end|>` in ChatML. If that token is not among the stop
 ids, the model ends its answer and is made to go on: it invents the user's next turn. Merging with a library that writes
 a fresh generation_config.json loses all but one of the ids (MiniCPM-V#373, vllm#4180). The opposite fault, an ordinary
-token among the stop ids, cuts answers off wherever the token occurs.
+token among the stop ids, cuts answers off wherever the token occurs; and a token that opens turns or marks pictures has
+no place there, in generation_config.json or config.json: two tokenizers were mixed, or ids were written by hand.
 
 Other servers, and trainers, also ask the tokenizer for its `eos_token`. special_tokens_map.json names it once more, and
 transformers 5.23 believes that file where tokenizer_config.json has no `added_tokens_decoder`, which its own saving
@@ -37,10 +40,12 @@ def base_stop_set(view: BaseView) -> Iterator[Outcome]:
             "Copy the base model's generation_config.json.",
         )
         return
-    yield from _turn_end_stops(base.template, base.stop_ids, "the chat template")
-    yield from _stops_are_no_text(base)
-    yield from _stops_are_no_thought(base)
-    yield from _end_is_allowed(base)
+    if is_tokenizer_sound(view):  # else other checks say so, and its ids are those of other tokens
+        yield from _turn_end_stops(base.template, base.stop_ids, "the chat template")
+        yield from _stops_are_no_text(base)
+        yield from _stops_are_no_thought(base)
+        yield from _stops_open_nothing(base)
+        yield from _end_is_allowed(base)
     yield from named_end(base.tokenizer, base.template, base.documents, base.stop_ids, "the tokenizer")
     lost = sorted(set(view.origin.base.stop_ids) - set(base.stop_ids)) if view.origin else []
     if lost:
@@ -105,6 +110,24 @@ def _stops_are_no_thought(base: BaseFacts) -> Iterator[Outcome]:
                 "An answer with a thought is cut off before the answer itself begins.",
                 f"Take {token_id} out of eos_token_id in generation_config.json.",
             )
+
+
+def _stops_open_nothing(base: BaseFacts) -> Iterator[Outcome]:
+    """Look in both files: this service follows generation_config.json, official `chat()` of MiniCPM-V config.json."""
+    never = never_stops(base)
+    found: dict[int, list[str]] = {}
+    for claim in base.claims:
+        if claim.role == "eos_token" and not claim.source.startswith("tokenizer"):
+            for token_id in (one for one in claim.token_ids if one in never):
+                found.setdefault(token_id, []).append(claim.source)
+    for token_id, sources in found.items():
+        text, part = never[token_id]
+        yield fatal(
+            f"stop id {token_id} is {text}, which {part} ({', '.join(sources)})",
+            {"token": text, "id": token_id, "sources": sources, "stop_ids": list(base.stop_ids)},
+            "It stands in prompts and ends nothing: where a file names it instead of the end of turns, answers run on.",
+            f"Take {token_id} out of {' and '.join(sources)}: minicpm-service repair.",
+        )
 
 
 def _end_is_allowed(base: BaseFacts) -> Iterator[Outcome]:

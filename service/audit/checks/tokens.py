@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped, warning
 from service.audit.usage import IDLE_ROLES, needed_texts
 from service.domain.facts import BaseFacts, IdClaim, TokenizerFacts
-from service.domain.minicpmv import MARKERS
+from service.domain.minicpmv import MARKERS, MODEL_TYPE
 
 COPY_TOKENIZER = "Copy tokenizer.json, tokenizer_config.json and the chat template from the base model as one set."
 FREE_ROLES = ("eos_token", "bos_token", "pad_token", "unk_token")
@@ -33,13 +33,22 @@ def base_special_ids(view: BaseView) -> Iterator[Outcome]:
         yield skipped("the folder has no readable tokenizer, so no id can be compared")
         return
     claims = (*base.claims, *(view.loaded.claims if view.loaded else ()))
+    yield from names_are_sound(view)
+    yield from _config_names_placeholders(base)
+    different = list(_placeholders_agree(claims))
+    yield from different or _placeholders_end_nothing(base)
+    yield from _ids_have_tokens(base, base.tokenizer)
+
+
+def names_are_sound(view: BaseView) -> Iterator[Outcome]:
+    """Judge the tokens of the base's tokenizer by themselves and beside the origin's, whatever other files say."""
+    base = view.base
+    if base.tokenizer is None:
+        return
     yield from _names_are_known(base.tokenizer, base.model_type)
-    if base.model_type == "minicpmv":
+    if base.model_type == MODEL_TYPE:
         yield from _pieces_of_minicpmv(base.tokenizer)
     yield from _markers_are_not_swapped(base.tokenizer)
-    yield from _config_names_placeholders(base)
-    yield from _placeholders_agree(claims)
-    yield from _ids_have_tokens(base, base.tokenizer)
     if view.origin:
         yield from _same_tokens(base.tokenizer, view.origin.base, "the tokenizer", "the origin's")
 
@@ -225,6 +234,22 @@ def _placeholders_agree(claims: Iterable[IdClaim]) -> Iterator[Outcome]:
                 {"role": role, "ids": {one.source: list(one.token_ids) for one in said}},
                 "The prompt marks a picture with one id and the model looks for another: pictures are not seen.",
                 "Write the id that tokenizer.json gives the token into config.json.",
+            )
+
+
+def _placeholders_end_nothing(base: BaseFacts) -> Iterator[Outcome]:
+    """A picture cannot stand on the token that ends turns."""
+    template = base.template
+    for claim in base.claims:
+        is_ours = claim.role in PICTURE_ROLES and not claim.source.startswith("tokenizer")
+        if template and is_ours and template.turn_end_id in claim.token_ids:
+            yield fatal(
+                f"{claim.source} is {template.turn_end_id}, which is {template.turn_end} and ends turns",
+                {"source": claim.source, "id": template.turn_end_id, "token": template.turn_end},
+                "Features of pictures replace the ends of turns: conversations fall apart, and pictures are not seen.",
+                f"Take config.json from the base model, or the field out: {MODEL_TYPE} finds pictures by text."
+                if base.model_type == MODEL_TYPE
+                else "Write the id that tokenizer.json gives the placeholder into config.json.",
             )
 
 

@@ -77,6 +77,8 @@ def adapter_rows_cover_ids(view: AdapterView) -> Iterator[Outcome]:
 def base_config_rows(view: BaseView) -> Iterator[Outcome]:
     """Compare the declared vocabulary size with the stored rows."""
     base = view.base
+    if "config.json" not in base.files:
+        return  # files says so
     if base.config_vocab_size is None or base.embedding is None:
         yield skipped("config.json declares no vocab_size, or the folder has no input embeddings")
         return

@@ -47,7 +47,7 @@ them; pipes, devices and folders in the place of a file count as missing."""
 def base_files(view: BaseView) -> Iterator[Outcome]:
     """Check that every file that the model needs is there, whole and safe."""
     has_vocabulary = any(one in view.base.files for one in VOCABULARIES)
-    for problem in view.base.problems:
+    for problem in sorted(view.base.problems, key=lambda one: one.file != "config.json"):
         if _is_of_config(problem, view.base.blueprint):
             continue
         if problem.file == "tokenizer.json" and "is missing" in problem.problem and has_vocabulary:
@@ -58,7 +58,7 @@ def base_files(view: BaseView) -> Iterator[Outcome]:
             repair = "Copy processor_config.json or preprocessor_config.json, whichever it has, from the base model."
         else:
             severity, consequence = fatal, "The model cannot be loaded as it was saved."
-            repair = RESTORE
+            repair = _restore(problem)
         yield severity(
             f"{problem.file} {problem.problem}",
             {"file": problem.file},
@@ -74,6 +74,14 @@ def base_files(view: BaseView) -> Iterator[Outcome]:
             "Save the model into an empty folder, or delete whichever of the two is older; if it is the shards, their "
             "index too.",
         )
+
+
+def _restore(problem: FileProblem) -> str:
+    if problem.file != "config.json" or "is missing" not in problem.problem:
+        return RESTORE
+    if "adapter" in problem.problem:
+        return "Name the model that the adapter was trained on as the model, and this folder as an adapter."
+    return "Copy config.json from the model that this one was tuned from: minicpm-service repair --base BASE."
 
 
 def _is_of_config(problem: FileProblem, blueprint: BlueprintFacts | None) -> bool:

@@ -5,7 +5,7 @@ Does not load anything.
 
 from typing import Any
 
-from service.domain.minicpmv import LANGUAGES
+from service.domain.minicpmv import LANGUAGES, NOT_SERVED, is_minicpm_o
 from service.engine.families.causal import CausalFamily
 from service.engine.families.family import Family
 from service.engine.families.got_ocr2 import GotOcr2
@@ -34,15 +34,16 @@ def find_family(config: dict[str, Any], *, is_code_trusted: bool) -> Family:
     Raises:
         CheckpointUnsupported: There is no class for it and no setting trusts its code.
     """
+    is_hearing = is_minicpm_o(config)
     for family in FAMILIES:
-        if family.matches(config):
+        if not is_hearing and family.matches(config):
             return family
     model_type = config.get("model_type")
     if is_code_trusted and "AutoModelForCausalLM" in (config.get("auto_map") or {}):
         return CausalFamily()
     hint = (
-        f"MiniCPM-o is not served; of MiniCPM-V, {', '.join(LANGUAGES)}, 4.6 and later are"
-        if model_type == "minicpmo"
+        NOT_SERVED
+        if is_hearing
         else "Its own code can run only if MINICPM_TRUSTED_REMOTE_CODE names exactly this folder or hub id"
     )
     raise CheckpointUnsupported(f"transformers has no native class for model_type {model_type!r}. {hint}")

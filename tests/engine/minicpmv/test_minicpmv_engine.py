@@ -249,8 +249,10 @@ def test_versions_that_are_not_served_are_refused_with_the_reason() -> None:
     for trusted in (False, True):
         with pytest.raises(CheckpointUnsupported, match=r"MiniCPM-V 2\.5.*use MiniCPM-V 2\.6"):
             find_family(old, is_code_trusted=trusted)
-    with pytest.raises(CheckpointUnsupported, match="MiniCPM-o is not served"):
-        find_family({"model_type": "minicpmo"}, is_code_trusted=False)
+    by_class = {**old, "version": 2.6, "architectures": ["MiniCPMO"]}
+    for hearing in ({"model_type": "minicpmo"}, by_class):
+        with pytest.raises(CheckpointUnsupported, match="MiniCPM-o is not served"):
+            find_family(hearing, is_code_trusted=False)
 
 
 def test_trusted_code_is_not_run_where_it_is_not_needed(plan_of: Callable[..., LoadPlan]) -> None:

@@ -74,5 +74,5 @@ def _unversioned(config: Mapping[str, Any]) -> str:
     return (
         f"config.json: a {MODEL_TYPE!r} without version is MiniCPM-V 2.5 (this one has hidden_size {hidden} and "
         f"query_num {queries}), which numbers its patches in another way and {OLD_PROMPTS}. If it is a 2.6, 4.0 or 4.5 "
-        "whose config.json lost the field, add version"
+        f"whose config.json lost the field, {TAKE_CONFIG}"
     )
