@@ -88,7 +88,7 @@ def _mistaken(waiver: Waiver, report: Report) -> str:
 def _counts(one: SubjectReport) -> str:
     severities = [finding.severity.value for finding in one.findings]
     counted = [f"{severities.count(name)} {name}" for name in MARKS if name in severities]
-    return ", ".join([f"{len(one.checks)} checks", *counted])
+    return ", ".join([f"{len(one.checks)} check{'' if len(one.checks) == 1 else 's'}", *counted])
 
 
 def _printable(text: str) -> str:
