@@ -54,6 +54,12 @@ def marker_texts(base: BaseFacts) -> dict[str, str]:
     return {name: str(settings.get(name) or text) for name, text in MARKERS.items()}
 
 
+def added_markers(base: BaseFacts) -> set[str]:
+    """Return the markers that are tokens of a minicpmv's own tokenizer; empty of another model type."""
+    added = base.tokenizer.added if base.tokenizer else {}
+    return {text for text in marker_texts(base).values() if text in added} if config_of(base) else set()
+
+
 def tower_layers(tensors: Iterable[str]) -> int:
     """Count the layers of the vision tower among tensors' names."""
     return len({match[1] for name in tensors if (match := TOWER_LAYER.match(name))})
