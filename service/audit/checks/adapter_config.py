@@ -10,7 +10,7 @@ from typing import Any
 
 from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
 from service.audit.checks.target_parameters import modules_of, named_parameters, target_parameters
-from service.audit.targeting import LAYER, is_targeted, matches_any
+from service.audit.targeting import LAYER, in_untouched_parts, is_targeted, matches_any
 from service.audit.usage import is_tied
 from service.domain.facts import AdapterFacts, BaseFacts
 
@@ -214,10 +214,14 @@ def _targets_agree(
         one for one in asked if one not in modules and is_targeted(config, one) and not matches_any(one, saved)
     )
     if absent:
-        yield fatal(
+        is_untouched = in_untouched_parts(config, absent, adapter.lora)
+        yield (warning if is_untouched else fatal)(
             f"the config targets {len(absent)} module(s) that the file has no factors for, first {absent[0]}",
             {"modules": absent[:50], "count": len(absent), "in_file": len(modules)},
-            "They stay untrained: a part of the training was not saved, or the config is another adapter's.",
+            "PEFT gives them factors that change nothing: sound, if this part was never trained; if it was, its "
+            "training was not saved."
+            if is_untouched
+            else "They stay untrained: a part of the training was not saved, or the config is another adapter's.",
             "Copy the folder again; if they were never trained, restore target_modules and exclude_modules.",
         )
     patterns = [one for name in ("rank_pattern", "alpha_pattern") for one in _keys(config.get(name)) if _compiles(one)]
