@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note
+from service.audit.older_minicpmv import lost_norms
 from service.domain.facts import BaseFacts
 
 CONFIG = "config.json"
@@ -291,6 +292,14 @@ def _version(base: BaseFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
             "Servers take another generation's code: pictures are cut and marked as the model never saw them.",
             f'Write "version": {stored} into config.json, as in the base model.'
             + ("" if stored != 4.0 else " 2.0 and 2.5 have none: they are not served here, whatever the field says."),
+        )
+    elif lost := lost_norms(base, config):
+        yield fatal(
+            f"{len(lost)} tensors of the language part are missing, first {lost[0]}, which version 4.5 "
+            "has and 4.0 has not; the rest of config.json is 4.5's",
+            {"tensors": lost[:50], "count": len(lost), "version": version},
+            "Queries and keys are not normalised: loading is refused, or answers are garbage.",
+            "Copy the weights again from where they were trained, or train again: version 4.0 would be no repair.",
         )
     elif (read := _as_number(version)) is None or (read >= 2.6 and read != stored):
         yield fatal(
