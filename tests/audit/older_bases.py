@@ -296,3 +296,9 @@ def norms_of_queries_and_keys_are_lost(folders: Folders) -> None:
     with edited_tensors(folders.base_weights) as tensors:
         for name in [one for one in tensors if one.endswith(("self_attn.q_norm.weight", "self_attn.k_norm.weight"))]:
             del tensors[name]
+
+
+@broken("picture_settings", "scale_resolution is 448", "4.5", severity="warning")
+def pictures_are_cut_at_the_scale_of_another_tower(folders: Folders) -> None:
+    with settings(folders) as document:
+        document["scale_resolution"] = 448

@@ -291,6 +291,7 @@ def minicpmv_older(version: str) -> Callable[[Path], Path]:
             bos_token_id=None,
             eos_token_id=stops[0],
             query_num=16,
+            image_size=112,
             drop_vision_last_layer=False,
             tie_word_embeddings=False,
             slice_config={"max_slice_nums": 4, "patch_size": 14, "model_type": "minicpmv"},
