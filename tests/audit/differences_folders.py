@@ -198,14 +198,6 @@ def a_merger_trained_far(folders: Folders) -> None:
             tensors[name] = (tensors[name].float() + 0.5 * tensors[name].float().std() * noise).to(tensors[name].dtype)
 
 
-@harmless()
-def two_layers_that_training_never_reached(folders: Folders) -> None:
-    with edited_tensors(folders.adapter_weights) as tensors:
-        for name in [one for one in tensors if ".layers.1." in one or ".layers.2." in one]:
-            if ".lora_B" in name:
-                tensors[name].zero_()
-
-
 @harmless(loaded="adapter")
 def parameters_named_one_by_one(folders: Folders) -> None:
     with edited_json(folders.adapter / "adapter_config.json") as config:
