@@ -109,6 +109,22 @@ def copy_tokenizer(folders: Folders) -> None:
         shutil.copyfile(folders.base / name, folders.adapter / name)
 
 
+def split_base(folders: Folders) -> dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Cut the base's weights in two as PiSSA does: both factors of the adapter's rank and scale, and what is left."""
+    config, weights = read_json(folders.adapter / "adapter_config.json"), load_file(folders.base_weights)
+    rank, scale = config["r"], config["lora_alpha"] / config["r"]
+    parts = {}
+    for key in load_file(folders.adapter_weights):
+        module = key.removeprefix(PREFIX).removesuffix(".lora_A.weight")
+        weight = weights.get(f"{module}.weight")
+        if weight is not None and key.endswith(".lora_A.weight") and min(weight.shape) > rank:
+            left, values, right = torch.linalg.svd(weight.float(), full_matrices=False)
+            root = (values[:rank] / scale).sqrt()
+            first, second = root[:, None] * right[:rank], left[:, :rank] * root
+            parts[module] = first, second, weight.float() - scale * second @ first
+    return parts
+
+
 def shard(folder: Path, count: int = 2) -> None:
     """Split the base's weights into shards with an index."""
     tensors = load_file(folder / "model.safetensors")

@@ -16,6 +16,8 @@ TOWER = {"hidden_size": 1152, "num_attention_heads": 16, "image_size": 980}
 """Of the official vision tower, which all three share."""
 SCALE_RESOLUTION = 448
 """Side of the square that a slice has as many pixels as, in all three."""
+QUERIES = "self_attn.q_proj.weight"
+MIN_MARKS = 2
 TOWER_LAYER = re.compile(r"^vpm\.encoder\.layers\.(\d+)\.")
 
 TIMM = ("vpm.blocks.", "vpm.patch_embed.")
@@ -58,6 +60,12 @@ def marker_texts(base: BaseFacts) -> dict[str, str]:
     """Return the tokens that blocks of pictures are written with, by their names in preprocessor_config.json."""
     settings = base.documents.get("preprocessor_config.json", {})
     return {name: str(settings.get(name) or text) for name, text in MARKERS.items()}
+
+
+def added_markers(base: BaseFacts) -> set[str]:
+    """Return the markers that are tokens of a minicpmv's own tokenizer; empty of another model type."""
+    added = base.tokenizer.added if base.tokenizer else {}
+    return {text for text in marker_texts(base).values() if text in added} if config_of(base) else set()
 
 
 def tower_layers(tensors: Iterable[str]) -> int:
@@ -131,6 +139,29 @@ def _number(value: Any) -> float:
 def is_early(config: Mapping[str, Any]) -> bool:
     """Say whether config.json itself names a version before the first that is served."""
     return _number(config.get("version")) < FIRST
+
+
+def lost_norms(base: BaseFacts, config: Mapping[str, Any]) -> list[str]:
+    """Name the norms of queries and keys that a 4.5 lacks.
+
+    Without them its tensors have the names of a 4.0, from which the rotary base tells it, with two of these: no rotary
+    scaling, the width of heads, the template's switch for thoughts.
+    """
+    others = ("self_attn.q_norm.weight", "self_attn.k_norm.weight", "self_attn.q_proj.bias")  # the last is of 2.6
+    names = [name for name in base.tensors if name.startswith("llm.")]
+    if version_of(config) != "4.5" or any(name.endswith(others) for name in names):
+        return []
+    rope, scaling = config.get("rope_parameters"), config.get("rope_scaling")
+    rope = rope if isinstance(rope, dict) else {"rope_theta": config.get("rope_theta"), "rope_type": bool(scaling)}
+    marks = (
+        rope.get("rope_type") in (None, False, "default"),
+        config.get("head_dim") is not None,
+        base.template is not None and base.template.has_switch,
+    )
+    if rope.get("rope_theta") != OFFICIAL["4.5"].theta or sum(marks) < MIN_MARKS:
+        return []
+    layers = [name.removesuffix(QUERIES) for name in names if name.endswith(QUERIES)]
+    return [f"{layer}self_attn.{name}_norm.weight" for layer in layers for name in ("q", "k")]
 
 
 def official_stops(base: BaseFacts) -> dict[str, int]:

@@ -9,6 +9,9 @@ from typing import Any
 
 LAYER = re.compile(r".*\.[^.]*\.(?P<index>\d+)\.")
 
+PART = re.compile(r"(^|\.)(?P<part>vision_tower|vision_model|visual|vpm|resampler|merger|multi_modal_projector)\.")
+"""Parts that see pictures, which most trainings leave out."""
+
 
 def is_targeted(config: Mapping[str, Any], module: str) -> bool:
     """Say whether PEFT puts factors on a module."""
@@ -39,6 +42,18 @@ def by_pattern(pattern: Any, module: str, default: Any) -> Any:
 def matches_any(module: str, names: Iterable[str]) -> bool:
     """Say whether a module is one of these, or lies in one: names match whole parts at its end or inside."""
     return any(f".{name}." in f".{module}." for name in names)
+
+
+def in_untouched_parts(config: Mapping[str, Any], absent: Iterable[str], present: Iterable[str]) -> bool:
+    """Say whether absent factors change nothing and lie in parts for pictures of which the file has no factor at all.
+
+    Factors that a file lacks begin as PEFT's defaults do, the second one at zero, unless the config says otherwise.
+    """
+    if config.get("init_lora_weights") not in (None, True, "gaussian"):
+        return False
+    touched = {match["part"] for one in present if (match := PART.search(one))}
+    parts = {match["part"] if (match := PART.search(one)) else None for one in absent}
+    return bool(parts) and None not in parts and not parts & touched
 
 
 def _fits(wanted: Any, module: str) -> bool:

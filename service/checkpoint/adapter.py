@@ -10,6 +10,7 @@ from pathlib import Path
 from service.checkpoint.adapter_config import CONFIG, read_config
 from service.checkpoint.attachment import attach
 from service.checkpoint.documents import Documents
+from service.checkpoint.factor_likeness import factor_likeness
 from service.checkpoint.fingerprint import content_digests, fingerprint
 from service.checkpoint.likeness import repeated_tensors
 from service.checkpoint.locating import Location
@@ -86,6 +87,7 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         lock=read_lock(location.folder, digests),
         saved_likeness=saved_likeness(weights, _full(keys), base.weights),
         saved_rearranged=saved_rearranged(weights, _full(keys), base.weights),
+        factor_likeness=factor_likeness(weights, keys, base.weights),
     )
 
 

@@ -290,7 +290,7 @@ def layers_without_factors(folders: Folders) -> None:
 @harmless(loaded="adapter")
 def some_factors_zero(folders: Folders) -> None:
     with edited_tensors(folders.adapter_weights) as tensors:
-        for name in [one for one in tensors if "layers.1." in one and "lora_B" in one]:
+        for name in [one for one in tensors if "layers.1." in one and "up_proj.lora_B" in one]:
             tensors[name].zero_()
 
 

@@ -9,7 +9,18 @@ import torch
 from differences import harmless
 from safetensors.torch import load_file, save_file
 
-from tests.builders import EMBEDDING, Folders, edited_json, edited_tensors, read_json, rename_tensors, shard, write_json
+from tests.builders import (
+    EMBEDDING,
+    PREFIX,
+    Folders,
+    edited_json,
+    edited_tensors,
+    read_json,
+    rename_tensors,
+    shard,
+    split_base,
+    write_json,
+)
 
 
 @harmless(loaded="base")
@@ -187,14 +198,6 @@ def a_merger_trained_far(folders: Folders) -> None:
             tensors[name] = (tensors[name].float() + 0.5 * tensors[name].float().std() * noise).to(tensors[name].dtype)
 
 
-@harmless()
-def two_layers_that_training_never_reached(folders: Folders) -> None:
-    with edited_tensors(folders.adapter_weights) as tensors:
-        for name in [one for one in tensors if ".layers.1." in one or ".layers.2." in one]:
-            if ".lora_B" in name:
-                tensors[name].zero_()
-
-
 @harmless(loaded="adapter")
 def parameters_named_one_by_one(folders: Folders) -> None:
     with edited_json(folders.adapter / "adapter_config.json") as config:
@@ -220,3 +223,16 @@ def template_in_the_file_of_processors(folders: Folders) -> None:
 def special_tokens_named_in_another_order(folders: Folders) -> None:
     with edited_json(folders.base / "tokenizer_config.json") as config:
         config["extra_special_tokens"] = dict(reversed(config["extra_special_tokens"].items()))
+
+
+@harmless()
+def a_base_that_the_factors_were_cut_out_of(folders: Folders) -> None:
+    """As PEFT's guide to PiSSA has it: the rest is the base, and the factors are said to have begun at zero."""
+    parts = split_base(folders)
+    with edited_tensors(folders.base_weights) as tensors:
+        for module, (_, _, rest) in parts.items():
+            tensors[f"{module}.weight"] = rest.to(tensors[f"{module}.weight"].dtype)
+    with edited_tensors(folders.adapter_weights) as tensors:
+        for module, (first, second, _) in parts.items():
+            tensors[f"{PREFIX}{module}.lora_A.weight"] += first
+            tensors[f"{PREFIX}{module}.lora_B.weight"] += second

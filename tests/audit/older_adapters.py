@@ -4,12 +4,15 @@ Each function edits a copy of a tiny folder; only the check that it is registere
 """
 
 import shutil
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from service.demo import demo_root
+from service.domain.minicpmv import MARKERS
 from tests.audit.older_registry import LOOSE, ROWS, SAVED, TOWER_TABLE, broken, dropped, named, noise, saved
-from tests.builders import PREFIX, Folders, edited_tensors
+from tests.builders import PREFIX, Folders, edited_json, edited_tensors
 
 
 @broken("saved_modules", "llm.model.embed_tokens", subject="adapter")
@@ -105,3 +108,31 @@ def adapter_of_the_newer_family(folders: Folders) -> None:
         path.unlink()
     for path in (demo_root() / "adapters" / "official").iterdir():
         shutil.copy(path, folders.adapter / path.name)
+
+
+@broken("special_ids", "</image>", "4.5", "adapter")
+def adapter_with_the_tokens_of_the_language_model(folders: Folders) -> None:
+    own_tokens(
+        folders, {text: {"content": f"<|reserved_{text.strip('<>/')}{len(text)}|>"} for text in MARKERS.values()}
+    )
+
+
+@broken("special_ids", "<unk>", "2.6", "adapter")
+def adapter_without_the_placeholder(folders: Folders) -> None:
+    own_tokens(folders, {"<unk>": {"content": "<|reserved_0|>"}})
+
+
+@broken("token_flags", "<image>", "4.5", "adapter")
+def markers_of_the_adapter_are_ordinary_text(folders: Folders) -> None:
+    own_tokens(folders, {text: {"special": False} for text in MARKERS.values()})
+
+
+def own_tokens(folders: Folders, changes: Mapping[str, dict[str, Any]]) -> None:
+    """Give the adapter the base's tokenizer, some of whose added tokens are otherwise."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(folders.base / name, folders.adapter / name)
+    with edited_json(folders.adapter / "tokenizer.json") as document:
+        document["added_tokens"] = [one | changes.get(one["content"], {}) for one in document["added_tokens"]]
+    with edited_json(folders.adapter / "tokenizer_config.json") as document:
+        for name in ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder", "unk_token"):
+            document.pop(name, None)

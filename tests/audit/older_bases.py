@@ -317,3 +317,16 @@ def a_tensor_is_lost_and_quantisation_is_null(folders: Folders) -> None:
     quantisation_is_null(folders)
     with edited_tensors(folders.base / "model.safetensors") as tensors:
         del tensors["resampler.ln_q.bias"]
+
+
+@broken("model_config", "self_attn.q_norm.weight", "4.5")
+def norms_of_queries_and_keys_are_lost(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one.endswith(("self_attn.q_norm.weight", "self_attn.k_norm.weight"))]:
+            del tensors[name]
+
+
+@broken("picture_settings", "scale_resolution is 448", "4.5", severity="warning")
+def pictures_are_cut_at_the_scale_of_another_tower(folders: Folders) -> None:
+    with settings(folders) as document:
+        document["scale_resolution"] = 448

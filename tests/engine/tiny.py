@@ -82,6 +82,7 @@ def minicpmv4_7(folder: Path) -> Path:
     config = MiniCPMV4_7Config(
         text_config={"model_type": "qwen3_5_text", "vocab_size": len(tokenizer) + 10, **QWEN3_5_TEXT},
         vision_config={**VISION, "insert_layer_id": 0},
+        image_size=112,
         insert_layer_id=0,
         newline_id=tokenizer.encode("\n")[0],
         **{name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()},
@@ -291,6 +292,7 @@ def minicpmv_older(version: str) -> Callable[[Path], Path]:
             bos_token_id=None,
             eos_token_id=stops[0],
             query_num=16,
+            image_size=112,
             drop_vision_last_layer=False,
             tie_word_embeddings=False,
             slice_config={"max_slice_nums": 4, "patch_size": 14, "model_type": "minicpmv"},

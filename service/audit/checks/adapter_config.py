@@ -6,11 +6,12 @@ Knows no value of a tensor. Which modules PEFT targets is told by `targeting`.
 import math
 import re
 from collections.abc import Iterator, Mapping
+from statistics import median
 from typing import Any
 
 from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
 from service.audit.checks.target_parameters import modules_of, named_parameters, target_parameters
-from service.audit.targeting import LAYER, is_targeted, matches_any
+from service.audit.targeting import LAYER, in_untouched_parts, is_targeted, matches_any
 from service.audit.usage import is_tied
 from service.domain.facts import AdapterFacts, BaseFacts
 
@@ -25,6 +26,9 @@ FLAGS = ("use_rslora", "use_dora", "lora_bias", "fan_in_fan_out")
 BIASES = ("none", "all", "lora_only")
 NEEDED = ("r", "lora_alpha", "target_modules")
 SPLITTING = frozenset({"pissa", "olora", "corda", "loftq", "lora_ga", "milora"})
+MIN_LIKENESSES = 3
+MAX_LIKENESS = 0.8
+"""Medians of PiSSA's and OLoRA's factors are 1.0 after training, those of others between -0.25 and 0.1."""
 FACTOR = re.compile(r"^(?P<module>.+)\.lora_(A|B|embedding_A|embedding_B)\b")
 ROWS = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
 SHOWN = 3
@@ -33,7 +37,9 @@ WHY = """\
 PEFT builds the adapter from its config and then fills it from the file. What the config does not ask for is dropped
 without a word; what it asks for and the file lacks stays untrained. So `target_modules` that a converter shortened lose
 half of the training, `use_dora` that got lost turns DoRA into a LoRA of another size, a missing `lora_alpha` becomes 8,
-and another `peft_type` reads the same file as something else. Which modules a config targets is computed by PEFT's own
+and another `peft_type` reads the same file as something else. Without `init_lora_weights` the factors of PiSSA and
+OLoRA, which were cut out of the base, are laid over the whole base; the file shows it, as they hold the base's own
+weights. Which modules a config targets is computed by PEFT's own
 rules and compared with those in the file."""
 
 
@@ -68,6 +74,7 @@ def adapter_config(view: AdapterView) -> Iterator[Outcome]:
     elif adapter.peft_type == "LORA":
         yield from _fields_are_there(config)
         yield from _variants_agree(config, adapter)
+        yield from _base_is_not_in_the_factors(config, adapter)
         yield from _layers_agree(config, adapter)
         yield from _rows_agree(adapter, view.base)
         if not adapter.attachment.unknown and not adapter.attachment.bare:
@@ -174,14 +181,35 @@ def _variants_agree(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterato
             "Its factors would act on no token at all, without a word.",
             "Serve it with PeftModel, which looks for the tokens in every prompt, or train it as plain LoRA.",
         )
-    init = config.get("init_lora_weights")
-    if isinstance(init, str) and init.lower().partition("_niter")[0] in SPLITTING:
+    if _is_splitting(init := config.get("init_lora_weights")):
         yield warning(
             f"init_lora_weights is {init}: the base's weights are taken apart anew at every load",
             {"init_lora_weights": init},
             "The result depends on the decomposition coming out as in training; other servers refuse the adapter or "
             "apply it to the whole weights.",
             "Convert it with PEFT's path_initial_model_for_weight_conversion, or merge it: minicpm-service merge.",
+        )
+
+
+def _is_splitting(init: Any) -> bool:
+    return isinstance(init, str) and init.lower().partition("_niter")[0] in SPLITTING
+
+
+def _base_is_not_in_the_factors(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterator[Outcome]:
+    """Factors that were cut out of the base count twice on a base that still has what was cut out."""
+    found = adapter.factor_likeness
+    if _is_splitting(config.get("init_lora_weights")) or config.get("fan_in_fan_out") or len(found) < MIN_LIKENESSES:
+        return
+    likeness = median(found.values())
+    if likeness > MAX_LIKENESS:
+        yield fatal(
+            f"the factors hold the base's own weights: a median cosine of {likeness:.2f} over {len(found)} modules, "
+            f"though init_lora_weights is {config.get('init_lora_weights', True)}",
+            {"cosines": dict(found), "limit": MAX_LIKENESS},
+            "They were cut out of the base, as PiSSA and OLoRA do, and trained on what was left; on the whole base "
+            "they count twice.",
+            "Write into init_lora_weights what training had, such as pissa; or serve it on the base that training left "
+            "over; or save it with PEFT's path_initial_model_for_weight_conversion.",
         )
 
 
@@ -214,10 +242,14 @@ def _targets_agree(
         one for one in asked if one not in modules and is_targeted(config, one) and not matches_any(one, saved)
     )
     if absent:
-        yield fatal(
+        is_untouched = in_untouched_parts(config, absent, adapter.lora)
+        yield (warning if is_untouched else fatal)(
             f"the config targets {len(absent)} module(s) that the file has no factors for, first {absent[0]}",
             {"modules": absent[:50], "count": len(absent), "in_file": len(modules)},
-            "They stay untrained: a part of the training was not saved, or the config is another adapter's.",
+            "PEFT gives them factors that change nothing: sound, if this part was never trained; if it was, its "
+            "training was not saved."
+            if is_untouched
+            else "They stay untrained: a part of the training was not saved, or the config is another adapter's.",
             "Copy the folder again; if they were never trained, restore target_modules and exclude_modules.",
         )
     patterns = [one for name in ("rank_pattern", "alpha_pattern") for one in _keys(config.get(name)) if _compiles(one)]

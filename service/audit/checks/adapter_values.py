@@ -4,9 +4,9 @@ Knows no shapes; `adapters.py` does.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
-from service.audit.check import AdapterView, Outcome, fatal, warning
+from service.audit.check import AdapterView, Outcome, fatal, note, warning
 from service.audit.new_tokens import adapter_new_tokens
 from service.audit.token_states import UNTRAINED, adapter_states, raw_late_tokens
 from service.domain.facts import AdapterFacts
@@ -16,6 +16,10 @@ LORA_OUTPUT = re.compile(r"\.lora_(B|embedding_A)\b")
 """The factor that PEFT starts at zero: B of linear layers, A of embeddings."""
 VOCABULARY_FACTOR = re.compile(r"\.lora_embedding_[AB]\b|(^|\.)(lm_head|embed_out|output_projection)\.lora_B\b")
 LAYER = re.compile(r"^(?P<before>.*\.)(?P<index>\d+)(?P<after>\..*)$")
+OUTERMOST = re.compile(r"^(?P<before>.*?\.)(?P<index>\d+)\.")
+"""Experts and the like within a layer may see nothing in training."""
+MIN_MODULES = 2
+"""A single module may be left at zero by a trainer's design."""
 MIN_REPEATED = 2
 """A single tensor may be the same by a trainer's design."""
 
@@ -75,6 +79,31 @@ def layers_are_distinct(adapter: AdapterFacts) -> Iterator[Outcome]:
             "Copy adapter_model.safetensors again from where the adapter was trained; look for a loop that writes one "
             "layer under several names.",
         )
+
+
+def layers_are_trained(factors: Sequence[str], idle: Collection[str]) -> Iterator[Outcome]:
+    """Look for layers none of whose modules was trained, beside others of their kind that were.
+
+    Args:
+        factors: Names of those that start at zero.
+        idle: Of these, the ones that still are zero.
+    """
+    layers: dict[tuple[str, int], list[str]] = {}
+    for name in factors:
+        if match := OUTERMOST.match(name):
+            layers.setdefault((match["before"], int(match["index"])), []).append(name)
+    zero = {layer for layer, names in layers.items() if len(names) >= MIN_MODULES and all(one in idle for one in names)}
+    trained = {before for before, index in layers if (before, index) not in zero}
+    lost = [f"{before}{index}" for before, index in sorted(zero) if before in trained]
+    if lost:
+        yield warning(
+            f"all lora_B factors of {', '.join(lost[:SHOWN])} are zero, though other layers were trained",
+            {"layers": lost[:200], "count": len(lost), "of": len(layers)},
+            "These layers answer as the base does: if training reached them, a shard of it was lost.",
+            "Copy the adapter again from where it was trained; sharded training must gather the weights before saving.",
+        )
+    elif idle:
+        yield note(f"{len(idle)} of {len(factors)} lora_B factors are zero", {"tensors": list(idle)[:SHOWN]})
 
 
 def whole_modules_are_sound(view: AdapterView) -> Iterator[Outcome]:

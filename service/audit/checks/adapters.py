@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from service.audit.check import AdapterView, Outcome, fatal, warning
 from service.audit.checks.target_parameters import modules_of, named_parameters
-from service.audit.targeting import by_pattern
+from service.audit.targeting import by_pattern, in_untouched_parts
 from service.audit.usage import is_tied
 from service.domain.facts import AdapterFacts, BaseFacts, LoadedAdapterFacts, TensorFacts
 
@@ -207,7 +207,11 @@ def _loaded_whole(adapter: AdapterFacts, loaded: LoadedAdapterFacts) -> Iterator
     total = len(adapter.lora) + len(adapter.full)
     for keys, what, consequence in (
         (loaded.unexpected_keys, "no module of the base takes", "What they were trained to do is missing."),
-        (loaded.missing_keys, "the file does not hold, though the config asks for", "They stay untrained."),
+        (
+            lost_parameters(adapter, loaded),
+            "the file does not hold, though the config asks for",
+            "They stay untrained.",
+        ),
     ):
         if keys:
             yield fatal(
@@ -240,6 +244,13 @@ def _loaded_whole(adapter: AdapterFacts, loaded: LoadedAdapterFacts) -> Iterator
             "It is served through PEFT; checks written for LoRA tensors did not look at it.",
             "Read the effect probe's result before trusting it.",
         )
+
+
+def lost_parameters(adapter: AdapterFacts, loaded: LoadedAdapterFacts) -> tuple[str, ...]:
+    """Return what the file did not fill, but for factors of parts that were never trained: adapter_config says so."""
+    config = adapter.documents.get(CONFIG, {})
+    is_untouched = in_untouched_parts(config, loaded.missing_keys, (*adapter.lora, *adapter.full))
+    return () if is_untouched else loaded.missing_keys
 
 
 def _is_listed(key: str, adapter: AdapterFacts, base: BaseFacts) -> bool:

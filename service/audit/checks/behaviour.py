@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, Outcome, fatal, note
+from service.audit.checks.adapters import lost_parameters
 from service.domain.facts import AdapterFacts
 
 MIN_EFFECT = 1e-4
@@ -18,7 +19,7 @@ def adapter_effect(view: AdapterView) -> Iterator[Outcome]:
     loaded = view.loaded
     if loaded is None or loaded.error or not loaded.is_output_finite or not math.isfinite(loaded.effect):
         return
-    if loaded.missing_keys or loaded.unexpected_keys:
+    if lost_parameters(view.adapter, loaded) or loaded.unexpected_keys:
         return  # adapter_applied says so, and what is left says nothing about the adapter
     if loaded.effect < MIN_EFFECT and _trains_tokens_only(view.adapter):
         yield note(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note
-from service.audit.older_minicpmv import has_language_model, stored_version
+from service.audit.older_minicpmv import has_language_model, lost_norms, stored_version
 from service.domain.facts import BaseFacts
 from service.domain.minicpmv import version_of
 
@@ -277,7 +277,15 @@ def _version(base: BaseFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
     if config.get("model_type") not in OWN_LISTS or not base.tensors:
         return
     version, stored = config.get("version"), stored_version(base.tensors, config)
-    if stored is None:
+    if lost := lost_norms(base, config):
+        yield fatal(
+            f"{len(lost)} tensors of the language part are missing, first {lost[0]}, which version 4.5 "
+            "has and 4.0 has not; the rest of config.json is 4.5's",
+            {"tensors": lost[:50], "count": len(lost), "version": version},
+            "Queries and keys are not normalised: loading is refused, or answers are garbage.",
+            "Copy the weights again from where they were trained, or train again: version 4.0 would be no repair.",
+        )
+    elif stored is None:
         yield from _unproved_version(base, config)
     elif version is None:
         yield fatal(

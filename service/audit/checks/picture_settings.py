@@ -9,10 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
+from service.audit.older_minicpmv import TOWER
 from service.audit.settings_diff import picture_differences
 from service.domain.facts import BaseFacts
 
 PROCESSOR, IMAGE, VIDEO = "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"
+SCALED = ("minicpmv", "minicpmv4_6", "minicpmv4_7")
+MOST_APART = 2
+"""Times that the sides of a slice may differ: training at a somewhat other scale is common."""
 MODES = ("4x", "16x")
 RESTORE = "Copy the processor files from the base model, and keep only what training changed on purpose."
 UNSEEN = "Pictures reach the model as it never saw them in training: answers about them are wrong."
@@ -68,6 +72,8 @@ def base_picture_settings(view: BaseView) -> Iterator[Outcome]:
             if kind:
                 yield from _normalisation(part, kind, name)
                 yield from _mode(part, config, kind, name)
+    if image and base.model_type in SCALED:
+        yield from _scale(image, config)
     if image and base.model_type == "minicpmv":
         yield from _queries(image, config, base)
 
@@ -226,6 +232,25 @@ def _patches(part: Mapping[str, Any], vision: Mapping[str, Any], name: str) -> I
             {"processor": mine, "vision_config": needed},
             "The tower fails on every picture, or reads shifted patches.",
             f"Write patch_size {needed} into the processor's file.",
+        )
+
+
+def _scale(part: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Outcome]:
+    """Pictures are cut to squares of the size that config.json has at its top, in every official folder."""
+    vision: Mapping[str, Any] = config["vision_config"]
+    side: Any = part.get("scale_resolution")
+    size: Any = config.get("image_size")
+    patch: Any = vision.get("patch_size")
+    is_official = vision.get("image_size") == TOWER["image_size"]
+    if is_official or not all(_is_positive(one) for one in (side, size, patch)) or side < patch:
+        return  # `minicpmv` says so of the official tower, and of slices that are smaller than a patch
+    if max(side, size) >= MOST_APART * min(side, size):
+        yield warning(
+            f"scale_resolution is {side} in the processor's file; config.json's image_size is {size}",
+            {"scale_resolution": side, "image_size": size},
+            "Pictures are cut at another scale than in training, unless it changed one of them: details are lost, or "
+            "the model sees patches at places that it does not know.",
+            f"Write {size} into scale_resolution, if training had it.",
         )
 
 

@@ -6,6 +6,7 @@ Knows no id.
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
+from service.audit.older_minicpmv import added_markers
 from service.audit.usage import IDLE_ROLES, needed_texts
 from service.domain.facts import AddedToken, BaseFacts, TemplateFacts, TokenizerFacts
 
@@ -27,7 +28,8 @@ def base_token_flags(view: BaseView) -> Iterator[Outcome]:
     origin = view.origin.base.tokenizer if view.origin else None
     yield from _structure_is_special(base.tokenizer, base, base.template, origin)
     if origin:
-        yield from _same_flags(base.tokenizer, origin, needed_texts(base), "the tokenizer", "the origin's")
+        needed = needed_texts(base) | added_markers(base)
+        yield from _same_flags(base.tokenizer, origin, needed, "the tokenizer", "the origin's")
     else:
         split = base.template.split_markers if base.template else ()  # chat_template says so
         yield from _nothing_is_eaten(base.tokenizer, set(needed_texts(base)).difference(split))
@@ -37,7 +39,8 @@ def adapter_token_flags(view: AdapterView) -> Iterator[Outcome]:
     """Compare the flags of an adapter's own tokenizer with the base's."""
     own, base = view.adapter.tokenizer, view.base.tokenizer
     if own and base:
-        yield from _same_flags(own, base, needed_texts(view.base), "the adapter's tokenizer", "the base's")
+        needed = needed_texts(view.base) | added_markers(view.base)
+        yield from _same_flags(own, base, needed, "the adapter's tokenizer", "the base's")
 
 
 def _same_flags(

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped, warning
+from service.audit.older_minicpmv import added_markers
 from service.audit.usage import IDLE_ROLES, needed_texts
 from service.domain.facts import BaseFacts, IdClaim, TokenizerFacts
 from service.domain.minicpmv import MARKERS, MODEL_TYPE
@@ -72,7 +73,8 @@ def _same_tokens(own: TokenizerFacts, other: BaseFacts, name: str, others: str) 
         for text, one in known.added.items()
         if own.vocabulary.get(text, one.token_id) != one.token_id
     }
-    lost = sorted(text for text in needed_texts(other) if text not in own.vocabulary)
+    split = {text for text in added_markers(other) if text not in own.added}
+    lost = sorted(split | {text for text in needed_texts(other) if text not in own.vocabulary})
     if moved or lost:
         yield fatal(
             f"{name} gives {', '.join([*moved, *lost][:5])} other ids than {others}, or none",

@@ -8,10 +8,11 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
-from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, warning
+from service.audit.check import AdapterView, BaseView, Outcome, fatal, warning
 from service.audit.checks.adapter_values import (
     LORA_OUTPUT,
     layers_are_distinct,
+    layers_are_trained,
     vocabulary_is_trained,
     whole_modules_are_sound,
 )
@@ -184,8 +185,8 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
             "The LoRA part of the adapter changes nothing: it was saved before training or never trained.",
             "Save a later checkpoint, or retrain with a learning rate that moves the weights.",
         )
-    elif idle:
-        yield note(f"{len(idle)} of {len(factors)} lora_B factors are zero", {"tensors": idle[:SHOWN]})
+    else:
+        yield from layers_are_trained(factors, idle)
     is_broken = view.loaded and not (view.loaded.is_output_finite and math.isfinite(view.loaded.effect))
     if view.loaded and is_broken and not view.loaded.error:
         yield fatal(

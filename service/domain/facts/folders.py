@@ -109,6 +109,8 @@ class AdapterFacts:
             the matrix's name.
         saved_rearranged: Of the tensors that it saved whole those that hold the base's values in another order or with
             other signs, by their name in the base.
+        factor_likeness: How alike products of plain factors are to the base's weights within what the factors span: a
+            cosine by module, of a few.
     """
 
     adapter_id: str
@@ -138,6 +140,7 @@ class AdapterFacts:
     lock: LockFacts | None = None
     saved_likeness: Mapping[str, float] = field(default_factory=dict)
     saved_rearranged: Mapping[str, Rearrangement] = field(default_factory=dict)
+    factor_likeness: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
