@@ -74,7 +74,9 @@ def _settings(base: BaseFacts) -> Wanted:
             yield key, COLOURS, OFFICIAL
     side = settings.get("scale_resolution")
     if isinstance(side, int) and patch and side < patch:
-        yield "scale_resolution", SCALE_RESOLUTION, OFFICIAL
+        size: Any = base.documents.get("config.json", {}).get("image_size")
+        is_known = isinstance(size, int) and size >= patch
+        yield "scale_resolution", size if is_known else SCALE_RESOLUTION, OFFICIAL
     for name, text in MARKERS.items():
         if settings.get(name) not in (None, text) and tokenizer and text in tokenizer.added:
             yield name, text, OFFICIAL

@@ -72,7 +72,7 @@ def base_picture_settings(view: BaseView) -> Iterator[Outcome]:
             if kind:
                 yield from _normalisation(part, kind, name)
                 yield from _mode(part, config, kind, name)
-    if image and base.model_type in SCALED:
+    if image and base.model_type in SCALED and view.origin is None:  # whose scale `origin` compares
         yield from _scale(image, config)
     if image and base.model_type == "minicpmv":
         yield from _queries(image, config, base)
