@@ -41,5 +41,7 @@ class Pace:
         return min(max(BLOCK, tokens // BLOCK * BLOCK), self._largest)
 
     def piece(self, allowance: int, remaining: int) -> int:
-        """Return how many of a prompt's remaining tokens to compute next."""
-        return remaining if remaining <= min(SHORT, self._largest) else min(allowance, remaining)
+        """Return how many of a prompt's remaining tokens to compute next: the last two pieces are of one size."""
+        short = min(SHORT, self._largest)
+        least = remaining if remaining <= short else -(-remaining // 2) if remaining <= 2 * short else 0
+        return min(max(allowance, least), remaining)

@@ -106,6 +106,8 @@ def test_pieces_take_about_as_long_as_those_who_decode_can_wait() -> None:
 def test_short_prompts_are_computed_whole_and_long_ones_as_far_as_they_may() -> None:
     pace = Pace(512)
     assert pace.piece(32, 64) == 64
-    assert pace.piece(32, 65) == 32
+    assert pace.piece(32, 65) == 33
+    assert pace.piece(32, 128) == 64
+    assert pace.piece(32, 129) == 32
     assert pace.piece(512, 300) == 300
     assert Pace(32).piece(32, 64) == 32
