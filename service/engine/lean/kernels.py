@@ -54,7 +54,7 @@ def _library() -> ctypes.CDLL | None:
         return None
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
-        log.warning("no C compiler (%s): bfloat16 on this processor is computed at half the speed", COMPILERS[0])
+        log.warning("no C compiler (%s): bfloat16 on this processor is computed more slowly", COMPILERS[0])
         return None
     try:
         return _compiled(compiler)
