@@ -166,7 +166,7 @@ class Batch:
     def _compute_prompts(self) -> None:
         """Encode one load of pictures, or compute pieces of prompts as far as those who decode can wait."""
         allowance = self._pace.allowance(is_anybody_decoding=bool(self._scheduler.running))
-        while allowance > 0 and (one := self._scheduler.turn()) is not None:
+        while self._pace.suffices(allowance) and (one := self._scheduler.turn()) is not None:
             tokens = self._pace.piece(allowance, one.remaining)
             allowance -= tokens
             if self._guarded([one], partial(self._compute, one, tokens)) is StepKind.PICTURES:

@@ -3,12 +3,10 @@
 Purely numbers. Whoever decodes waits for it, so the piece is made to take about as long as their own step.
 """
 
-BLOCK = 32
-"""A piece has whole blocks of tokens: smaller ones cost as much."""
+LEAST = 32
+"""Tokens of the smallest piece: still smaller ones cost as much."""
 PATIENCE = 1.9
-"""How many steps of decoding a piece of a long prompt may take."""
-SHORT = 64
-"""Tokens of what is left of a prompt that is computed at once: another piece would cost more than it takes off."""
+"""How many steps of decoding a piece of a prompt may take."""
 SMOOTHING = 0.2
 
 
@@ -34,14 +32,17 @@ class Pace:
         self._token = each if self._token is None else self._token + SMOOTHING * (each - self._token)
 
     def allowance(self, *, is_anybody_decoding: bool) -> int:
-        """Return how many tokens of prompts to compute before the next step of decoding, in whole blocks."""
+        """Return how many tokens of prompts to compute before the next step of decoding."""
         if not is_anybody_decoding or self._step is None or not self._token:
             return self._largest
-        tokens = int(PATIENCE * self._step / self._token)
-        return min(max(BLOCK, tokens // BLOCK * BLOCK), self._largest)
+        return min(max(LEAST, int(PATIENCE * self._step / self._token)), self._largest)
 
-    def piece(self, allowance: int, remaining: int) -> int:
-        """Return how many of a prompt's remaining tokens to compute next: the last two pieces are of one size."""
-        short = min(SHORT, self._largest)
-        least = remaining if remaining <= short else -(-remaining // 2) if remaining <= 2 * short else 0
-        return min(max(allowance, least), remaining)
+    def suffices(self, allowance: int) -> bool:
+        """Say whether what is left of an allowance is worth a piece."""
+        return allowance >= min(LEAST, self._largest)
+
+    @staticmethod
+    def piece(allowance: int, remaining: int) -> int:
+        """Return how many of a prompt's remaining tokens to compute next, so that the next pieces are of one size."""
+        count = -(-remaining // allowance)
+        return -(-remaining // count)

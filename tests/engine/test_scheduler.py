@@ -96,18 +96,21 @@ def test_pieces_take_about_as_long_as_those_who_decode_can_wait() -> None:
     assert pace.allowance(is_anybody_decoding=True) == 512  # nothing is known yet
     pace.decoded(0.1)
     pace.prefilled(0.2, 200)
-    assert pace.allowance(is_anybody_decoding=True) == 160  # 0.1 s x 1.9 / 1 ms, in whole blocks
+    assert pace.allowance(is_anybody_decoding=True) == 190  # 0.1 s x 1.9 / 1 ms
     assert pace.allowance(is_anybody_decoding=False) == 512
     for _ in range(100):
         pace.decoded(0.001)
-    assert pace.allowance(is_anybody_decoding=True) == 32  # never less than a block
+    assert pace.allowance(is_anybody_decoding=True) == 32  # smaller pieces cost as much
 
 
-def test_short_prompts_are_computed_whole_and_long_ones_as_far_as_they_may() -> None:
-    pace = Pace(512)
-    assert pace.piece(32, 64) == 64
-    assert pace.piece(32, 65) == 33
-    assert pace.piece(32, 128) == 64
-    assert pace.piece(32, 129) == 32
-    assert pace.piece(512, 300) == 300
-    assert Pace(32).piece(32, 64) == 32
+def test_pieces_of_a_prompt_are_of_one_size() -> None:
+    assert Pace.piece(64, 64) == 64
+    assert Pace.piece(64, 65) == 33
+    assert Pace.piece(40, 93) == 31
+    assert Pace.piece(512, 300) == 300
+
+
+def test_the_rest_of_an_allowance_may_be_too_small_for_another_piece() -> None:
+    assert Pace(512).suffices(32)
+    assert not Pace(512).suffices(31)
+    assert Pace(7).suffices(7)
