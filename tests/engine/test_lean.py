@@ -17,7 +17,7 @@ from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5RMSNorm, Qwen3_5
 from service.engine.adapters import share
 from service.engine.lean import kernels, make_lean, make_prompts_lean, pack, speed_up
 from service.engine.lean.delta_net import LeanDeltaNet
-from service.engine.lean.linear import MANY, VERY_MANY, PackedLinear, PanelLinear, WideLinear, can_gain
+from service.engine.lean.linear import MANY, PART, VERY_MANY, PackedLinear, PanelLinear, WideLinear, can_gain
 from service.engine.lean.rows import LeanMLP, LeanNorm
 from service.engine.slots import BatchedSlots, new_cache
 
@@ -119,6 +119,14 @@ def test_a_packed_linear_layer_multiplies_like_the_layer(rows: int, bias: bool) 
 def test_a_wide_linear_layer_multiplies_like_the_layer(rows: int, bias: bool) -> None:
     inner = nn.Linear(96, 130, bias=bias, dtype=torch.bfloat16)
     x = torch.randn(1, rows, 96, dtype=torch.bfloat16)
+    torch.testing.assert_close(WideLinear.like(inner)(x), inner(x), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@torch.no_grad()
+def test_a_large_weight_is_multiplied_part_by_part(bias: bool) -> None:
+    inner = nn.Linear(2**10 + 7, 2 * PART // 2**10 + 5, bias=bias, dtype=torch.bfloat16)
+    x = torch.randn(2, MANY // 2, inner.in_features, dtype=torch.bfloat16)
     torch.testing.assert_close(WideLinear.like(inner)(x), inner(x), rtol=1e-2, atol=1e-2)
 
 

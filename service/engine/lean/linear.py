@@ -21,6 +21,10 @@ VERY_MANY = 512
 """Rows from which on that is faster than panels, too."""
 
 
+PART = 1 << 22
+"""Numbers of a weight that are turned at once: glibc asks the system for more than 32 MB each time."""
+
+
 class WideLinear(nn.Linear):
     """Stands for a linear layer that sees prompts and pictures; its tensors are those of the layer."""
 
@@ -38,8 +42,15 @@ class WideLinear(nn.Linear):
         return self._in_float32(input)
 
     def _in_float32(self, input: torch.Tensor) -> torch.Tensor:
-        bias = None if self.bias is None else self.bias.float()
-        return F.linear(input.float(), self.weight.float(), bias).to(input.dtype)
+        """Turn a part of the weight after the other: for a whole one of 4 B parameters memory would be taken anew."""
+        count = -(-self.weight.numel() // PART)
+        biases = [None] * count if self.bias is None else self.bias.float().tensor_split(count)
+        wide = input.float()
+        parts = [
+            F.linear(wide, weight.float(), bias).to(input.dtype)
+            for weight, bias in zip(self.weight.tensor_split(count), biases, strict=True)
+        ]
+        return parts[0] if count == 1 else torch.cat(parts, -1)
 
 
 class PanelLinear(WideLinear):
