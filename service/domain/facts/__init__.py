@@ -5,12 +5,14 @@ wrong here is judged in `service.audit`.
 """
 
 from service.domain.facts.blueprint import BlueprintFacts
-from service.domain.facts.comparison import MergeFacts, OriginFacts, Rearrangement, TensorChange, TensorMerge
+from service.domain.facts.checkpoint import CheckpointFacts
+from service.domain.facts.comparison import MergeFacts, OriginFacts, TensorChange, TensorMerge
 from service.domain.facts.corpus import CorpusFacts, TokenExposure
 from service.domain.facts.files import FileProblem, InnerFacts, TensorFacts, ValueFacts
-from service.domain.facts.folders import AdapterFacts, Attachment, BaseFacts, CheckpointFacts
+from service.domain.facts.folders import AdapterFacts, Attachment, BaseFacts
 from service.domain.facts.loaded import BehaviourFacts, LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts, LoadWarning
 from service.domain.facts.lock import Drift, LockFacts
+from service.domain.facts.rearrangement import Rearrangement
 from service.domain.facts.rows import (
     MatrixFacts,
     NormFacts,

@@ -5,29 +5,9 @@ Knows no limit of what is allowed to differ.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from service.domain.facts.folders import AdapterFacts, BaseFacts
-
-
-@dataclass(frozen=True, slots=True)
-class Rearrangement:
-    """A tensor that holds another one's values in another order, or with other signs.
-
-    Attributes:
-        kind: `signs`, `colours` (of the kernel that cuts pictures into patches) or `positions`.
-        turn: 1 minus the cosine of both as they are; of positions the mean of rows.
-        left: The same in the order, or but for the signs, that fits.
-        share: Of values or rows that are concerned.
-        shown: What happened, in words.
-    """
-
-    kind: str
-    turn: float
-    left: float
-    share: float
-    shown: str
+from service.domain.facts.folders import AdapterFacts, BaseFacts
+from service.domain.facts.rearrangement import Rearrangement
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.domain.facts.blueprint import BlueprintFacts
-from service.domain.facts.comparison import MergeFacts, OriginFacts, Rearrangement
 from service.domain.facts.corpus import CorpusFacts
 from service.domain.facts.files import FileProblem, InnerFacts, TensorFacts, ValueFacts
 from service.domain.facts.lock import LockFacts
+from service.domain.facts.rearrangement import Rearrangement
 from service.domain.facts.rows import MatrixFacts, RowUpdate
 from service.domain.facts.tokenizer import IdClaim, TemplateFacts, TokenizerFacts
 
@@ -141,20 +141,3 @@ class AdapterFacts:
     saved_likeness: Mapping[str, float] = field(default_factory=dict)
     saved_rearranged: Mapping[str, Rearrangement] = field(default_factory=dict)
     factor_likeness: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointFacts:
-    """Base and adapters as their files say.
-
-    Attributes:
-        base: The folder to be served.
-        adapters: What is to be served on it.
-        origin: The folder that the base was tuned from, if the operator names it.
-        merge: The adapter that is said to be merged into the base, if the operator names it.
-    """
-
-    base: BaseFacts
-    adapters: Mapping[str, AdapterFacts] = field(default_factory=dict)
-    origin: OriginFacts | None = None
-    merge: MergeFacts | None = None
