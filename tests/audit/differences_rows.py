@@ -3,8 +3,6 @@
 Does not judge; `test_harmless.py` does.
 """
 
-import shutil
-
 import torch
 from safetensors.torch import load_file
 
@@ -21,6 +19,7 @@ from tests.builders import (
     cut_rows,
     edited_json,
     edited_tensors,
+    merge_tokens,
     read_json,
     token_id,
 )
@@ -171,13 +170,7 @@ def a_saved_matrix_trained_twice_as_far(folders: Folders) -> None:
 
 @harmless()
 def a_new_token_merged_with_trained_rows_beside_reserved_ones(folders: Folders) -> None:
-    rows = load_file(demo_root() / "adapters" / "tokens" / "adapter_model.safetensors")
-    for name in TOKENIZER_FILES:
-        shutil.copyfile(demo_root() / "adapters" / "tokens" / name, folders.base / name)
-    with edited_tensors(folders.base_weights) as tensors:
-        for matrix, module in ((EMBEDDING, "embed_tokens"), (HEAD, "lm_head")):
-            new = next(one for key, one in rows.items() if f"{module}.token_adapter" in key)
-            tensors[matrix][761:767] = new.to(tensors[matrix])
+    merge_tokens(demo_root() / "adapters" / "tokens", folders.base)
     for number in range(4):
         add_token(folders.base, f"<|reserved_{number}|>")
 
@@ -232,14 +225,8 @@ def rows_never_trained_for_tokens_not_in_use(folders: Folders) -> None:
 
 @harmless("tokens")
 def trained_tokens_merged_into_the_base(folders: Folders) -> None:
-    adapter = load_file(folders.adapter_weights)
-    ids = read_json(folders.adapter / "adapter_config.json")["trainable_token_indices"]
-    with edited_tensors(folders.base_weights) as tensors:
-        for name, module in ((EMBEDDING, "embed_tokens"), (HEAD, "lm_head")):
-            rows = next(one for key, one in adapter.items() if f"{module}.token_adapter" in key)
-            tensors[name][ids[module]] = rows.to(tensors[name].dtype)
+    merge_tokens(folders.adapter, folders.base)
     for name in TOKENIZER_FILES:
-        shutil.copyfile(folders.adapter / name, folders.base / name)
         (folders.adapter / name).unlink()
     with edited_tensors(folders.adapter_weights) as tensors:
         for name in [one for one in tensors if "token_adapter" in one]:

@@ -4,14 +4,7 @@ Does not judge; `test_harmless.py` does.
 """
 
 from tests.audit.differences_registry import harmless
-from tests.builders import Folders, edited_json, token_id, write_json
-
-
-def edit_template(folders: Folders, old: str, new: str) -> None:
-    path = folders.base / "chat_template.jinja"
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), encoding="utf-8")
+from tests.builders import Folders, edit_template, edited_json, token_id, write_json
 
 
 @harmless("official")
@@ -25,33 +18,28 @@ def template_in_the_tokenizer_config(folders: Folders) -> None:
 
 @harmless()
 def a_template_that_refuses_system_prompts(folders: Folders) -> None:
-    path = folders.base / "chat_template.jinja"
-    path.write_text(path.read_text().replace("['system', ", "["), encoding="utf-8")
+    edit_template(folders.base, "['system', ", "[")
 
 
 @harmless()
 def a_template_that_takes_lists_only(folders: Folders) -> None:
-    path = folders.base / "chat_template.jinja"
-    path.write_text(path.read_text().replace("content is string", "content is none"), encoding="utf-8")
+    edit_template(folders.base, "content is string", "content is none")
 
 
 @harmless()
 def template_trims_the_ends_of_texts(folders: Folders) -> None:
-    edit_template(folders, "{{- content -}}", "{{- content | trim -}}")
+    edit_template(folders.base, "{{- content -}}", "{{- content | trim -}}")
 
 
 @harmless()
 def template_writes_an_empty_thought_into_answers(folders: Folders) -> None:
-    old, new = (
-        "~ render_content",
-        "~ ('<think>\\n\\n</think>\\n\\n' if message.role == 'assistant' else '') ~ render_content",
-    )
-    edit_template(folders, old, new)
+    thought = "('<think>\\n\\n</think>\\n\\n' if message.role == 'assistant' else '')"
+    edit_template(folders.base, "~ render_content", f"~ {thought} ~ render_content")
 
 
 @harmless()
 def template_opens_answers_with_a_thought_only_if_asked(folders: Folders) -> None:
-    edit_template(folders, "{{- '<think>\\n\\n</think>\\n\\n' -}}", "")
+    edit_template(folders.base, "{{- '<think>\\n\\n</think>\\n\\n' -}}", "")
 
 
 @harmless("official")
@@ -63,9 +51,7 @@ def the_adapter_s_template_indented_otherwise(folders: Folders) -> None:
 
 @harmless()
 def a_template_without_videos(folders: Folders) -> None:
-    path = folders.base / "chat_template.jinja"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("item.type == 'video'", "false"), encoding="utf-8")
+    edit_template(folders.base, "item.type == 'video'", "false")
 
 
 @harmless()

@@ -80,7 +80,7 @@ def no_padding_as_minus_one(folders: Folders) -> None:
 
 @harmless()
 def base_tokenizer_copied_into_the_adapter(folders: Folders) -> None:
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
 
 
 @harmless()
@@ -123,14 +123,14 @@ def name_padding(folder: Path, token: str) -> None:
 
 @harmless(loaded="adapter")
 def a_new_token_for_padding_alone(folders: Folders) -> None:
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     name_padding(folders.adapter, "[PAD]")
 
 
 @harmless()
 def a_new_token_for_padding_without_a_row(folders: Folders) -> None:
     cut_rows(folders, token_id(folders.base, "</think>") + 1)
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     name_padding(folders.adapter, "<|PAD_TOKEN|>")
 
 
@@ -142,14 +142,14 @@ def a_padding_token_of_the_base_without_a_row(folders: Folders) -> None:
 
 @harmless(loaded="adapter")
 def names_lost_in_the_adapter_alone(folders: Folders) -> None:
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     with edited_json(folders.adapter / "tokenizer_config.json") as config:
         config["extra_special_tokens"] = ["<|im_end|>"]
 
 
 @harmless(loaded="adapter")
 def one_name_lost_in_the_adapter_alone(folders: Folders) -> None:
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     with edited_json(folders.adapter / "tokenizer_config.json") as config:
         del config["extra_special_tokens"]["slice_start_token"]
 

@@ -227,7 +227,7 @@ def test_no_path_is_in_the_report(tmp_path: Path) -> None:
 
 def test_no_path_is_in_what_libraries_say(tmp_path: Path) -> None:
     folders = copy_demo(tmp_path)
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     with edited_json(folders.base / "config.json") as config:
         config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
     for folder in (folders.base, folders.adapter):

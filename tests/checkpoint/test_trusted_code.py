@@ -48,7 +48,7 @@ def test_a_trusted_base_is_read_with_its_own_tokenizer(folders: Folders, tmp_pat
 
 
 def test_code_of_an_adapter_is_not_run_even_if_the_base_is_trusted(folders: Folders, tmp_path: Path) -> None:
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     name_code(folders.adapter, tmp_path / "ran")
     places = {"json": locate(str(folders.adapter))}
     facts = read_checkpoint(locate(str(folders.base)), places, is_code_trusted=True)
