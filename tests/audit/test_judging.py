@@ -158,7 +158,7 @@ def test_a_check_without_a_rule_for_a_subject_is_not_listed_for_it(sound: Checkp
 def loaded_base(facts: CheckpointFacts, **values: Any) -> LoadedBaseFacts:
     assert facts.base.embedding is not None
     rows = facts.base.embedding.num_rows
-    sound = LoadedBaseFacts(rows, rows, False, 1, (), (), (), (), True, ())
+    sound = LoadedBaseFacts(rows, False, (), (), (), (), True, ())
     return replace(sound, **values)
 
 
