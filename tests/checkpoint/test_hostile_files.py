@@ -367,4 +367,5 @@ def test_huge_finite_values_do_not_break_the_report(tmp_path: Path) -> None:
     folders = copy_demo(tmp_path)
     with edited_tensors(folders.base_weights) as tensors:
         tensors[EMBEDDING][token_id(folders.base, "<|im_start|>")] = 1e38
-    judged(folders)
+    (found,) = judged(folders).findings()
+    assert "is 4.92e+39 times as long as the median row" in found.message
