@@ -13,12 +13,11 @@ from typing import Any
 from PIL.Image import Image
 
 from service.domain.generation import Message, Part, PictureRef, Processing, VideoRef
-from service.domain.minicpmv import PACKS, version_of
+from service.domain.minicpmv import PACKS, STILL, version_of
 from service.engine.families.family import THINKING, Encoder
 from service.engine.families.minicpmv.image_processing import check_layout, packed, strips_of
 from service.engine.families.minicpmv.processing import (
     PLACE,
-    STILL,
     MarkerIds,
     Packs,
     ProcessorSettings,
