@@ -19,7 +19,7 @@ PIECE_VALUES = 1 << 24
 
 
 def measure(loaded: LoadedModel) -> LoadedFacts:
-    """Describe the base and every adapter; at most eight forward passes of the base, and four more of each adapter.
+    """Describe the base and every adapter; at most seven forward passes of the base, and four of each adapter.
 
     Call it before any job is admitted, from a thread that may use the device.
     """

@@ -1,6 +1,6 @@
 """One request's life in the engine: which tokens came, what text may be shown, and whether it is over.
 
-Knows no tensor and no thread; the runner pushes ids in, events come out through `sink`.
+Knows no tensor and no thread; the batch pushes ids in, events come out through `sink`.
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """What a family is, and how messages become tensors whatever the family.
 
-Knows no single model; each has a file of its own beside this one.
+Knows no single model; each has a file or a folder of its own beside this one.
 """
 
 import threading

@@ -1,6 +1,6 @@
 """Any image-text-to-text model that transformers knows natively through its processor.
 
-Also the base class of the MiniCPM-V families, which differ only in what they match.
+Also the base class of those that need more than that: MiniCPM-V 4.6 and 4.7, MiniCPM-OCR, GOT-OCR.
 """
 
 from collections.abc import Sequence
