@@ -103,10 +103,36 @@ def add_token(folder: Path, token: str, **flags: bool) -> int:
     return new_id
 
 
-def copy_tokenizer(folders: Folders) -> None:
-    """Lay the base's tokenizer files into the adapter's folder, as trainers do."""
+def swap_last_tokens(folder: Path) -> None:
+    """Let the last two added tokens of a folder's tokenizer.json change places."""
+    with edited_json(folder / "tokenizer.json") as document:
+        added = document["added_tokens"]
+        added[-1]["content"], added[-2]["content"] = added[-2]["content"], added[-1]["content"]
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Lay a folder's tokenizer files into another, as trainers do."""
     for name in TOKENIZER_FILES:
-        shutil.copyfile(folders.base / name, folders.adapter / name)
+        shutil.copyfile(source / name, target / name)
+
+
+def merge_tokens(adapter: Path, base: Path) -> None:
+    """Write the rows of tokens that an adapter trained, and its tokenizer, into a base."""
+    trained = load_file(adapter / "adapter_model.safetensors")
+    ids = read_json(adapter / "adapter_config.json")["trainable_token_indices"]
+    with edited_tensors(base / "model.safetensors") as tensors:
+        for name, module in ((EMBEDDING, "embed_tokens"), (HEAD, "lm_head")):
+            rows = next(one for key, one in trained.items() if f"{module}.token_adapter" in key)
+            tensors[name][ids[module]] = rows.to(tensors[name])
+    copy_tokenizer(adapter, base)
+
+
+def edit_template(folder: Path, old: str, new: str) -> None:
+    """Replace a text that a folder's chat template must have."""
+    path = folder / "chat_template.jinja"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def split_base(folders: Folders) -> dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:

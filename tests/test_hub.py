@@ -7,7 +7,7 @@ import huggingface_hub.constants
 import pytest
 
 from service.checkpoint.locating import locate
-from service.checkpoint.reading import read_base
+from service.checkpoint.reading import read_checkpoint
 from service.demo import demo_root
 from service.errors import CheckpointUnreadable
 
@@ -27,7 +27,7 @@ def _cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_pinned_hub_id_is_served_from_the_cache_under_its_name(reference: str) -> None:
     location = locate(reference, None if "@" in reference else COMMIT)
     assert location.name == "openbmb/demo@0123456789ab"
-    assert read_base(location).problems == ()
+    assert read_checkpoint(location, {}).base.problems == ()
 
 
 @pytest.mark.parametrize("revision", [None, "main", "v1.0", "0123456"])

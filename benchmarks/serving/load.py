@@ -30,7 +30,6 @@ class Exchange:
         text_times: When each event with text came.
         answer_tokens: As the server counts them; None if its report did not come.
         error: Why it failed, or None.
-        is_cut: It was still running when the load ended.
         is_background: It is part of the load but not of what is measured.
     """
 
@@ -42,7 +41,6 @@ class Exchange:
     answer_tokens: int | None = None
     finished: float | None = None
     error: str | None = None
-    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +177,6 @@ class Load:
                 async for piece in _whole_events(answer.aiter_bytes()):
                     pieces.append((time.perf_counter(), piece))
             exchange.finished = time.perf_counter()
-        except asyncio.CancelledError:
-            exchange.is_cut = True
-            raise
         except httpx.HTTPError as error:
             exchange.error = f"{type(error).__name__}: {error}"
         finally:

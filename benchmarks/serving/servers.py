@@ -133,13 +133,12 @@ def end_servers_on_sigterm() -> None:
 
 
 @contextmanager
-def running(launch: Launch, log: Path, start_seconds: float = START_SECONDS) -> Iterator[Running]:
+def running(launch: Launch, log: Path) -> Iterator[Running]:
     """Run a server for as long as the block lasts.
 
     Args:
         launch: What to run.
         log: Takes its output.
-        start_seconds: How long it may take to become healthy.
 
     Raises:
         PeerUnavailable: It ended, or did not become healthy in time.
@@ -161,7 +160,7 @@ def running(launch: Launch, log: Path, start_seconds: float = START_SECONDS) -> 
     stop = threading.Event()
     watch = threading.Thread(target=_watch_memory, args=(server, stop), daemon=True)
     try:
-        _wait_until_healthy(process, server.url + launch.health, log, started + start_seconds)
+        _wait_until_healthy(process, server.url + launch.health, log, started + START_SECONDS)
         server.start_seconds = time.monotonic() - started
         watch.start()
         yield server

@@ -54,6 +54,18 @@ def read_config(documents: Documents) -> AdapterConfig:
     )
 
 
+def trained_ids(tokens: Mapping[str, tuple[int, ...]], module: str) -> tuple[int, ...]:
+    """Find the ids of a module's rows; on a tied base PEFT also saves rows of the module that the config leaves out.
+
+    Args:
+        tokens: See `AdapterConfig.trainable_tokens`.
+        module: Its name.
+    """
+    named = next((ids for name, ids in tokens.items() if module.endswith(name)), None)
+    others = set(tokens.values())
+    return named if named is not None else others.pop() if len(others) == 1 else ()
+
+
 def _scaling(config: Mapping[str, Any]) -> float | None:
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if config.get("rank_pattern") or config.get("alpha_pattern") or config.get("use_dora"):

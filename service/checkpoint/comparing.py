@@ -92,7 +92,6 @@ def origin_facts(origin: BaseReading, tuned: BaseReading, comparison: Comparison
             for old, new in ((origin.facts.embedding, tuned.facts.embedding), (origin.facts.head, tuned.facts.head))
             if old and new and old.hidden_size == new.hidden_size and old.tensor in comparison.changed
         },
-        renamed={old: new for old, new in pairs.items() if old != new},
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.checkpoint.adapter_config import EMBEDDINGS
+from service.checkpoint.adapter_config import trained_ids
 from service.checkpoint.weights import FloatArray, WeightFiles
 
 PREFIX = "base_model.model."
@@ -174,7 +174,7 @@ def _module_updates(
     name, copy = f"{module}.weight", keys.get("base_layer")
     if "trainable_tokens_delta" in keys:
         key = keys["trainable_tokens_delta"]
-        places = dict(zip(_ids_of(tokens, module), range(weights.tensors[key].shape[0]), strict=False))
+        places = dict(zip(trained_ids(tokens, module), range(weights.tensors[key].shape[0]), strict=False))
         return {name: Update(replaced=key, rows=places, base=copy)}
     if {"lora_embedding_A", "lora_embedding_B"} <= keys.keys():
         if "lora_magnitude_vector" in keys:
@@ -204,10 +204,3 @@ def _module_updates(
 
 def _scaled(factor: NDArray[np.float32], config: Mapping[str, Any], module: str, rank: int) -> FloatArray:
     return np.ascontiguousarray(factor * np.float32(scaling(config, module, rank)))
-
-
-def _ids_of(tokens: Mapping[str, tuple[int, ...]], module: str) -> tuple[int, ...]:
-    """Find the ids of a module's rows; on a tied base PEFT also saves rows of the module that the config leaves out."""
-    named = next((ids for name, ids in tokens.items() if name != EMBEDDINGS and module.endswith(name)), None)
-    others = list(dict.fromkeys(tokens.values()))
-    return named if named is not None else others[0] if len(others) == 1 else ()

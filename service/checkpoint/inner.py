@@ -36,7 +36,7 @@ def inner_values(weights: WeightFiles, others: Collection[str | None]) -> InnerF
             nonfinite.append(name)
         elif is_zero:
             all_zero.append(name)
-    return InnerFacts(tuple(sorted(nonfinite)), tuple(sorted(all_zero)), is_whole)
+    return InnerFacts(tuple(sorted(nonfinite)), tuple(sorted(all_zero)))
 
 
 def _look_at(weights: WeightFiles, name: str, *, is_whole: bool) -> tuple[bool, bool]:

@@ -45,7 +45,6 @@ def read_lock(folder: Path, digests: Mapping[str, bytes]) -> LockFacts | None:
         recorded_at=str(recorded.get("recorded_at") or ""),
         fingerprint=str(recorded.get("fingerprint") or ""),
         drifts=tuple(_drifts(folder, digests, files)),
-        recorded=recorded,
     )
 
 

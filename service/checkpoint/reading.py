@@ -97,7 +97,7 @@ def _rows_of(base: BaseFacts) -> set[int]:
     return {one for matrix in (base.embedding, base.head) if matrix for one in matrix.rows}
 
 
-def read_base(location: Location, brought_ids: Collection[int] = (), *, is_code_trusted: bool = False) -> BaseFacts:
+def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: bool) -> BaseReading:
     """Read a base or merged folder. Files that cannot be read are in `problems`, never an exception.
 
     Args:
@@ -105,10 +105,6 @@ def read_base(location: Location, brought_ids: Collection[int] = (), *, is_code_
         brought_ids: Ids that adapters use; their rows are described beside the base's own.
         is_code_trusted: Run the Python files that the tokenizer names.
     """
-    return _read(location, brought_ids, is_code_trusted=is_code_trusted).facts
-
-
-def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: bool) -> BaseReading:
     documents = Documents(location.folder)
     config, index = documents.json("config.json"), documents.json(INDEX)
     for name in PROCESSOR_FILES:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from service.checkpoint.adapter_config import AdapterConfig
+from service.checkpoint.adapter_config import AdapterConfig, trained_ids
 from service.checkpoint.vocabulary import Wanted, describe_row, measure_matrix, row_total, turn, twins
 from service.checkpoint.weights import FloatArray, WeightFiles
 from service.domain.facts import MatrixFacts, RowFacts, RowSpan, RowUpdate
@@ -59,19 +59,12 @@ def row_update(
         if not weights.is_matrix(key):
             continue
         if (module := TOKEN_DELTA.sub("", key)) != key and module.endswith(modules):
-            return _token_update(weights, key, _ids_of(config, module), served)
+            return _token_update(weights, key, trained_ids(config.trainable_tokens, module), served)
         if key.endswith(suffixes):
             return _full_update(weights, key, ids, served)
         if (factor := LORA_FACTOR.search(key)) and key[: factor.start()].endswith(modules):
             factors[f"{factor['kind'] or ''}{factor['side']}"] = key
     return _lora_update(weights, factors, sorted(ids), served, config.scaling)
-
-
-def _ids_of(config: AdapterConfig, module: str) -> tuple[int, ...]:
-    """Find the ids of a module's rows; on a tied base PEFT also saves rows of the module that the config leaves out."""
-    named = next((ids for name, ids in config.trainable_tokens.items() if module.endswith(name)), None)
-    others = set(config.trainable_tokens.values())
-    return named if named is not None else others.pop() if len(others) == 1 else ()
 
 
 def _token_update(weights: WeightFiles, key: str, ids: tuple[int, ...], served: Served) -> RowUpdate:

@@ -99,7 +99,6 @@ def _refuse(known: argparse.Namespace) -> None:
     for flag, is_given in flags.items():
         if is_given and not is_adapter and Path(known.folder).is_dir():
             raise Refused(f"{flag} is for adapters, and {Path(known.folder).name} is a model")
-
     if known.lora_alpha and _has_config(Path(known.folder) / ADAPTER_FILES[0]):
         raise Refused(
             "--lora-alpha is for an adapter that lost adapter_config.json, and this one has it: edit it there"

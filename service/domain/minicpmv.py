@@ -12,6 +12,8 @@ LANGUAGES = {"2.6": "qwen2", "4.0": "llama", "4.5": "qwen3"}
 """transformers' `model_type` of the language model, by version."""
 PACKS = "4.5"
 """The version that knows packs of video frames."""
+STILL = -1
+"""Stands for a picture that is no video frame among the times of frames."""
 NEEDED = (
     "hidden_size",
     "intermediate_size",

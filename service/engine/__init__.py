@@ -13,4 +13,8 @@ Knows no HTTP and no Prometheus; `engine.Engine` is the door. A request's way th
 
 `batch` is the loop around these, `pace` says how large a piece of a prompt may be, `lean` holds faster stand-ins for
 transformers' modules, `memory` the budget, and `assembly` puts all of it together around a `loading.LoadedModel`.
+
+Before that, `loading` builds a model of one of the `families`, mounts `adapters` on it, and keeps what the libraries
+said (`load_report`); `measuring` puts questions to it (`probing`, `behaviour`). `merging` writes a base with an adapter
+merged into it.
 """

@@ -1,7 +1,7 @@
 """Mounts PEFT adapters, each on its own view of the base.
 
 A view is a copy of the module tree that shares every tensor with the base: an adapter costs its own weights only,
-wraps no module that another adapter wraps, and cannot touch the base. The only importer of peft beside
+wraps no module that another adapter wraps, and cannot touch the base. The engine's only importer of peft beside
 `service.engine.rowwise.peft_layers`, which reads what it mounted.
 """
 

@@ -1,4 +1,4 @@
-"""The engine's loop: sweep, admit, compute a piece of a prompt, decode one token for everyone, tell them.
+"""The engine's loop: sweep, admit, compute pieces of prompts, decode one token for everyone, tell them.
 
 Knows no thread. Whatever a computation raises ends the sequences that were in it, and nobody else's.
 """
@@ -59,7 +59,7 @@ class Batch:
         decoder: Decodes.
         slots: Where sequences keep their states.
         states: Remembers ends of answers.
-        pace: Says how much of a prompt to compute between two steps of decoding.
+        pace: Says how much of prompts to compute between two steps of decoding.
         device: Where all of it is.
         observe: Told about every step.
 

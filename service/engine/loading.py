@@ -205,11 +205,14 @@ def choose_dtype(name: str, device: torch.device, config: Mapping[str, Any]) -> 
     """Turn a setting into a dtype; `auto` is the stored one on a GPU and float32 on a CPU."""
     if name != "auto":
         return DTYPES[name]
-    if device.type == "cpu":
-        return torch.float32
+    return torch.float32 if device.type == "cpu" else stored_dtype(config)
+
+
+def stored_dtype(config: Mapping[str, Any]) -> torch.dtype:
+    """Return the dtype that config.json names; bfloat16 if it names none that is served."""
     text = config.get("text_config") or {}
-    stored = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or "bfloat16"
-    return DTYPES.get(str(stored), torch.bfloat16)
+    named = config.get("dtype") or config.get("torch_dtype") or text.get("dtype")
+    return DTYPES.get(str(named), torch.bfloat16)
 
 
 def cast(model: Any, dtype: torch.dtype) -> None:

@@ -19,7 +19,7 @@ PIECE_VALUES = 1 << 24
 
 
 def measure(loaded: LoadedModel) -> LoadedFacts:
-    """Describe the base and every adapter; at most eight forward passes of the base, and four more of each adapter.
+    """Describe the base and every adapter; at most seven forward passes of the base, and four of each adapter.
 
     Call it before any job is admitted, from a thread that may use the device.
     """
@@ -66,9 +66,7 @@ def _base_facts(loaded: LoadedModel) -> LoadedBaseFacts:
     mismatched = [one[0] for one in info.get("mismatched_keys", ())]
     return LoadedBaseFacts(
         embedding_rows=int(embedding.shape[0]),
-        head_rows=int(head_weight.shape[0]) if head_weight is not None else None,
         is_tied=head_weight is not None and head_weight.data_ptr() == embedding.data_ptr(),
-        num_parameters=sum(one.numel() for one in model.parameters()),
         nonfinite=_nonfinite(model),
         missing_tensors=tuple(sorted({*info.get("missing_keys", ()), *mismatched})),
         unexpected_tensors=tuple(sorted(info.get("unexpected_keys", ()))),

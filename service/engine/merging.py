@@ -16,7 +16,7 @@ import torch
 from service.engine.adapters import Mounted, MountFailed, merge, mount
 from service.engine.families.family import Family, LoadOptions
 from service.engine.families.registry import find_family
-from service.engine.loading import DTYPES, LOADING_ERRORS, cast, reason_of
+from service.engine.loading import DTYPES, LOADING_ERRORS, cast, reason_of, stored_dtype
 from service.engine.probing import Probe, largest_difference
 from service.errors import CheckpointUnreadable
 from service.overlay import TOKENIZER_FILES, overlay
@@ -68,7 +68,7 @@ def merge_folders(base: Path, adapter: Path, output: Path, dtype: str) -> Proof:
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     family = find_family(config, is_code_trusted=False)
     options = LoadOptions(torch.device("cpu"), torch.float32, None, is_code_trusted=False)
-    kept = _stored_dtype(config) if dtype == "auto" else DTYPES[dtype]
+    kept = stored_dtype(config) if dtype == "auto" else DTYPES[dtype]
     try:
         model, _ = family.load_model(base, options)
         probe = Probe(family, family.load_encoder(base, frozenset(), options, model), options.device)
@@ -141,9 +141,3 @@ def _copy_files(base: Path, adapter: Path, output: Path) -> None:
 def _reload(family: Family, options: LoadOptions, folder: Path, probe: Probe) -> torch.Tensor:
     model, _ = family.load_model(folder, options)
     return probe.logits(model)
-
-
-def _stored_dtype(config: dict[str, Any]) -> torch.dtype:
-    text = config.get("text_config") or {}
-    named = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or "bfloat16"
-    return DTYPES.get(str(named), torch.bfloat16)

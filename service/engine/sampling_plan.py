@@ -20,7 +20,7 @@ MIN_TEMPERATURE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Whose rules hold for a row."""
+    """What holds for a row: its rules, what it draws with, and what ends its answer."""
 
     rules: Sampling = LIKELIEST
     seed: int = 0

@@ -1,6 +1,6 @@
 """One request's life in the engine: which tokens came, what text may be shown, and whether it is over.
 
-Knows no tensor and no thread; the runner pushes ids in, events come out through `sink`.
+Knows no tensor and no thread; the batch pushes ids in, events come out through `sink`.
 """
 
 import itertools
@@ -23,8 +23,6 @@ from service.domain.generation import (
 )
 from service.engine.text import TextAssembler
 
-Clock = Callable[[], float]
-
 
 class RunningSequence:
     """A job on its way.
@@ -38,10 +36,9 @@ class RunningSequence:
         control_ids: Ids that are not shown.
         stop_ids: Ids that end the answer.
         undertrained: Token string by id, to count in prompt and answer.
-        arrived_at: Clock value at which the request came in.
+        arrived_at: `time.monotonic()` at which the request came in.
         preprocess_seconds: Time spent on encoding.
         sink: Takes the events, from the engine's thread; must not block.
-        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -58,7 +55,6 @@ class RunningSequence:
         arrived_at: float,
         preprocess_seconds: float,
         sink: Callable[[Event], None],
-        clock: Clock = time.monotonic,
     ) -> None:
         self.job = job
         self.prompt_ids = tuple(prompt_ids)
@@ -69,10 +65,9 @@ class RunningSequence:
         self.stop_ids = tuple(stop_ids)
         self._undertrained = undertrained
         self._sink = sink
-        self._clock = clock
         self._arrived_at = arrived_at
         self._preprocess_seconds = preprocess_seconds
-        self._enqueued_at = clock()
+        self._enqueued_at = time.monotonic()
         self.started_at = self._enqueued_at
         self.is_started = False
         self._token_times: list[float] = []
@@ -86,7 +81,7 @@ class RunningSequence:
     @property
     def is_expired(self) -> bool:
         """The deadline has passed."""
-        return self._clock() > self.job.deadline
+        return time.monotonic() > self.job.deadline
 
     def cancel(self) -> None:
         """Ask for an end; may be called from any thread, takes effect within one step."""
@@ -94,12 +89,12 @@ class RunningSequence:
 
     def start(self) -> None:
         """Note that the engine begins to work on it."""
-        self.started_at = self._clock()
+        self.started_at = time.monotonic()
         self.is_started = True
 
     def push(self, token_id: int, logprob: float | None) -> None:
         """Take one generated token, and send the text that it completes."""
-        self._token_times.append(self._clock())
+        self._token_times.append(time.monotonic())
         self.generated_ids.append(token_id)
         if token_id in self.stop_ids:
             self.finish_reason = FinishReason.STOP
@@ -148,7 +143,7 @@ class RunningSequence:
         return dict(Counter(one for one in ids if one in self._undertrained))
 
     def _timings(self) -> Timings:
-        now = self._clock()
+        now = time.monotonic()
         times = self._token_times
         first = times[0] if times else now
         return Timings(

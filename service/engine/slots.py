@@ -197,7 +197,7 @@ class BatchedSlots:
         max_tokens: Tokens that the longest possible sequence may have.
         lengths: `(num_slots,)` int64, the tokens that each row holds; the decoder keeps it.
         has_states: Some layers are recurrent.
-        can_repeat: None is; a recurrent state that has moved on cannot be taken back.
+        can_repeat: No layer is recurrent: a state that has moved on cannot be taken back.
     """
 
     def __init__(self, example: Cache, budget_bytes: int, context_tokens: int, max_slots: int) -> None:

@@ -98,7 +98,8 @@ def test_a_shortest_answer_longer_than_the_longest_is_refused_with_both_numbers(
 @pytest.mark.parametrize("field", ["stream", "logprobs"])
 def test_switches_are_true_or_false(client: httpx.Client, field: str) -> None:
     for value in (0, 1, "true", None, []):
-        assert_problem(client.post("/generate", json={**HELLO, field: value}), 422, "invalid-field")
+        problem = assert_problem(client.post("/generate", json={**HELLO, field: value}), 422, "invalid-field")
+        assert [one["field"] for one in problem["errors"]] == [field], value
 
 
 def test_a_switch_that_may_be_left_out_may_be_null(client: httpx.Client) -> None:
@@ -304,4 +305,6 @@ def test_an_error_repeats_no_more_than_200_characters(client: httpx.Client, body
 @pytest.mark.parametrize("num_messages", [257, 100_000])
 def test_more_messages_than_256_are_refused(client: httpx.Client, num_messages: int) -> None:
     response = client.post("/generate", json={"messages": [{"role": "user", "content": "a"}] * num_messages})
-    assert_problem(response, 422, "invalid-field")
+    problem = assert_problem(response, 422, "invalid-field")
+    assert [one["field"] for one in problem["errors"]] == ["messages"]
+    assert "256" in problem["detail"]

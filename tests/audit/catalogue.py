@@ -3,7 +3,6 @@
 Knows names only; that the audit finds the ones and is silent about the others is held where the fixtures are tried.
 """
 
-import importlib
 import pkgutil
 import re
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tests.broken
-from tests.audit import compared, older_folders, sentencepiece_folders
+from tests.audit import compared, differences, older_folders, sentencepiece_folders
 
 FOLDER = Path(__file__).parent
 TESTS = FOLDER.parent
@@ -62,9 +61,6 @@ def broken_fixtures() -> set[str]:
 
 def sound_fixtures() -> set[str]:
     """Return the names of all fixtures that must pass, as the catalogue writes them."""
-    differences = importlib.import_module("differences")
-    for name in ("differences_folders", "differences_rows"):
-        importlib.import_module(name)  # they register their own
     return (
         set(differences.IN_FILES)
         | {f"compared.{name}" for name in compared.SOUND}

@@ -11,7 +11,17 @@ import torch
 from safetensors.torch import load_file
 
 from service.demo import demo_root
-from tests.builders import EMBEDDING, HEAD, Folders, add_token, declare_tie, edited_json, edited_tensors, shard
+from tests.builders import (
+    EMBEDDING,
+    HEAD,
+    Folders,
+    add_token,
+    declare_tie,
+    edit_template,
+    edited_json,
+    edited_tensors,
+    shard,
+)
 
 Make = Callable[[Folders], None]
 ORIGIN = demo_root() / "base"
@@ -62,11 +72,6 @@ def scale_update(folders: Folders, factor: float) -> None:
         for name, one in tensors.items():
             old = before[name].float()
             tensors[name] = (old + factor * (one.float() - old)).to(one.dtype)
-
-
-def edit_template(folders: Folders, old: str, new: str) -> None:
-    path = folders.base / "chat_template.jinja"
-    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
 @broken("trained_rows", "a fresh random one")
@@ -205,17 +210,17 @@ def videos_made_larger(folders: Folders) -> None:
 
 @broken("chat_template", "line breaks")
 def line_break_behind_turns_lost(folders: Folders) -> None:
-    edit_template(folders, "<|im_end|>\\n'", "<|im_end|>'")
+    edit_template(folders.base, "<|im_end|>\\n'", "<|im_end|>'")
 
 
 @broken("chat_template", "picture", severity="warning")
 def line_break_behind_pictures(folders: Folders) -> None:
-    edit_template(folders, "'<|image_pad|>'", "'<|image_pad|>\\n'")
+    edit_template(folders.base, "'<|image_pad|>'", "'<|image_pad|>\\n'")
 
 
 @broken("chat_template", "line breaks")
 def line_break_behind_the_role_is_a_space(folders: Folders) -> None:
-    edit_template(folders, "message.role ~ '\\n'", "message.role ~ ' '")
+    edit_template(folders.base, "message.role ~ '\\n'", "message.role ~ ' '")
 
 
 @broken("origin", "self_attn.q_proj")
@@ -270,7 +275,7 @@ def a_system_prompt_of_the_trainer(folders: Folders) -> None:
 
 @broken("chat_template", "renders", "merge")
 def a_template_that_neither_origin_nor_adapter_has(folders: Folders) -> None:
-    edit_template(folders, "{{- '<think>\\n\\n</think>\\n\\n' -}}", "")
+    edit_template(folders.base, "{{- '<think>\\n\\n</think>\\n\\n' -}}", "")
 
 
 @broken("origin", "takes the embeddings for it")
@@ -283,7 +288,7 @@ def head_left_out_and_declared_tied(folders: Folders) -> None:
 @broken("chat_template", "generation", severity="warning")
 def tags_of_the_trainer(folders: Folders) -> None:
     edit_template(
-        folders,
+        folders.base,
         "render_content(message.content) ~ '<|im_end|>\\n' -}}",
         "render_content(message.content) -}}{% generation %}{{- '<|im_end|>\\n' -}}{% endgeneration %}",
     )
@@ -315,7 +320,7 @@ def in_float32(folders: Folders) -> None:
 @sound()
 def a_finished_conversation_without_the_last_line_break(folders: Folders) -> None:
     ending = "('' if loop.last and message.role == 'assistant' else '\\n')"
-    edit_template(folders, "~ '<|im_end|>\\n' -}}", f"~ '<|im_end|>' ~ {ending} -}}}}")
+    edit_template(folders.base, "~ '<|im_end|>\\n' -}}", f"~ '<|im_end|>' ~ {ending} -}}}}")
 
 
 @sound()

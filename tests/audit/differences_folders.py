@@ -6,21 +6,95 @@ Does not judge; `test_harmless.py` does.
 import shutil
 
 import torch
-from differences import harmless
 from safetensors.torch import load_file, save_file
 
+from tests.audit.differences_registry import harmless
 from tests.builders import (
     EMBEDDING,
-    PREFIX,
+    HEAD,
     Folders,
+    declare_tie,
     edited_json,
     edited_tensors,
     read_json,
     rename_tensors,
     shard,
-    split_base,
     write_json,
 )
+
+
+@harmless()
+def json_key_order_and_indent(folders: Folders) -> None:
+    for path in (*folders.base.glob("*.json"), *folders.adapter.glob("*.json")):
+        document = read_json(path)
+        write_json(path, dict(reversed(document.items())), indent=7)
+
+
+@harmless(loaded="base")
+def tied_with_two_equal_tensors(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[HEAD] = tensors[EMBEDDING].clone()
+    declare_tie(folders, is_tied=True)
+
+
+@harmless()
+def tied_without_a_head(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        del tensors[HEAD]
+    declare_tie(folders, is_tied=True)
+
+
+@harmless()
+def untied_with_two_equal_tensors(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[HEAD] = tensors[EMBEDDING].clone()
+
+
+@harmless(loaded="base")
+def tie_not_declared(folders: Folders) -> None:
+    with edited_json(folders.base / "config.json") as config:
+        del config["tie_word_embeddings"], config["text_config"]["tie_word_embeddings"]
+
+
+@harmless(loaded="base")
+def weights_in_shards(folders: Folders) -> None:
+    shard(folders.base, 3)
+
+
+@harmless()
+def an_index_left_beside_the_whole_file(folders: Folders) -> None:
+    weight_map = {EMBEDDING: "model-00001-of-00009.safetensors"}
+    write_json(folders.base / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
+
+
+@harmless()
+def shards_of_the_same_values_beside_the_whole_file(folders: Folders) -> None:
+    before = load_file(folders.base_weights)
+    shard(folders.base)
+    save_file({name: one.float() for name, one in before.items()}, folders.base_weights, metadata={"format": "pt"})
+
+
+@harmless()
+def other_weights_beside_the_model_s(folders: Folders) -> None:
+    save_file(
+        {"embed_tokens.weight": load_file(folders.base_weights)[HEAD][:7].clone()}, folders.base / "x.safetensors"
+    )
+    (folders.base / "pytorch_model.bin").write_bytes(b"a pickle that is not opened")
+
+
+@harmless(loaded="base")
+def older_names_in_the_config(folders: Folders) -> None:
+    with edited_json(folders.base / "config.json") as config:
+        config["torch_dtype"] = config.pop("dtype")
+        config |= {"transformers_version": "5.7.0", "_name_or_path": "/data/run7", "use_cache": False}
+        config["_attn_implementation_autoset"] = True
+
+
+@harmless()
+def an_older_name_of_the_processor_s_file(folders: Folders) -> None:
+    document = read_json(folders.base / "processor_config.json")
+    write_json(folders.base / "preprocessor_config.json", document.get("image_processor", document))
+    (folders.base / "processor_config.json").unlink()
 
 
 @harmless(loaded="base")
@@ -148,15 +222,6 @@ def processor_classes_left_out(folders: Folders) -> None:
         del config["image_processor"]["resample"], config["image_processor"]["use_image_id"]
 
 
-@harmless()
-def spare_rows_up_to_a_round_number(folders: Folders) -> None:
-    with edited_tensors(folders.base_weights) as tensors:
-        for name in (EMBEDDING, "lm_head.weight"):
-            tensors[name] = torch.cat([tensors[name], tensors[name][-1:].repeat(64, 1)])
-    with edited_json(folders.base / "config.json") as config:
-        config["text_config"]["vocab_size"] += 64
-
-
 @harmless("official")
 def processor_files_beside_the_adapter(folders: Folders) -> None:
     shutil.copyfile(folders.base / "processor_config.json", folders.adapter / "processor_config.json")
@@ -167,72 +232,3 @@ def processor_files_of_version_4_beside_the_adapter(folders: Folders) -> None:
     document = read_json(folders.base / "processor_config.json")
     write_json(folders.adapter / "preprocessor_config.json", document["image_processor"])
     write_json(folders.adapter / "video_preprocessor_config.json", document["video_processor"])
-
-
-@harmless("official")
-def the_adapter_s_template_indented_otherwise(folders: Folders) -> None:
-    path = folders.adapter / "chat_template.jinja"
-    lines = path.read_text(encoding="utf-8").splitlines()
-    path.write_text("\n".join(one.lstrip() for one in lines), encoding="utf-8")
-
-
-@harmless()
-def the_tokenizer_ends_texts_with_the_other_stop_token(folders: Folders) -> None:
-    with edited_json(folders.base / "tokenizer_config.json") as config:
-        config["eos_token"] = "<|endoftext|>"
-
-
-@harmless()
-def a_map_of_special_tokens_that_agrees(folders: Folders) -> None:
-    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
-    document = {"eos_token": {"content": "<|im_end|>", **flags}, "pad_token": "<|im_end|>"}
-    write_json(folders.base / "special_tokens_map.json", document)
-
-
-@harmless("official")
-def a_merger_trained_far(folders: Folders) -> None:
-    generator = torch.Generator().manual_seed(0)
-    with edited_tensors(folders.adapter_weights) as tensors:
-        for name in [one for one in tensors if ".merger.mlp" in one and tensors[one].dim() == 2]:
-            noise = torch.randn(tensors[name].shape, generator=generator)
-            tensors[name] = (tensors[name].float() + 0.5 * tensors[name].float().std() * noise).to(tensors[name].dtype)
-
-
-@harmless(loaded="adapter")
-def parameters_named_one_by_one(folders: Folders) -> None:
-    with edited_json(folders.adapter / "adapter_config.json") as config:
-        config["target_modules"].remove("down_proj")
-        config |= {"target_parameters": ["down_proj.weight", "experts.gate_up_proj"], "lora_dropout": 0.0}
-
-
-@harmless()
-def a_template_without_videos(folders: Folders) -> None:
-    path = folders.base / "chat_template.jinja"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("item.type == 'video'", "false"), encoding="utf-8")
-
-
-@harmless()
-def template_in_the_file_of_processors(folders: Folders) -> None:
-    template = folders.base / "chat_template.jinja"
-    write_json(folders.base / "chat_template.json", {"chat_template": template.read_text(encoding="utf-8")})
-    template.unlink()
-
-
-@harmless()
-def special_tokens_named_in_another_order(folders: Folders) -> None:
-    with edited_json(folders.base / "tokenizer_config.json") as config:
-        config["extra_special_tokens"] = dict(reversed(config["extra_special_tokens"].items()))
-
-
-@harmless()
-def a_base_that_the_factors_were_cut_out_of(folders: Folders) -> None:
-    """As PEFT's guide to PiSSA has it: the rest is the base, and the factors are said to have begun at zero."""
-    parts = split_base(folders)
-    with edited_tensors(folders.base_weights) as tensors:
-        for module, (_, _, rest) in parts.items():
-            tensors[f"{module}.weight"] = rest.to(tensors[f"{module}.weight"].dtype)
-    with edited_tensors(folders.adapter_weights) as tensors:
-        for module, (first, second, _) in parts.items():
-            tensors[f"{PREFIX}{module}.lora_A.weight"] += first
-            tensors[f"{PREFIX}{module}.lora_B.weight"] += second

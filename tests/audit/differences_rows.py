@@ -3,13 +3,11 @@
 Does not judge; `test_harmless.py` does.
 """
 
-import shutil
-
 import torch
-from differences import harmless
 from safetensors.torch import load_file
 
 from service.demo import demo_root
+from tests.audit.differences_registry import harmless
 from tests.builders import (
     EMBEDDING,
     HEAD,
@@ -18,8 +16,10 @@ from tests.builders import (
     Folders,
     Tensors,
     add_token,
+    cut_rows,
     edited_json,
     edited_tensors,
+    merge_tokens,
     read_json,
     token_id,
 )
@@ -170,13 +170,7 @@ def a_saved_matrix_trained_twice_as_far(folders: Folders) -> None:
 
 @harmless()
 def a_new_token_merged_with_trained_rows_beside_reserved_ones(folders: Folders) -> None:
-    rows = load_file(demo_root() / "adapters" / "tokens" / "adapter_model.safetensors")
-    for name in TOKENIZER_FILES:
-        shutil.copyfile(demo_root() / "adapters" / "tokens" / name, folders.base / name)
-    with edited_tensors(folders.base_weights) as tensors:
-        for matrix, module in ((EMBEDDING, "embed_tokens"), (HEAD, "lm_head")):
-            new = next(one for key, one in rows.items() if f"{module}.token_adapter" in key)
-            tensors[matrix][761:767] = new.to(tensors[matrix])
+    merge_tokens(demo_root() / "adapters" / "tokens", folders.base)
     for number in range(4):
         add_token(folders.base, f"<|reserved_{number}|>")
 
@@ -197,3 +191,61 @@ def spelled_bytes() -> dict[int, str]:
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [one for one in range(256) if one not in plain]
     return {one: chr(one) for one in plain} | {one: chr(256 + place) for place, one in enumerate(others)}
+
+
+@harmless()
+def rows_beyond_the_tokenizer(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            spare = tensors[name].new_zeros(1024 - len(tensors[name]), tensors[name].shape[1])
+            tensors[name] = torch.cat([tensors[name], spare])
+    with edited_json(folders.base / "config.json") as config:
+        config["text_config"]["vocab_size"] = 1024
+
+
+@harmless()
+def no_spare_row(folders: Folders) -> None:
+    cut_rows(folders, token_id(folders.base, "</think>") + 1)
+
+
+@harmless("official")
+def base_rows_shrunk_by_weight_decay(folders: Folders) -> None:
+    with edited_tensors(folders.adapter_weights) as tensors:
+        tensors[PREFIX + EMBEDDING] *= 0.99
+
+
+@harmless()
+def rows_never_trained_for_tokens_not_in_use(folders: Folders) -> None:
+    reserved = [add_token(folders.base, f"<|reserved_{number}|>") for number in range(3)]
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[EMBEDDING][reserved] = 0
+        tensors[EMBEDDING][token_id(folders.base, "<|video_pad|>")] = 0
+        tensors[HEAD][token_id(folders.base, "<image>")] = 0
+
+
+@harmless("tokens")
+def trained_tokens_merged_into_the_base(folders: Folders) -> None:
+    merge_tokens(folders.adapter, folders.base)
+    for name in TOKENIZER_FILES:
+        (folders.adapter / name).unlink()
+    with edited_tensors(folders.adapter_weights) as tensors:
+        for name in [one for one in tensors if "token_adapter" in one]:
+            del tensors[name]
+    with edited_json(folders.adapter / "adapter_config.json") as config:
+        config["trainable_token_indices"] = None
+
+
+@harmless()
+def last_spare_row_is_a_copy_of_the_turn_end(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            tensors[name][-1] = tensors[name][token_id(folders.base, "<|im_end|>")]
+
+
+@harmless()
+def spare_rows_up_to_a_round_number(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, "lm_head.weight"):
+            tensors[name] = torch.cat([tensors[name], tensors[name][-1:].repeat(64, 1)])
+    with edited_json(folders.base / "config.json") as config:
+        config["text_config"]["vocab_size"] += 64

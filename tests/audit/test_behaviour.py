@@ -35,7 +35,7 @@ def facts(folders: Folders) -> CheckpointFacts:
 
 
 def views(facts: CheckpointFacts, behaviour: BehaviourFacts) -> tuple[BaseView, AdapterView]:
-    base = LoadedBaseFacts(1, 1, False, 1, (), (), (), (), True, (), behaviour)
+    base = LoadedBaseFacts(1, False, (), (), (), (), True, (), behaviour)
     adapter = LoadedAdapterFacts(None, (), (), 1.0, True, False, (), behaviour)
     return BaseView(facts.base, base), AdapterView(facts.base, facts.adapters["json"], adapter)
 

@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-import differences_folders  # noqa: F401  registers its own
-import differences_rows  # noqa: F401  registers its own
 import pytest
-from differences import IN_FILES, LOADED
 from measured import measure
 
 from service.audit.judging import audit
 from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_checkpoint
 from service.domain.judgement import Severity, Verdict
+from tests.audit.differences import IN_FILES, LOADED
 from tests.builders import copy_demo
 
 LOUD = (Severity.FATAL, Severity.WARNING, Severity.SKIPPED)

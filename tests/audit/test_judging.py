@@ -158,7 +158,7 @@ def test_a_check_without_a_rule_for_a_subject_is_not_listed_for_it(sound: Checkp
 def loaded_base(facts: CheckpointFacts, **values: Any) -> LoadedBaseFacts:
     assert facts.base.embedding is not None
     rows = facts.base.embedding.num_rows
-    sound = LoadedBaseFacts(rows, rows, False, 1, (), (), (), (), True, ())
+    sound = LoadedBaseFacts(rows, False, (), (), (), (), True, ())
     return replace(sound, **values)
 
 
@@ -227,7 +227,7 @@ def test_no_path_is_in_the_report(tmp_path: Path) -> None:
 
 def test_no_path_is_in_what_libraries_say(tmp_path: Path) -> None:
     folders = copy_demo(tmp_path)
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     with edited_json(folders.base / "config.json") as config:
         config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
     for folder in (folders.base, folders.adapter):

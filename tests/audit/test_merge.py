@@ -10,7 +10,16 @@ import torch
 from pairs import Pair, copy_pair, only
 from safetensors.torch import load_file, save_file
 
-from tests.builders import EMBEDDING, HEAD, TOKENIZER_FILES, edited_json, edited_tensors, rename_tensors, shard
+from tests.builders import (
+    EMBEDDING,
+    HEAD,
+    TOKENIZER_FILES,
+    edited_json,
+    edited_tensors,
+    rename_tensors,
+    shard,
+    swap_last_tokens,
+)
 
 PROJECTIONS = ["q_proj", "k_proj", "up_proj", "in_proj_qkv"]
 
@@ -126,9 +135,7 @@ def test_tokens_that_the_adapter_brought_must_be_in_the_merged_tokenizer(tmp_pat
 def test_tokens_that_the_adapter_brought_must_have_the_ids_of_their_rows(tmp_path: Path) -> None:
     pair = copy_pair(tmp_path, adapter="tokens")
     merge_in_float32(pair, torch.bfloat16)
-    with edited_json(pair.tuned / "tokenizer.json") as document:
-        added = document["added_tokens"]
-        added[-1]["content"], added[-2]["content"] = added[-2]["content"], added[-1]["content"]
+    swap_last_tokens(pair.tuned)
     (message,) = only(pair.loud(is_merge=True), "merge")
     assert "gives 2 of 6 token(s) that the adapter brought other ids" in message
 

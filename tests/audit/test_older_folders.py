@@ -17,7 +17,7 @@ from service.audit.checks.saved_modules import adapter_saved_modules
 from service.audit.judging import audit
 from service.audit.older_minicpmv import OFFICIAL, stored_version
 from service.checkpoint.locating import locate
-from service.checkpoint.reading import read_base
+from service.checkpoint.reading import read_checkpoint
 from service.domain.facts import BaseFacts
 from service.domain.judgement import BASE, Severity, Verdict, adapter_subject
 from service.domain.minicpmv import LANGUAGES
@@ -121,7 +121,7 @@ def test_the_audit_knows_the_versions_that_can_be_loaded() -> None:
 
 
 def facts_of(sources: dict[str, Folders], version: str, **changes: Any) -> BaseFacts:
-    base = read_base(locate(str(sources[version].base)))
+    base = read_checkpoint(locate(str(sources[version].base)), {}).base
     config = {**base.documents["config.json"], **changes}
     return replace(base, documents={**base.documents, "config.json": config})
 

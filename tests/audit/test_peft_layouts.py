@@ -3,7 +3,6 @@
 What PEFT writes is the ground truth here; nothing in this file names a tensor.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from service.checkpoint.reading import read_checkpoint
 from service.demo import demo_root
 from service.domain.facts import CheckpointFacts
 from service.domain.judgement import MERGED, Severity
-from tests.builders import TOKENIZER_FILES, add_token, edited_json, token_id
+from tests.builders import TOKENIZER_FILES, add_token, copy_tokenizer, edited_json, token_id
 
 LOUD = (Severity.FATAL, Severity.WARNING, Severity.SKIPPED)
 ROWS = 800
@@ -88,8 +87,7 @@ def save_adapter(folder: Path, new_id: int, layout: dict[str, Any], *, is_tied: 
 
 
 def copy_with_token(folder: Path) -> None:
-    for name in TOKENIZER_FILES:
-        shutil.copyfile(demo_root() / "base" / name, folder / name)
+    copy_tokenizer(demo_root() / "base", folder)
     add_token(folder, TOKEN)
 
 
@@ -102,8 +100,7 @@ def is_tied(request: pytest.FixtureRequest) -> bool:
 def base(is_tied: bool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("llama") / "base"
     llama(is_tied=is_tied).save_pretrained(folder)
-    for name in TOKENIZER_FILES:
-        shutil.copyfile(demo_root() / "base" / name, folder / name)
+    copy_tokenizer(demo_root() / "base", folder)
     return folder
 
 

@@ -1,11 +1,10 @@
 """An adapter was trained with a template that marks videos as pictures."""
 
 from tests.broken.expectation import Expected
-from tests.builders import Folders
+from tests.builders import Folders, edit_template
 
 EXPECTED = Expected("chat_template", "for a video", "adapter", "warning", adapter="official")
 
 
 def make(folders: Folders) -> None:
-    path = folders.adapter / "chat_template.jinja"
-    path.write_text(path.read_text(encoding="utf-8").replace("<|video_pad|>", "<|image_pad|>"), encoding="utf-8")
+    edit_template(folders.adapter, "<|video_pad|>", "<|image_pad|>")

@@ -7,6 +7,6 @@ EXPECTED = Expected("tokenizer_sound", "cannot be reached", "adapter")
 
 
 def make(folders: Folders) -> None:
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     with edited_json(folders.adapter / "tokenizer.json") as document:
         document["model"]["merges"] = document["model"]["merges"][:100]

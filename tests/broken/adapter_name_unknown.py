@@ -7,6 +7,6 @@ EXPECTED = Expected("special_ids", "<slice>", "adapter")
 
 
 def make(folders: Folders) -> None:
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     with edited_json(folders.adapter / "tokenizer_config.json") as config:
         config["extra_special_tokens"]["slice_start_token"] = "<image>"

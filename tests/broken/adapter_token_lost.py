@@ -9,7 +9,7 @@ EXPECTED = Expected("special_ids", "<image>", "adapter")
 
 
 def make(folders: Folders) -> None:
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     with edited_json(folders.adapter / "tokenizer.json") as document:
         token = next(one for one in document["added_tokens"] if one["content"] == "<image>")
         token["content"] = "<picture>"

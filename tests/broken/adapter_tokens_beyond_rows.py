@@ -8,6 +8,6 @@ EXPECTED = Expected("rows_cover_ids", "<fig>", "adapter")
 
 def make(folders: Folders) -> None:
     cut_rows(folders, token_id(folders.base, "</think>") + 1)
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     for token in ("<fig>", "</fig>"):
         add_token(folders.adapter, token)

@@ -7,7 +7,7 @@ EXPECTED = Expected("special_ids", "<|endoftext|>", "adapter")
 
 
 def make(folders: Folders) -> None:
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     with edited_json(folders.adapter / "tokenizer.json") as document:
         first, *others = document["added_tokens"]
         start = first["id"]

@@ -7,7 +7,7 @@ EXPECTED = Expected("tokenizer_unchanged", "token(s)", "adapter")
 
 
 def make(folders: Folders) -> None:
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     with edited_json(folders.adapter / "tokenizer.json") as document:
         vocabulary = document["model"]["vocab"]
         one, other = list(vocabulary)[300:302]

@@ -1,14 +1,11 @@
 """An adapter whose new tokens nobody trained was merged: only the rows still show it."""
 
-import shutil
-
 from service.demo import demo_root
 from tests.broken.expectation import Expected
-from tests.builders import TOKENIZER_FILES, Folders
+from tests.builders import Folders, copy_tokenizer
 
 EXPECTED = Expected("trained_rows", "<fig>", severity="warning")
 
 
 def make(folders: Folders) -> None:
-    for name in TOKENIZER_FILES:
-        shutil.copyfile(demo_root() / "adapters" / "broken" / name, folders.base / name)
+    copy_tokenizer(demo_root() / "adapters" / "broken", folders.base)

@@ -1,7 +1,7 @@
 """Two new tokens changed places in tokenizer.json; added_tokens_decoder still has the ids of the training."""
 
 from tests.broken.expectation import Expected
-from tests.builders import Folders, edited_json, read_json
+from tests.builders import Folders, edited_json, read_json, swap_last_tokens
 
 EXPECTED = Expected("tokenizer_faithful", "added_tokens_decoder", "adapter", adapter="tokens")
 
@@ -10,6 +10,4 @@ def make(folders: Folders) -> None:
     added = {str(one.pop("id")): one for one in read_json(folders.adapter / "tokenizer.json")["added_tokens"]}
     with edited_json(folders.adapter / "tokenizer_config.json") as config:
         config["added_tokens_decoder"] = added
-    with edited_json(folders.adapter / "tokenizer.json") as document:
-        added = document["added_tokens"]
-        added[-1]["content"], added[-2]["content"] = added[-2]["content"], added[-1]["content"]
+    swap_last_tokens(folders.adapter)

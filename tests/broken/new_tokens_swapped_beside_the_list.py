@@ -1,7 +1,7 @@
 """Two new tokens changed places in tokenizer.json; added_tokens.json still has the ids of the training."""
 
 from tests.broken.expectation import Expected
-from tests.builders import Folders, edited_json, read_json, write_json
+from tests.builders import Folders, read_json, swap_last_tokens, write_json
 
 EXPECTED = Expected("tokenizer_faithful", "added_tokens.json", "adapter", adapter="tokens")
 
@@ -9,6 +9,4 @@ EXPECTED = Expected("tokenizer_faithful", "added_tokens.json", "adapter", adapte
 def make(folders: Folders) -> None:
     added = {one["content"]: one["id"] for one in read_json(folders.adapter / "tokenizer.json")["added_tokens"]}
     write_json(folders.adapter / "added_tokens.json", added)
-    with edited_json(folders.adapter / "tokenizer.json") as document:
-        added = document["added_tokens"]
-        added[-1]["content"], added[-2]["content"] = added[-2]["content"], added[-1]["content"]
+    swap_last_tokens(folders.adapter)

@@ -1,14 +1,10 @@
 """The template writes the last message only."""
 
 from tests.broken.expectation import Expected
-from tests.builders import Folders
+from tests.builders import Folders, edit_template
 
 EXPECTED = Expected("chat_template", "turns: assistant")
 
 
 def make(folders: Folders) -> None:
-    path = folders.base / "chat_template.jinja"
-    path.write_text(
-        path.read_text(encoding="utf-8").replace("for message in messages -", "for message in messages[-1:] -"),
-        encoding="utf-8",
-    )
+    edit_template(folders.base, "for message in messages -", "for message in messages[-1:] -")

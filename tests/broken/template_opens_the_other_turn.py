@@ -1,13 +1,10 @@
 """The template opens the user's turn where the assistant is to answer."""
 
 from tests.broken.expectation import Expected
-from tests.builders import Folders
+from tests.builders import Folders, edit_template
 
 EXPECTED = Expected("chat_template", "leads from a question")
 
 
 def make(folders: Folders) -> None:
-    path = folders.base / "chat_template.jinja"
-    text = path.read_text(encoding="utf-8")
-    text = text.replace("{{- '<|im_start|>assistant\\n' -}}", "{{- '<|im_start|>user\\n' -}}")
-    path.write_text(text, encoding="utf-8")
+    edit_template(folders.base, "{{- '<|im_start|>assistant\\n' -}}", "{{- '<|im_start|>user\\n' -}}")

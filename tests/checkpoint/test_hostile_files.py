@@ -163,7 +163,7 @@ def test_a_config_that_asks_for_too_much_is_judged_soon(name: str, tmp_path: Pat
 @pytest.mark.timeout(20)
 def test_a_hostile_tokenizer_config_of_an_adapter_is_a_finding_that_names_it(text: str, tmp_path: Path) -> None:
     folders = copy_demo(tmp_path)
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     (folders.adapter / "tokenizer_config.json").write_text(text, encoding="utf-8")
     report = judged(folders)
     if "NaN" not in text:
@@ -192,7 +192,7 @@ def config_values(file: str, **values: Any) -> Make:
 
 
 def added_id_of_an_adapter_is_true(folders: Folders) -> None:
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     with edited_json(folders.adapter / "tokenizer.json") as document:
         document["added_tokens"][0]["id"] = True
 
@@ -283,7 +283,7 @@ def empty(folders: Folders) -> None:
 def not_utf8(folders: Folders) -> None:
     for path in [*folders.base.glob("*.json"), *folders.adapter.glob("*.json")]:
         path.write_bytes(path.read_bytes() + b"\xff")
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
 
 
 FOLDERS: dict[str, Make] = {
@@ -335,7 +335,7 @@ def test_files_that_may_not_be_read_are_findings(tmp_path: Path) -> None:
 
 def test_code_in_a_folder_is_never_run(tmp_path: Path) -> None:
     folders = copy_demo(tmp_path)
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     for folder in (folders.base, folders.adapter):
         (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
         with edited_json(folder / "tokenizer_config.json") as config:
@@ -367,4 +367,5 @@ def test_huge_finite_values_do_not_break_the_report(tmp_path: Path) -> None:
     folders = copy_demo(tmp_path)
     with edited_tensors(folders.base_weights) as tensors:
         tensors[EMBEDDING][token_id(folders.base, "<|im_start|>")] = 1e38
-    judged(folders)
+    (found,) = judged(folders).findings()
+    assert "is 4.92e+39 times as long as the median row" in found.message

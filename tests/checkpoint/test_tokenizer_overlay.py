@@ -30,7 +30,7 @@ def test_own_files_win_and_the_base_s_fill_the_gaps(tmp_path: Path) -> None:
 
 def test_a_new_token_is_one_that_the_base_s_vocabulary_lacks(tmp_path: Path) -> None:
     folders = copy_demo(tmp_path)
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     new = add_token(folders.adapter, "<stamp>")
     assert folders.facts().adapters["json"].new_tokens == {"<stamp>": new}
     assert new == token_id(folders.adapter, "<stamp>")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.checkpoint.locating import locate
-from service.checkpoint.reading import read_base, read_checkpoint
+from service.checkpoint.reading import read_checkpoint
 from tests.builders import Folders, copy_demo, copy_tokenizer, edited_json
 
 CODE = """
@@ -38,17 +38,17 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
 
 def test_a_trusted_base_is_read_with_its_own_tokenizer(folders: Folders, tmp_path: Path) -> None:
     name_code(folders.base, tmp_path / "ran")
-    plain = read_base(locate(str(folders.base)))
+    plain = read_checkpoint(locate(str(folders.base)), {}).base
     assert plain.tokenizer is None
     assert not (tmp_path / "ran").exists()
-    trusted = read_base(locate(str(folders.base)), is_code_trusted=True)
+    trusted = read_checkpoint(locate(str(folders.base)), {}, is_code_trusted=True).base
     assert trusted.problems == ()
     assert trusted.tokenizer is not None
     assert (tmp_path / "ran").exists()
 
 
 def test_code_of_an_adapter_is_not_run_even_if_the_base_is_trusted(folders: Folders, tmp_path: Path) -> None:
-    copy_tokenizer(folders)
+    copy_tokenizer(folders.base, folders.adapter)
     name_code(folders.adapter, tmp_path / "ran")
     places = {"json": locate(str(folders.adapter))}
     facts = read_checkpoint(locate(str(folders.base)), places, is_code_trusted=True)

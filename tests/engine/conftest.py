@@ -7,7 +7,7 @@ import torch
 
 from service.audit.usage import control_tokens
 from service.checkpoint.locating import locate
-from service.checkpoint.reading import read_base
+from service.checkpoint.reading import read_checkpoint
 from service.demo import demo_root
 from service.engine.engine import Engine, Limits
 from service.engine.loading import LoadPlan, load
@@ -23,7 +23,7 @@ def plan_of() -> Callable[..., LoadPlan]:
 
     def make(folder: object, **more: object) -> LoadPlan:
         location = locate(str(folder))
-        facts = read_base(location)
+        facts = read_checkpoint(location, {}).base
         values = {"adapters": {}, "merged_adapter": None, "device": "cpu", "control_tokens": control_tokens(facts)}
         return LoadPlan(location.folder, **{**values, **more})  # type: ignore[arg-type]
 

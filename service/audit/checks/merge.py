@@ -22,6 +22,7 @@ LOST_SHARE, HALF_SHARE = 0.9, 0.5
 """Shares of the update under which rounding has swallowed some, and most, of it."""
 SWALLOWING = 0.3
 """Rounding smaller than this, relative to the update, swallows nothing of it."""
+COPY_TOKENIZER = "Copy tokenizer.json, tokenizer_config.json and the chat template from the adapter's folder."
 AGAIN = "Merge again in float32 and cast afterwards: `minicpm-service merge BASE ADAPTER`."
 
 
@@ -124,7 +125,7 @@ def _tokens(merge: MergeFacts, tokenizer: TokenizerFacts | None) -> Iterator[Out
             f"first {text}: {ids['found']} instead of {ids['trained']}",
             {"tokens": dict(list(moved.items())[:50]), "count": len(moved)},
             "Each of them is read and written with the row of another one.",
-            "Copy tokenizer.json, tokenizer_config.json and the chat template from the adapter's folder.",
+            COPY_TOKENIZER,
         )
     if lost:
         yield fatal(
@@ -132,7 +133,7 @@ def _tokens(merge: MergeFacts, tokenizer: TokenizerFacts | None) -> Iterator[Out
             f"{next(iter(lost))}",
             {"tokens": dict(list(lost.items())[:50]), "count": len(lost)},
             "The tokens are read and written as pieces of text: what they were trained for is out of reach.",
-            "Copy tokenizer.json, tokenizer_config.json and the chat template from the adapter's folder.",
+            COPY_TOKENIZER,
         )
 
 

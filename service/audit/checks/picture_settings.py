@@ -5,7 +5,7 @@ Knows no token ids; `special_ids` does.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
@@ -40,7 +40,6 @@ class Kind:
     mode: tuple[str, str] | None = None
     mean: float = 0.5
     needs_video: bool = True
-    defaults: Mapping[str, Any] = field(default_factory=lambda: {"patch_size": 14})
 
 
 KINDS = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
 from service.audit.older_minicpmv import added_markers
 from service.audit.usage import IDLE_ROLES, needed_texts
-from service.domain.facts import AddedToken, BaseFacts, TemplateFacts, TokenizerFacts
+from service.domain.facts import AddedToken, TemplateFacts, TokenizerFacts
 
 EATING = ("lstrip", "rstrip", "single_word")
 RESTORE = "Restore the flags of added_tokens in tokenizer.json from the base: minicpm-service repair."
@@ -26,7 +26,7 @@ def base_token_flags(view: BaseView) -> Iterator[Outcome]:
     if base.tokenizer is None:
         return
     origin = view.origin.base.tokenizer if view.origin else None
-    yield from _structure_is_special(base.tokenizer, base, base.template, origin)
+    yield from _structure_is_special(base.tokenizer, base.template, origin)
     if origin:
         needed = needed_texts(base) | added_markers(base)
         yield from _same_flags(base.tokenizer, origin, needed, "the tokenizer", "the origin's")
@@ -64,7 +64,7 @@ def _same_flags(
 
 
 def _structure_is_special(
-    tokenizer: TokenizerFacts, base: BaseFacts, template: TemplateFacts | None, origin: TokenizerFacts | None
+    tokenizer: TokenizerFacts, template: TemplateFacts | None, origin: TokenizerFacts | None
 ) -> Iterator[Outcome]:
     """Tokens with a role, and the one that ends turns, must be special; reasoning marks need not be."""
     if origin:

@@ -55,7 +55,6 @@ class OriginFacts:
         head_turns: The same for output rows.
         strangest_blocks: Of each vocabulary matrix that changed, by its name: the turn of the stretch of ids whose rows
             turned most, without what all rows have in common.
-        renamed: The model's name of each tensor of the origin that is called otherwise there.
         is_tuning_beside: The folder is the origin's own, or adapters are given with it: nothing needs to have changed.
     """
 
@@ -68,7 +67,6 @@ class OriginFacts:
     embedding_turns: Mapping[int, float]
     head_turns: Mapping[int, float]
     strangest_blocks: Mapping[str, float] = field(default_factory=dict)
-    renamed: Mapping[str, str] = field(default_factory=dict, repr=False)
     is_tuning_beside: bool = False
 
     @property

@@ -40,12 +40,10 @@ class InnerFacts:
     Attributes:
         nonfinite: Names of those with NaN or infinity.
         all_zero: Names of those that are zero throughout.
-        is_whole: All values were read, not stretches of them.
     """
 
     nonfinite: tuple[str, ...] = ()
     all_zero: tuple[str, ...] = ()
-    is_whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,6 @@ class LoadedBaseFacts:
 
     Attributes:
         is_tied: Input and output matrix share memory.
-        num_parameters: Of all tensors, shared ones once.
         nonfinite: Names of parameters with NaN or infinity.
         missing_tensors: Parameters that no file had; the library made them up.
         unexpected_tensors: Tensors in the files that no parameter took.
@@ -56,9 +55,7 @@ class LoadedBaseFacts:
     """
 
     embedding_rows: int
-    head_rows: int | None
     is_tied: bool
-    num_parameters: int
     nonfinite: tuple[str, ...]
     missing_tensors: tuple[str, ...]
     unexpected_tensors: tuple[str, ...]

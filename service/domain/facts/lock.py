@@ -3,9 +3,7 @@
 Knows no consequence.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +30,9 @@ class LockFacts:
         fingerprint: The recorded one.
         drifts: Files that differ.
         problem: Why the lock file itself cannot be used, or None.
-        recorded: The whole document.
     """
 
     recorded_at: str
     fingerprint: str
     drifts: tuple[Drift, ...]
     problem: str | None = None
-    recorded: Mapping[str, Any] = field(default_factory=dict, repr=False)

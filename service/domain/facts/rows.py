@@ -39,11 +39,6 @@ class RowFacts:
     distance_percentile: float | None = None
     twins: tuple[int, ...] = ()
 
-    @property
-    def cosine_to_spare(self) -> float | None:
-        """With the mean of the rows behind the tokenizer's last id."""
-        return self.cosine_to_unused.get(BEHIND)
-
 
 @dataclass(frozen=True, slots=True)
 class SpareFacts:

@@ -10,7 +10,7 @@ from typing import Any
 from PIL.Image import Image
 
 from service.domain.generation import Message, Processing
-from service.engine.families.family import Encoder, Family, LoadOptions
+from service.engine.families.family import AS_TENSORS, Encoder, Family, LoadOptions
 
 
 class TokenizerEncoder(Encoder):
@@ -19,14 +19,7 @@ class TokenizerEncoder(Encoder):
     def _apply(self, messages: Sequence[Message], pictures: Sequence[Image], processing: Processing) -> dict[str, Any]:
         conversation = [{"role": message.role, "content": "".join(map(str, message.content))} for message in messages]
         with self._lock:
-            encoded = self.tokenizer.apply_chat_template(
-                conversation,
-                tokenize=True,
-                add_generation_prompt=True,
-                return_dict=True,
-                return_tensors="pt",
-                **self._switches(processing),
-            )
+            encoded = self.tokenizer.apply_chat_template(conversation, **AS_TENSORS, **self._switches(processing))
         return dict(encoded)
 
 

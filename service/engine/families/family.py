@@ -1,6 +1,6 @@
 """What a family is, and how messages become tensors whatever the family.
 
-Knows no single model; each has a file of its own beside this one.
+Knows no single model; each has a file or a folder of its own beside this one.
 """
 
 import threading
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 THINKING = "enable_thinking"
 """The variable of chat templates that switches thinking on or off."""
+AS_TENSORS = {"tokenize": True, "add_generation_prompt": True, "return_dict": True, "return_tensors": "pt"}
+"""Arguments of `apply_chat_template` for a prompt as the model takes it."""
 NO_VIDEOS = (
     "this model takes no videos; only MiniCPM-V 4.5 takes frames with their times: "
     "send each frame as a picture, {'type': 'image'}"

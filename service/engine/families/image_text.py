@@ -1,6 +1,6 @@
 """Any image-text-to-text model that transformers knows natively through its processor.
 
-Also the base class of the MiniCPM-V families, which differ only in what they match.
+Also the base class of those that need more than that: MiniCPM-V 4.6 and 4.7, MiniCPM-OCR, GOT-OCR.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any
 from PIL.Image import Image
 
 from service.domain.generation import Message, Part, PictureRef, Processing
-from service.engine.families.family import THINKING, Encoder, Family, LoadOptions
+from service.engine.families.family import AS_TENSORS, THINKING, Encoder, Family, LoadOptions
 
 SLICES = "max_slice_nums"
 """The setting of image processors that cut pictures into slices."""
@@ -38,13 +38,7 @@ class ProcessorEncoder(Encoder):
         ]
         with self._lock:  # pixels and all: the processor computes them between rendering and tokenizing
             encoded = self._processor.apply_chat_template(
-                conversation,
-                tokenize=True,
-                add_generation_prompt=True,
-                return_dict=True,
-                return_tensors="pt",
-                **self._slices(processing),
-                **self._switches(processing),
+                conversation, **AS_TENSORS, **self._slices(processing), **self._switches(processing)
             )
         return dict(encoded)
 

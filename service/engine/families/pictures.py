@@ -21,7 +21,7 @@ class PicturePart:
 
     Attributes:
         tensors: Arguments of the model's `get_image_features`, on the CPU.
-        size: Patches or pixels, to bound what is encoded together.
+        size: Patches of a slice, or pixel values of all pictures of a prompt, to bound what is encoded together.
         digest: Of the tensors: the same pixels under the same processing have the same.
     """
 

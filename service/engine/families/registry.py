@@ -32,7 +32,8 @@ def find_family(config: dict[str, Any], *, is_code_trusted: bool) -> Family:
     """Return the family that serves a model.
 
     Raises:
-        CheckpointUnsupported: There is no class for it and no setting trusts its code.
+        CheckpointUnsupported: There is no class for it and no setting trusts its code, or it is of a version that is
+            not served.
     """
     is_hearing = is_minicpm_o(config)
     for family in FAMILIES:

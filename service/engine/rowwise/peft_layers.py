@@ -1,7 +1,7 @@
 """Reads what a layer of PEFT does to the module that it wraps.
 
 Judges by exact class: what PEFT adds later is not recognised, and rows with it run on their own view. Beside
-`service.engine.adapters` the only importer of peft.
+`service.engine.adapters` the engine's only importer of peft.
 """
 
 from typing import Any

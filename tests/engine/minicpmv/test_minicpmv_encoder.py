@@ -17,14 +17,12 @@ from PIL import Image
 from transformers import Qwen2Tokenizer
 
 from service.domain.generation import Message, PictureRef, Processing
-from service.engine.families.family import LoadOptions
 from service.engine.families.minicpmv.encoder import MiniCPMVEncoder, PictureProcessor, load_encoder
 from service.engine.families.minicpmv.processing import PLACE, Markers, ProcessorSettings
 from service.errors import InvalidField, InvalidPicture, PromptTooLong
 
 RED = Image.new("RGB", (100, 80), "red")
 WIDE = Image.new("RGB", (1280, 720), "red")
-OPTIONS = LoadOptions(torch.device("cpu"), torch.float32, None, is_code_trusted=False)
 CONTROLS = frozenset(goldens.TURNS)
 
 
@@ -251,7 +249,7 @@ def change(path: Path, **values: object) -> None:
 
 
 def load(folder: Path, model: Any = None) -> MiniCPMVEncoder:
-    return load_encoder(folder, CONTROLS, OPTIONS, model or model_of())
+    return load_encoder(folder, CONTROLS, model or model_of())
 
 
 def test_a_folder_with_code_loads_without_running_it(folder: Path) -> None:

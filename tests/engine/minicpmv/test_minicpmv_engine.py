@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,9 +144,7 @@ def test_rows_of_one_batch_have_their_own_adapters_modules_and_towers(version: s
     assert run(loaded, parts, jobs[::-1]) == wanted[::-1]
 
 
-def test_slices_of_several_requests_are_encoded_together_and_remembered(
-    version: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slices_of_several_requests_are_encoded_together_and_remembered(version: str) -> None:
     loaded = load(plan(version))
     parts = assemble(loaded, 8, 16e6, lambda step: None, largest_piece=64)
     seen: list[int] = []
@@ -255,6 +252,6 @@ def test_versions_that_are_not_served_are_refused_with_the_reason() -> None:
             find_family(hearing, is_code_trusted=False)
 
 
-def test_trusted_code_is_not_run_where_it_is_not_needed(plan_of: Callable[..., LoadPlan]) -> None:
+def test_trusted_code_is_not_run_where_it_is_not_needed() -> None:
     loaded = load(replace(plan("4.5"), is_code_trusted=True))
     assert type(loaded.base.model).__module__.startswith("service.")

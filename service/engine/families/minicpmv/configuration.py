@@ -34,7 +34,7 @@ def _shared(name: str) -> Any:
 
 
 class MiniCPMVConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers has no types
-    """Of one model.
+    """The configuration of one model.
 
     Attributes:
         version: 2.6, 4.0 or 4.5; decides the language model's class.

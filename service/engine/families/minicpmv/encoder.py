@@ -13,12 +13,11 @@ from typing import Any
 from PIL.Image import Image
 
 from service.domain.generation import Message, Part, PictureRef, Processing, VideoRef
-from service.domain.minicpmv import PACKS, version_of
-from service.engine.families.family import THINKING, Encoder, LoadOptions
+from service.domain.minicpmv import PACKS, STILL, version_of
+from service.engine.families.family import THINKING, Encoder
 from service.engine.families.minicpmv.image_processing import check_layout, packed, strips_of
 from service.engine.families.minicpmv.processing import (
     PLACE,
-    STILL,
     MarkerIds,
     Packs,
     ProcessorSettings,
@@ -237,13 +236,12 @@ def _cutting(messages: Sequence[Message], processing: Processing) -> dict[str, A
     return {"max_slice_nums": most or 1, "is_numbered": False, "temporal_ids": times}
 
 
-def load_encoder(folder: Path, control_tokens: frozenset[str], options: LoadOptions, model: Any) -> MiniCPMVEncoder:
+def load_encoder(folder: Path, control_tokens: frozenset[str], model: Any) -> MiniCPMVEncoder:
     """Load the encoder of a folder; none of its code runs.
 
     Args:
         folder: Of the checkpoint: tokenizer files and preprocessor_config.json.
         control_tokens: Tokens that a client must not be able to write.
-        options: How the model was loaded.
         model: Its config names `version`, `query_num`, `vision_config.patch_size` and `max_position_embeddings`.
 
     Raises:

@@ -48,4 +48,4 @@ class MiniCPMVFamily(Family):
         """Load the tokenizer and the picture settings."""
         from service.engine.families.minicpmv.encoder import load_encoder
 
-        return load_encoder(folder, control_tokens, options, model)
+        return load_encoder(folder, control_tokens, model)

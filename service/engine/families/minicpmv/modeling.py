@@ -19,7 +19,7 @@ from transformers import (
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutputWithPast
 
-from service.domain.minicpmv import MODEL_TYPE, OTHER_SENSES, PACKS, TABLES
+from service.domain.minicpmv import MODEL_TYPE, OTHER_SENSES, PACKS, STILL, TABLES
 from service.engine.families.minicpmv.configuration import MiniCPMVConfig
 from service.engine.families.minicpmv.positions import Grid
 from service.engine.families.minicpmv.resampler import Resampler
@@ -108,7 +108,7 @@ class MiniCPMV(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # trans
             ValueError: The arguments contradict each other, or this version knows no packs.
         """
         version = version_of({"version": self.config.version})
-        if temporal_ids is not None and version != PACKS and any(list(one) != [-1] for one in temporal_ids):
+        if temporal_ids is not None and version != PACKS and any(list(one) != [STILL] for one in temporal_ids):
             raise ValueError(
                 f"temporal_ids: MiniCPM-V {version} knows no packs of frames, only {PACKS} does; "
                 "send each frame as a picture of its own"

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
+from service.domain.minicpmv import STILL
 from service.engine.families.pictures import PIXELS, PicturePart, PromptInputs, SlicedPictures
 
 SIZES, BOUNDS, MOMENTS = "target_sizes", "image_bound", "temporal_ids"
-STILL = [-1]
-"""The moments of a slice that is no frame."""
+ALONE = [STILL]
+"""The times of a slice that is no frame."""
 
 
 class BoundPictures(SlicedPictures):
@@ -27,7 +28,7 @@ class BoundPictures(SlicedPictures):
         if PIXELS not in tensors:
             return ()
         packed, grids = tensors[PIXELS], tensors[SIZES]
-        groups: Sequence[Sequence[int]] = tensors.get(MOMENTS) or [STILL] * len(grids)
+        groups: Sequence[Sequence[int]] = tensors.get(MOMENTS) or [ALONE] * len(grids)
         counts = [len(group) for group in groups]
         if sum(counts) != len(grids) or len(groups) != len(tensors[BOUNDS]):
             raise ValueError(
@@ -45,8 +46,8 @@ class BoundPictures(SlicedPictures):
         """Encode parts together; each gets `(query_num, hidden)`."""
         packed = torch.cat([one.tensors[PIXELS] for one in parts], dim=3).to(device)
         grids = torch.cat([one.tensors[SIZES] for one in parts])  # read on the CPU
-        groups = [one.tensors.get(MOMENTS, STILL) for one in parts]
-        moments = None if all(group == STILL for group in groups) else groups
+        groups = [one.tensors.get(MOMENTS, ALONE) for one in parts]
+        moments = None if all(group == ALONE for group in groups) else groups
         output = model.get_image_features(packed, grids, moments)
         return [one.clone() for one in output.pooler_output]  # a view would keep the whole batch in memory
 
@@ -73,4 +74,4 @@ class BoundPictures(SlicedPictures):
 
 
 def _of_part(pixels: torch.Tensor, grids: torch.Tensor, moments: list[int]) -> dict[str, Any]:
-    return {PIXELS: pixels, SIZES: grids} | ({} if moments == STILL else {MOMENTS: moments})
+    return {PIXELS: pixels, SIZES: grids} | ({} if moments == ALONE else {MOMENTS: moments})

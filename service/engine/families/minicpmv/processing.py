@@ -8,14 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from service.domain.minicpmv import MARKERS
+from service.domain.minicpmv import MARKERS, STILL
 from service.engine.families.minicpmv.image_processing import Normalising
 from service.engine.families.minicpmv.slicing import Grid, Slicing
 
 PLACE = "(<image>./</image>)"
 """What stands for a picture in the text that the chat template renders."""
-STILL = -1
-"""The time of a picture that is no video frame."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,12 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from service.domain.minicpmv import HEAD_SIZE
+from service.domain.minicpmv import HEAD_SIZE, STILL
 from service.engine.families.minicpmv.positions import Grid, grid_vectors, time_vectors
 
 EPSILON = 1e-6
 TOGETHER = 16
 """Groups that attend at once; has no meaning for the numbers."""
-NO_MOMENT = -1
-"""Stands for a slice of a still picture among the moments."""
 
 
 class Resampler(nn.Module):
@@ -52,7 +50,7 @@ class Resampler(nn.Module):
         Returns:
             `(groups, queries, hidden)`.
         """
-        groups = [[NO_MOMENT]] * len(grids) if groups is None else groups
+        groups = [[STILL]] * len(grids) if groups is None else groups
         counts = [height * width for height, width in grids]
         lengths = _lengths(counts, groups)
         values = self.ln_kv(self.kv_proj(patches))
@@ -66,10 +64,10 @@ class Resampler(nn.Module):
     def _places(self, grids: Sequence[Grid], moments: Sequence[int], like: torch.Tensor) -> torch.Tensor:
         """Return what says where and when each patch is, `(patches, hidden)`, in the type of the patches."""
         vectors = torch.cat([grid_vectors(grid, like) for grid in grids])
-        if all(one == NO_MOMENT for one in moments):
+        if all(one == STILL for one in moments):
             return vectors
         times = time_vectors([max(one, 0) for one in moments], like.shape[-1]).to(like)
-        times[[one == NO_MOMENT for one in moments]] = 0
+        times[[one == STILL for one in moments]] = 0
         counts = torch.tensor([height * width for height, width in grids], device=like.device)
         return vectors + times.repeat_interleave(counts, dim=0)
 

@@ -6,7 +6,7 @@ Knows neither pixels nor prompts. Source: `encode_video` in the model card of Mi
 from collections.abc import Sequence
 
 from service.domain.generation import Message, VideoRef
-from service.engine.families.minicpmv.processing import STILL
+from service.domain.minicpmv import STILL
 
 TIME_SCALE = 0.1
 """Seconds of one step of time."""
