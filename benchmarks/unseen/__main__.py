@@ -79,11 +79,15 @@ def _judged(case: Case) -> tuple[str, list[Finding]]:
 def _report(bundle: Bundle) -> Report:
     """Judge the files and, if nothing refuses them, the loaded model."""
     places = {name: locate(str(one)) for name, one in bundle.adapters.items()}
+    merged_from = None
+    if bundle.merged_from:
+        base, adapter = bundle.merged_from
+        merged_from = locate(str(base)), locate(str(adapter))
     facts = read_checkpoint(
         locate(str(bundle.model)),
         places,
         origin=locate(str(bundle.base)) if bundle.base else None,
-        merged_from=tuple(locate(str(one)) for one in bundle.merged_from) if bundle.merged_from else None,
+        merged_from=merged_from,
     )
     report = audit(facts)
     if report.overall is Verdict.INCONSISTENT:
