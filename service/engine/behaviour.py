@@ -4,6 +4,7 @@ Judges nothing. At most six forward passes a model; the thread that owns the dev
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -50,11 +51,20 @@ def observe(
         with_sizes: Also try pictures of several sizes; once for the base is enough.
     """
     effect, error = _pictures(model, encoder, family, device, with_sizes=with_sizes)
-    probability = _end_probability(model, encoder, device, stop_ids)
+    greeted = _ask(model, encoder, device, stop_ids, [GREETING])
+    probability = greeted.ends[0] if greeted else None
     has_ended = None
     if probability is not None and probability < SUSPICIOUS:
-        has_ended = _ends_otherwise(model, encoder, device, stop_ids)
-    return BehaviourFacts(effect, error, probability, has_ended, _acting(encoder, control_tokens))
+        otherwise = _ask(model, encoder, device, stop_ids, FORMS)
+        has_ended = max(otherwise.ends) >= SUSPICIOUS if otherwise else None
+    return BehaviourFacts(
+        picture_effect=effect,
+        picture_error=error,
+        end_probability=probability,
+        has_ended=has_ended,
+        acting_tokens=_acting(encoder, control_tokens),
+        certainty=greeted.certainty if greeted else None,
+    )
 
 
 def _pictures(
@@ -78,22 +88,23 @@ def _pictures(
     return float((logits[0] - logits[1]).abs().max()) / scale, None
 
 
-def _end_probability(model: Any, encoder: Encoder, device: torch.device, stop_ids: Sequence[int]) -> float | None:
-    """Return how likely a stop id is behind a finished greeting; None if the template takes no such conversation."""
-    ends = _ends(model, encoder, device, stop_ids, [GREETING])
-    return ends[0] if ends else None
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a model gave in one pass over a conversation.
+
+    Attributes:
+        ends: How likely a stop id is behind each answer.
+        certainty: The largest probability of any token anywhere.
+    """
+
+    ends: list[float]
+    certainty: float
 
 
-def _ends_otherwise(model: Any, encoder: Encoder, device: torch.device, stop_ids: Sequence[int]) -> bool | None:
-    """Say whether an answer in any other form could end; None if the template takes no such conversation."""
-    ends = _ends(model, encoder, device, stop_ids, FORMS)
-    return max(ends) >= SUSPICIOUS if ends else None
-
-
-def _ends(
+def _ask(
     model: Any, encoder: Encoder, device: torch.device, stop_ids: Sequence[int], turns: Sequence[tuple[str, str]]
-) -> list[float]:
-    """Return how likely a stop id is behind every answer of a conversation, in one forward pass; empty if unknown."""
+) -> _Asked | None:
+    """Let a model read a conversation of finished answers; None if the template takes no such conversation."""
     messages = [
         {"role": role, "content": text}
         for turn in turns
@@ -102,18 +113,18 @@ def _ends(
     try:
         text = encoder.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
     except Exception:  # a template is a program; chat_template judges it
-        return []
+        return None
     heads = _heads(text, turns)
     if not heads or not stop_ids:
-        return []
+        return None
     lengths = [len(encoder.tokenizer.encode(head, add_special_tokens=False)) for head in heads]
     ids = encoder.tokenizer.encode(heads[-1], add_special_tokens=False)
     with torch.inference_mode():
         output = model(input_ids=torch.tensor([ids], device=device), use_cache=False)
-    probabilities = output.logits[0, [one - 1 for one in lengths]].float().softmax(-1)
+    probabilities = output.logits[0].float().softmax(-1)
     known = [one for one in stop_ids if 0 <= one < probabilities.shape[-1]]
-    ends: list[float] = probabilities[:, known].sum(-1).tolist()
-    return ends
+    ends: list[float] = probabilities[[one - 1 for one in lengths]][:, known].sum(-1).tolist()
+    return _Asked(ends, float(probabilities.max()))
 
 
 def _heads(text: str, turns: Sequence[tuple[str, str]]) -> list[str]:

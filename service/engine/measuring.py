@@ -24,12 +24,15 @@ def measure(loaded: LoadedModel) -> LoadedFacts:
     Call it before any job is admitted, from a thread that may use the device.
     """
     base = replace(_base_facts(loaded), behaviour=_observe(loaded, loaded.base, with_sizes=True))
-    known = base.behaviour.end_probability if base.behaviour else None
+    of_base = base.behaviour
     adapters = {}
     for adapter_id, report in loaded.reports.items():
         view = loaded.adapters.get(adapter_id)
         behaviour = _observe(loaded, view, with_sizes=False) if view and math.isfinite(report.effect) else None
-        behaviour = replace(behaviour, base_end_probability=known) if behaviour else None
+        if behaviour and of_base:
+            behaviour = replace(
+                behaviour, base_end_probability=of_base.end_probability, base_certainty=of_base.certainty
+            )
         adapters[adapter_id] = replace(_adapter_facts(report), behaviour=behaviour)
     return LoadedFacts(base, adapters)
 
@@ -75,6 +78,7 @@ def _base_facts(loaded: LoadedModel) -> LoadedBaseFacts:
         ),
         is_output_finite=bool(output.isfinite().all()),
         warnings=loaded.warnings,
+        has_trained_norms=_has_trained_norms(model),
     )
 
 
@@ -90,6 +94,11 @@ def _adapter_facts(report: MountReport) -> LoadedAdapterFacts:
         warnings=report.warnings,
         merge_difference=report.merge_difference,
     )
+
+
+def _has_trained_norms(model: Any) -> bool:
+    weights = [one for name, one in model.get_decoder().named_parameters() if one.dim() == 1 and "norm" in name]
+    return any(bool((one != one[0]).any()) for one in weights)
 
 
 def _nonfinite(model: Any) -> tuple[str, ...]:

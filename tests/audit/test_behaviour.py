@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from service.audit.check import AdapterView, BaseView
-from service.audit.checks import answer_ends, control_text, picture_effect
+from service.audit.checks import answer_ends, control_text, flat_output, picture_effect
 from service.audit.judging import audit
 from service.audit.usage import control_tokens
 from service.domain.facts import BehaviourFacts, CheckpointFacts, LoadedAdapterFacts, LoadedBaseFacts
@@ -21,7 +21,7 @@ from service.engine.loading import LoadPlan, load
 from tests.builders import Folders, copy_demo, read_json
 
 torch.set_num_threads(1)
-SOUND = BehaviourFacts(0.1, None, 0.9, None, (), 0.9)
+SOUND = BehaviourFacts(0.1, None, 0.9, None, (), 0.9, certainty=0.99, base_certainty=0.99)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def facts(folders: Folders) -> CheckpointFacts:
 
 
 def views(facts: CheckpointFacts, behaviour: BehaviourFacts) -> tuple[BaseView, AdapterView]:
-    base = LoadedBaseFacts(1, False, (), (), (), (), True, (), behaviour)
+    base = LoadedBaseFacts(1, False, (), (), (), (), True, (), behaviour, has_trained_norms=True)
     adapter = LoadedAdapterFacts(None, (), (), 1.0, True, False, (), behaviour)
     return BaseView(facts.base, base), AdapterView(facts.base, facts.adapters["json"], adapter)
 
@@ -49,6 +49,9 @@ def views(facts: CheckpointFacts, behaviour: BehaviourFacts) -> tuple[BaseView, 
         ({"picture_effect": None}, picture_effect.CHECK, None),
         ({"end_probability": None}, answer_ends.CHECK, None),
         ({}, answer_ends.CHECK, None),
+        ({"certainty": 0.01}, flat_output.CHECK, "fatal"),
+        ({"certainty": None}, flat_output.CHECK, None),
+        ({}, flat_output.CHECK, None),
     ],
 )
 def test_answers_are_judged(change: dict[str, Any], check: Any, severity: str | None, facts: CheckpointFacts) -> None:
@@ -64,6 +67,13 @@ def test_a_base_that_does_not_end_is_noted_and_an_adapter_refused(facts: Checkpo
 def test_an_adapter_that_answers_in_another_form_may_end_otherwise(facts: CheckpointFacts) -> None:
     _, view = views(facts, replace(SOUND, end_probability=1e-6, has_ended=True))
     assert [one.severity.value for one in answer_ends.CHECK.run(view)] == ["note"]
+
+
+def test_of_a_model_that_nobody_trained_nothing_is_expected(facts: CheckpointFacts) -> None:
+    base, adapter = views(facts, replace(SOUND, certainty=0.01, base_certainty=0.01))
+    assert base.loaded is not None
+    untrained = replace(base, loaded=replace(base.loaded, has_trained_norms=False))
+    assert list(flat_output.CHECK.run(untrained)) == list(flat_output.CHECK.run(adapter)) == []
 
 
 def unlearn_the_end(folder: Path, base: Path, stops: list[int]) -> None:

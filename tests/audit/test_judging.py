@@ -72,6 +72,7 @@ def test_the_checks_are_these_and_in_this_order() -> None:
         "trained_rows",
         "row_health",
         "adapter_effect",
+        "flat_output",
         "answer_ends",
         "picture_effect",
         "control_text",

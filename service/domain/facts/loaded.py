@@ -30,6 +30,8 @@ class BehaviourFacts:
         has_ended: Behind a finished answer of another form the end is likelier; None if nobody needed to ask.
         acting_tokens: Control tokens that act in a client's text.
         base_end_probability: For an adapter, the base's `end_probability`.
+        certainty: The largest probability of any token anywhere in a finished greeting; None if there is none.
+        base_certainty: For an adapter, the base's `certainty`.
     """
 
     picture_effect: float | None
@@ -38,6 +40,8 @@ class BehaviourFacts:
     has_ended: bool | None
     acting_tokens: tuple[str, ...]
     base_end_probability: float | None = None
+    certainty: float | None = None
+    base_certainty: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class LoadedBaseFacts:
         claims: What the loaded processor says about special ids.
         is_output_finite: A probe's logits were finite.
         behaviour: What it did when asked; None if nobody asked.
+        has_trained_norms: Some norm of the decoder is not as every model starts with, the same value throughout.
     """
 
     embedding_rows: int
@@ -63,6 +68,7 @@ class LoadedBaseFacts:
     is_output_finite: bool
     warnings: tuple[LoadWarning, ...]
     behaviour: BehaviourFacts | None = None
+    has_trained_norms: bool = False
 
 
 @dataclass(frozen=True, slots=True)
