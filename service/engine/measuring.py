@@ -77,6 +77,7 @@ def _base_facts(loaded: LoadedModel) -> LoadedBaseFacts:
         ),
         is_output_finite=bool(output.isfinite().all()),
         warnings=loaded.warnings,
+        quantization_difference=loaded.quantization_difference,
     )
 
 
@@ -91,6 +92,7 @@ def _adapter_facts(report: MountReport) -> LoadedAdapterFacts:
         has_changed_base=report.has_changed_base,
         warnings=report.warnings,
         merge_difference=report.merge_difference,
+        quantization_difference=report.quantization_difference,
     )
 
 
