@@ -1,9 +1,9 @@
-"""Measures what linear layers with bfloat16 weights cost on a CPU: PyTorch's own, panels, packed, float32 and int8.
+"""Measures what linear layers cost on a CPU: PyTorch's own, panels of bfloat16 and of 8 bits, packed, and float32.
 
     python benchmarks/linear.py --threads 2
 
-Weights are taken in turn from more than the processor's caches hold, as a model's are. The column for int8 is what
-torchao runs for weights of 8 bits on a CPU, `_weight_int8pack_mm`; the service does not use it.
+Weights are taken in turn from more than the processor's caches hold, as a model's are. The last column is what torchao
+runs for weights of 8 bits on a CPU, `_weight_int8pack_mm`; the service does not use it.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import nn
 
+from service.engine.lean.eight_bit import EightBitLinear, quantised
 from service.engine.lean.linear import PackedLinear, PanelLinear
 
 SHAPES = ((1536, 512), (512, 1536), (3584, 1024), (1024, 3584))
@@ -41,25 +42,29 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     torch.set_num_threads(parser.parse_args().threads)
     print("microseconds; gigaflops of the fastest\n")
-    print("| weight | rows | PyTorch | panels | packed | float32, turned each time | float32, kept | int8 | Gflop/s |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    columns = ("PyTorch", "panels", "8 bits", "packed", "float32, turned each time", "float32, kept", "8 bits, PyTorch")
+    print(f"| weight | rows | {' | '.join(columns)} | Gflop/s |")
+    print("| --- " * (len(columns) + 3) + "|")
     for num_out, num_in in SHAPES:
         count = max(2, WEIGHT_BYTES // (num_out * num_in * 2))
         plain = [nn.Linear(num_in, num_out, bias=False, dtype=torch.bfloat16) for _ in range(count)]
         panels = [PanelLinear.like(one) for one in plain]
+        eight_bit = [EightBitLinear.like(one) for one in plain]
         packed = [PackedLinear(one) for one in plain]
         kept = [one.weight.float() for one in plain]
-        small = [torch.randint(-127, 127, (num_out, num_in), dtype=torch.int8) for _ in range(count)]
-        scales = torch.full((num_out,), 0.01, dtype=torch.bfloat16)
+        small = [(values, scale.bfloat16()) for values, scale in (quantised(one.weight) for one in plain)]
         for rows in ROWS:
             x = torch.randn(rows, num_in, dtype=torch.bfloat16)
             times = [
                 microseconds(list(plain), x),
                 microseconds(list(panels), x),
+                microseconds(list(eight_bit), x),
                 microseconds(list(packed), x),
                 microseconds([lambda x, w=one.weight: F.linear(x.float(), w.float()).bfloat16() for one in plain], x),
                 microseconds([lambda x, w=weight: F.linear(x.float(), w).bfloat16() for weight in kept], x),
-                microseconds([lambda x, w=weight, s=scales: torch._weight_int8pack_mm(x, w, s) for weight in small], x),
+                microseconds(
+                    [lambda x, w=weight, s=scale: torch._weight_int8pack_mm(x, w, s) for weight, scale in small], x
+                ),
             ]
             speed = 2 * rows * num_in * num_out / min(times) / 1e3
             print(

@@ -3,8 +3,9 @@
     python -m benchmarks.step --shape 70m
 
 Takes the random checkpoint of `benchmarks.serving`, made if it is not there, and computes steps of 1 and 8 rows and
-prompts of 93 tokens, with the modules that the service decodes with and without its kernels. What is neither in a
-linear layer nor in the mixing of tokens is mostly the cost of calling operations one by one.
+prompts of 93 tokens, with the modules that the service decodes with: without its kernels, with them, and with weights
+of 8 bits; `--ways` takes some of the three. What is neither in a linear layer nor in the mixing of tokens is mostly the
+cost of calling operations one by one.
 """
 
 import argparse
@@ -35,6 +36,8 @@ AMPLE = 1 << 40
 SLOTS_BYTES = 2_000_000_000
 MIXERS = ("Qwen3_5Attention", "Qwen3_5GatedDeltaNet", "LeanDeltaNet")
 """With kernels, the third stands for the second and does not call it."""
+WAYS = ("no", "yes", "8 bits")
+"""With kernels or not, and with weights of 8 bits, which take kernels."""
 
 
 def main() -> None:
@@ -42,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="70m")
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--ways", choices=WAYS, nargs="+", default=WAYS if kernels.are_there() else WAYS[:1])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
     arguments = parser.parse_args()
@@ -50,22 +54,22 @@ def main() -> None:
     folder = checkpoint(arguments.cache / "checkpoints", arguments.shape, SHAPES[arguments.shape])
     print("| kernels | what | ms | linear layers | attention and state beside them | the rest |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for has_kernels in (False, True) if kernels.are_there() else (False,):
-        model, tree = _trees(folder, has_kernels=has_kernels)
+    for way in arguments.ways:
+        model, tree = _trees(folder, way)
         for what, compute in _computations(model, tree):
             whole, linear, mixed = _measured(tree if "step" in what else model, compute, arguments.steps)
             parts = (linear / whole, mixed / whole, (whole - linear - mixed) / whole)
             shares = " | ".join(f"{one:.0%}" for one in parts)
-            print(f"| {'yes' if has_kernels else 'no'} | {what} | {whole * 1e3:.1f} | {shares} |")
+            print(f"| {way} | {what} | {whole * 1e3:.1f} | {shares} |")
 
 
-def _trees(folder: Path, *, has_kernels: bool) -> tuple[Any, Any]:
+def _trees(folder: Path, way: str) -> tuple[Any, Any]:
     """Return the model that computes prompts and the tree that decodes."""
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.bfloat16).eval()
-    if has_kernels:
-        speed_up(model, AMPLE)
+    if way != "no":
+        speed_up(model, AMPLE, is_eight_bit=way == "8 bits")
     tree = share(model)
-    if has_kernels:
+    if way != "no":
         make_lean(model)
     pack(tree, AMPLE)  # what has no panels
     make_lean(tree)

@@ -84,6 +84,7 @@ def start_plan(settings: Settings) -> StartPlan:
         device=settings.device,
         dtype=settings.dtype,
         attention=settings.attention,
+        quantization=settings.quantization,
         max_waiting=settings.max_waiting,
         max_running=settings.max_running,
         cache_memory=settings.cache_memory,

@@ -41,6 +41,7 @@ class StartPlan:
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"
+    quantization: str = "none"
     max_waiting: int = 64
     max_running: int = 64
     cache_memory: float | None = None
@@ -218,6 +219,7 @@ class Lifecycle:
             device=plan.device,
             dtype=plan.dtype,
             attention=plan.attention,
+            quantization=plan.quantization,
             is_code_trusted=is_code_trusted,
         )
         return load(load_plan)

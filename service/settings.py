@@ -81,6 +81,11 @@ class Settings(BaseSettings):
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
         "auto", description="Attention implementation; auto leaves the choice to transformers."
     )
+    quantization: Literal["none", "int8"] = Field(
+        "none",
+        description="int8: weights of the language model are read in 8 bits. For bfloat16 on a CPU with AVX-512 and "
+        "a C compiler.",
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")

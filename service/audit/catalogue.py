@@ -23,6 +23,7 @@ from service.audit.checks import (
     picture_effect,
     picture_markers,
     picture_settings,
+    quantization,
     row_health,
     rows,
     saved_modules,
@@ -160,6 +161,7 @@ CHECKS: tuple[Check, ...] = (
     answer_ends.CHECK,
     picture_effect.CHECK,
     control_text.CHECK,
+    quantization.CHECK,
     lock.CHECK,
     other_servers.CHECK,
 )

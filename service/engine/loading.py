@@ -22,7 +22,8 @@ from service.engine.families.registry import find_family
 from service.engine.lean import speed_up
 from service.engine.load_report import caught_warnings
 from service.engine.memory import free_bytes
-from service.engine.probing import Probe, differs, largest_difference
+from service.engine.probing import Probe, differs, largest_difference, relative_difference
+from service.engine.quantization import quantization_difference, require_eight_bit, require_rounded
 from service.errors import CheckpointUnreadable
 from service.overlay import overlay
 from service.wording import without_folders
@@ -47,6 +48,7 @@ class LoadPlan:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         dtype: `auto` or a key of DTYPES.
         attention: `auto` or transformers' name.
+        quantization: `none`, or `int8` for weights of 8 bits where a model decodes.
     """
 
     base: Path
@@ -57,6 +59,12 @@ class LoadPlan:
     dtype: str = "auto"
     attention: str = "auto"
     is_code_trusted: bool = False
+    quantization: str = "none"
+
+    @property
+    def is_eight_bit(self) -> bool:
+        """Say whether weights are read in 8 bits."""
+        return self.quantization == "int8"
 
 
 SERIALS = itertools.count(1)
@@ -90,6 +98,7 @@ class MountReport:
         has_changed_base: The base's own logits are others than before.
         merge_difference: Of an adapter that was merged: largest difference of the probe's logits, merged against
             mounted, as a share of the largest logit; NaN if not finite. None of one that is mounted.
+        quantization_difference: As `LoadedModel` has it for the base, of one that is mounted.
         warnings: What the libraries said while loading it.
     """
 
@@ -100,6 +109,7 @@ class MountReport:
     has_changed_base: bool = False
     warnings: tuple[LoadWarning, ...] = ()
     merge_difference: float | None = None
+    quantization_difference: float | None = None
 
 
 @dataclass(slots=True)
@@ -114,6 +124,8 @@ class LoadedModel:
         context_tokens: Most tokens of prompt and answer together; None if the config does not say.
         loading_info: transformers' lists of missing and unexpected tensors.
         control_tokens: Tokens that a client must not be able to write.
+        quantization_difference: Largest difference of the probe's logits, with weights of 8 bits against those that
+            they were rounded from, as a share of the largest logit; NaN if not finite. None without such weights.
     """
 
     family: Family
@@ -127,6 +139,7 @@ class LoadedModel:
     context_tokens: int | None
     loading_info: Mapping[str, Any] = field(default_factory=dict)
     control_tokens: frozenset[str] = frozenset()
+    quantization_difference: float | None = None
 
     def view(self, adapter_id: str | None) -> View:
         """Return what answers for an adapter, or for the base."""
@@ -137,9 +150,15 @@ class LoadedModel:
         self.adapters.pop(adapter_id, None)
 
     def describe(self) -> dict[str, str]:
-        """Return device, dtype and family as strings."""
+        """Return device, dtype, quantization and family as strings."""
         dtype = str(self.dtype).removeprefix("torch.")
-        return {"device": str(self.device), "dtype": dtype, "family": self.family.name}
+        quantization = "none" if self.quantization_difference is None else "int8"
+        return {
+            "device": str(self.device),
+            "dtype": dtype,
+            "quantization": quantization,
+            "family": self.family.name,
+        }
 
 
 def load(plan: LoadPlan) -> LoadedModel:
@@ -147,19 +166,23 @@ def load(plan: LoadPlan) -> LoadedModel:
 
     Raises:
         CheckpointUnsupported: No family serves the model.
-        CheckpointUnreadable: The base, its processor, or the adapter to merge cannot be loaded, or there is no such
-            device.
+        CheckpointUnreadable: The base, its processor, or the adapter to merge cannot be loaded, there is no such
+            device, or it cannot compute with weights of 8 bits.
     """
     config = json.loads((plan.base / "config.json").read_text(encoding="utf-8"))
     family = find_family(config, is_code_trusted=plan.is_code_trusted)
     device = choose_device(plan.device)
     dtype = choose_dtype(plan.dtype, device, config)
+    if plan.is_eight_bit:
+        require_eight_bit(device, dtype)
     attention = None if plan.attention == "auto" else plan.attention
     options = LoadOptions(device, dtype, attention, plan.is_code_trusted)
     reports: dict[str, MountReport] = {}
     with caught_warnings() as warnings:
         base, info = _load_base(plan, family, options, reports)
-    speed_up(base.model, free_bytes(device))
+    speed_up(base.model, free_bytes(device), is_eight_bit=plan.is_eight_bit)
+    if plan.is_eight_bit:
+        require_rounded(base.model)
     stop_ids = _stop_ids(base.model, base.encoder.tokenizer, family.stop_tokens)
     base.model.generation_config = _bare_generation_config(base.model, stop_ids)
     probe = Probe(family, base.encoder, device)
@@ -181,6 +204,7 @@ def load(plan: LoadPlan) -> LoadedModel:
         context_tokens=getattr(base.model.config.get_text_config(), "max_position_embeddings", None),
         loading_info=info,
         control_tokens=plan.control_tokens,
+        quantization_difference=quantization_difference(probe, base.model, before),
     )
 
 
@@ -263,7 +287,7 @@ def _merge(plan: LoadPlan, family: Family, options: LoadOptions, model: Any, fol
         missing_keys=merged.missing_keys,
         unexpected_keys=merged.unexpected_keys,
         effect=largest_difference(before, after),
-        merge_difference=largest_difference(mounted, after) / float(mounted.abs().max()),
+        merge_difference=relative_difference(after, mounted),
     )
     return View(merged.model, encoder), report
 
@@ -287,12 +311,14 @@ def _load_adapter(
         except LOADING_ERRORS as error:
             reason = f"its tokenizer files do not fit the processor: {reason_of(error)}"
             return None, MountReport(reason, warnings=tuple(warnings))
+    with_adapter = probe.logits(mounted.model)
     report = MountReport(
         missing_keys=mounted.missing_keys,
         unexpected_keys=mounted.unexpected_keys,
-        effect=largest_difference(before, probe.logits(mounted.model)),
+        effect=largest_difference(before, with_adapter),
         has_changed_base=differs(before, probe.logits(base.model)),
         warnings=tuple(warnings),
+        quantization_difference=quantization_difference(probe, mounted.model, with_adapter),
     )
     return _view(mounted.model, encoder, base.model), report
 

@@ -79,6 +79,7 @@ def _base_facts(loaded: LoadedModel) -> LoadedBaseFacts:
         is_output_finite=bool(output.isfinite().all()),
         warnings=loaded.warnings,
         has_trained_norms=_has_trained_norms(model),
+        quantization_difference=loaded.quantization_difference,
     )
 
 
@@ -93,6 +94,7 @@ def _adapter_facts(report: MountReport) -> LoadedAdapterFacts:
         has_changed_base=report.has_changed_base,
         warnings=report.warnings,
         merge_difference=report.merge_difference,
+        quantization_difference=report.quantization_difference,
     )
 
 

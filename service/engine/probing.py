@@ -40,6 +40,11 @@ def largest_difference(left: torch.Tensor, right: torch.Tensor) -> float:
     return float((left[..., :rows] - right[..., :rows]).abs().max())
 
 
+def relative_difference(left: torch.Tensor, right: torch.Tensor) -> float:
+    """Return the largest difference as a share of the largest logit on the right; NaN or infinite if any is."""
+    return float(torch.tensor(largest_difference(left, right)) / right.abs().max())
+
+
 def differs(left: torch.Tensor, right: torch.Tensor) -> bool:
     """Say whether the same model can hardly have given both logits; a GPU may add up in another order each time."""
     scale = float(left.abs().max())

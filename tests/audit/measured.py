@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,6 +13,6 @@ from service.engine.loading import LoadPlan, load
 torch.set_num_threads(1)
 
 
-def measure(base: Path, adapters: Mapping[str, Path], merged: Path | None = None) -> LoadedFacts:
+def measure(base: Path, adapters: Mapping[str, Path], merged: Path | None = None, **more: Any) -> LoadedFacts:
     """Load folders on the CPU, measure, and let go."""
-    return measuring.measure(load(LoadPlan(base, adapters, merged, frozenset(), device="cpu")))
+    return measuring.measure(load(LoadPlan(base, adapters, merged, frozenset(), device="cpu", **more)))

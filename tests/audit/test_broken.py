@@ -12,6 +12,7 @@ import tests.broken
 from service.audit.judging import audit
 from service.domain.facts import CheckpointFacts, LoadedFacts
 from service.domain.judgement import BASE, Severity, Verdict, adapter_subject
+from service.engine.lean import kernels
 from tests.audit.compared import BROKEN as COMPARED
 from tests.audit.older_folders import BROKEN as OLDER
 from tests.builders import Folders, copy_demo
@@ -69,6 +70,16 @@ def test_a_broken_base_is_found_once_it_is_loaded(name: str, tmp_path: Path) -> 
     facts = folders.facts(with_adapter=False)
     assert not [one for one in audit(facts).findings() if one.severity not in QUIET]
     expect(CASES[name], facts, measure(folders.base, {}), "")
+
+
+@pytest.mark.skipif(not kernels.are_there(), reason="no C compiler, or no AVX-512")
+@pytest.mark.parametrize("name", of_stage("int8", "base"))
+def test_a_base_that_cannot_be_rounded_is_found_once_it_is_loaded_in_eight_bits(name: str, tmp_path: Path) -> None:
+    folders = broken(CASES[name], tmp_path)
+    facts = folders.facts(with_adapter=False)
+    in_full = measure(folders.base, {}, dtype="bfloat16")
+    assert not [one for one in audit(facts, in_full).findings() if one.severity not in QUIET]
+    expect(CASES[name], facts, measure(folders.base, {}, dtype="bfloat16", quantization="int8"), "")
 
 
 @pytest.fixture(scope="module")

@@ -76,6 +76,7 @@ def test_the_checks_are_these_and_in_this_order() -> None:
         "answer_ends",
         "picture_effect",
         "control_text",
+        "quantization",
         "lock",
         "other_servers",
     ]

@@ -57,6 +57,8 @@ class LoadedBaseFacts:
         is_output_finite: A probe's logits were finite.
         behaviour: What it did when asked; None if nobody asked.
         has_trained_norms: Some norm of the decoder is not as every model starts with, the same value throughout.
+        quantization_difference: Largest difference of the probe's logits, with weights of 8 bits against those that
+            they were rounded from, as a share of the largest logit; NaN if not finite. None without such weights.
     """
 
     embedding_rows: int
@@ -69,6 +71,7 @@ class LoadedBaseFacts:
     warnings: tuple[LoadWarning, ...]
     behaviour: BehaviourFacts | None = None
     has_trained_norms: bool = False
+    quantization_difference: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class LoadedAdapterFacts:
         behaviour: What the base with it did when asked; None if nobody asked, or it could not be loaded.
         merge_difference: Of one that was merged at loading: largest difference of the probe's logits, merged against
             mounted in float32, as a share of the largest logit. None of one that is mounted.
+        quantization_difference: As the base's, of the base with it; None of one that was merged, which is the base.
     """
 
     error: str | None
@@ -96,6 +100,7 @@ class LoadedAdapterFacts:
     warnings: tuple[LoadWarning, ...]
     behaviour: BehaviourFacts | None = None
     merge_difference: float | None = None
+    quantization_difference: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from transformers.utils import is_flash_linear_attention_available
 
 from service.engine.lean import kernels
 from service.engine.lean.delta_net import LeanDeltaNet
+from service.engine.lean.eight_bit import EightBitLinear
 from service.engine.lean.linear import PackedLinear, PanelLinear, WideLinear, can_gain
 from service.engine.lean.rows import NORMS, LeanMLP, LeanNorm, is_gated_mlp
 
@@ -21,13 +22,15 @@ AMPLE = 4
 """Weights are kept a second time only if so many times their size is free."""
 
 
-def speed_up(model: Any, free_bytes: int) -> None:
+def speed_up(model: Any, free_bytes: int, *, is_eight_bit: bool = False) -> None:
     """Let a model's linear layers multiply faster, before adapters are mounted on it.
 
     Args:
         model: A transformers model, changed in place.
         free_bytes: Memory that is free. What decodes keeps its weights a second time if it is ample; what sees pictures
             only, never.
+        is_eight_bit: What decodes keeps its weights a second time in 8 bits, whatever is free, and computes with these;
+            needs the kernels.
     """
     head = model.get_output_embeddings()  # large, and asked for one row of a prompt
     decoding = _decoding(model)
@@ -36,7 +39,9 @@ def speed_up(model: Any, free_bytes: int) -> None:
     def faster(one: Any) -> nn.Module | None:
         if type(one) is not nn.Linear or not can_gain(one):
             return None
-        if has_panels and id(one) in decoding:
+        if id(one) in decoding and is_eight_bit:
+            return EightBitLinear.like(one)
+        if id(one) in decoding and has_panels:
             return PanelLinear.like(one)
         return WideLinear.like(one) if one is not head else None
 

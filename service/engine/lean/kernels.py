@@ -27,6 +27,7 @@ LANES = 16
 ADDRESS, SIZE, FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 FUNCTIONS: dict[str, list[Any]] = {
     "multiply": [ADDRESS] * 4 + [SIZE] * 3,
+    "multiply_eight_bit": [ADDRESS] * 5 + [SIZE] * 3,
     "rms_norm": [ADDRESS] * 3 + [FLOAT] + [SIZE] * 2,
     "gated": [ADDRESS] * 3 + [SIZE],
     "convolve": [ADDRESS] * 3 + [SIZE] * 4,
@@ -41,6 +42,15 @@ def are_there() -> bool:
     return _library() is not None
 
 
+def lacking() -> str:
+    """Say what the kernels would need, or why they cannot be had; empty if they can."""
+    if are_there():
+        return ""
+    if not _is_processor_suitable():
+        return "the processor lacks AVX-512"
+    return "no C compiler here compiles the kernels (the log says why)"
+
+
 def suit(*tensors: torch.Tensor) -> bool:
     """Say whether the kernels can compute with these: bfloat16 on the CPU, of which nobody wants gradients."""
     return not torch.is_grad_enabled() and all(
@@ -50,7 +60,7 @@ def suit(*tensors: torch.Tensor) -> bool:
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+    if not _is_processor_suitable():
         return None
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
@@ -62,6 +72,10 @@ def _library() -> ctypes.CDLL | None:
         said = str(getattr(error, "stderr", None) or error).strip().splitlines()
         log.warning("%s cannot compile the kernels: %s", compiler, said[0] if said else type(error).__name__)
         return None
+
+
+def _is_processor_suitable() -> bool:
+    return bool(torch.backends.cpu.get_cpu_capability() == "AVX512")
 
 
 def _compiled(compiler: str) -> ctypes.CDLL:
@@ -109,9 +123,25 @@ def laid_out(weight: torch.Tensor) -> torch.Tensor:
         Its values in panels of 32 outputs, `(panels, num_in, 16, 2)`: of every input output j beside output j + 16. The
         last panel is filled up with zeros.
     """
-    num_out, num_in = weight.shape
-    whole = torch.nn.functional.pad(weight.detach(), (0, 0, 0, -num_out % PANEL))
-    return whole.view(-1, 2, PANEL // 2, num_in).permute(0, 3, 2, 1).contiguous()
+    whole = _filled_up(weight)
+    return whole.view(-1, 2, PANEL // 2, whole.shape[1]).permute(0, 3, 2, 1).contiguous()
+
+
+def laid_out_eight_bit(weight: torch.Tensor) -> torch.Tensor:
+    """Lay a matrix out as `product_eight_bit` reads it.
+
+    Args:
+        weight: `(num_out, num_in)` in int8.
+
+    Returns:
+        Its values in panels of 32 outputs, `(panels, num_in, 32)`. The last panel is filled up with zeros.
+    """
+    whole = _filled_up(weight)
+    return whole.view(-1, PANEL, whole.shape[1]).transpose(1, 2).contiguous()
+
+
+def _filled_up(weight: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.pad(weight.detach(), (0, 0, 0, -len(weight) % PANEL))
 
 
 def product(x: torch.Tensor, panels: torch.Tensor, bias: torch.Tensor | None, num_out: int) -> torch.Tensor:
@@ -127,16 +157,52 @@ def product(x: torch.Tensor, panels: torch.Tensor, bias: torch.Tensor | None, nu
         `(..., num_out)` in bfloat16.
 
     Raises:
-        ValueError: The rows do not fit the matrix; the kernel would read what is beside it in memory.
+        ValueError: Shapes or types do not fit; the kernel would read what is beside them in memory.
     """
+    _expect(panels, torch.bfloat16, num_out)
+    return _multiplied("multiply", x, panels, (bias,), num_out)
+
+
+def product_eight_bit(
+    x: torch.Tensor, panels: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """Multiply rows with a matrix of 8 bits, summing in float32.
+
+    Args:
+        x: `(..., num_in)` in bfloat16.
+        panels: The matrix, as `laid_out_eight_bit` gives it.
+        scale: `(num_out,)` in float32: what the weights of each output are to be multiplied with.
+        bias: `(num_out,)` in float32, or None.
+
+    Returns:
+        `(..., num_out)` in bfloat16.
+
+    Raises:
+        ValueError: As for `product`.
+    """
+    _expect(panels, torch.int8, len(scale))
+    return _multiplied("multiply_eight_bit", x, panels, (scale, bias), len(scale))
+
+
+def _expect(panels: torch.Tensor, dtype: torch.dtype, num_out: int) -> None:
+    if panels.dtype != dtype or len(panels) != -(-num_out // PANEL) or not panels.is_contiguous():
+        raise ValueError(f"these are no panels of {num_out} outputs in {dtype}: {panels.dtype} {tuple(panels.shape)}")
+
+
+def _multiplied(
+    name: str, x: torch.Tensor, panels: torch.Tensor, of_outputs: tuple[torch.Tensor | None, ...], num_out: int
+) -> torch.Tensor:
     x = x.contiguous()
     num_in = x.shape[-1]
     if num_in != panels.shape[1]:
         raise ValueError(f"rows of {num_in} values cannot be multiplied with a matrix of {panels.shape[1]} columns")
+    for one in of_outputs:
+        if one is not None and (one.dtype != torch.float32 or one.shape != (num_out,) or not one.is_contiguous()):
+            raise ValueError(f"a {one.dtype} tensor {tuple(one.shape)} is not one float32 value for {num_out} outputs")
     y = x.new_empty((*x.shape[:-1], num_out))
     rows = x.numel() // num_in
-    address = None if bias is None else bias.data_ptr()
-    if _function("multiply")(x.data_ptr(), panels.data_ptr(), address, y.data_ptr(), rows, num_in, num_out):
+    addresses = [None if one is None else one.data_ptr() for one in of_outputs]
+    if _function(name)(x.data_ptr(), panels.data_ptr(), *addresses, y.data_ptr(), rows, num_in, num_out):
         raise MemoryError(f"{rows} x {num_in} values in float32 cannot be allocated")
     return y
 

@@ -53,8 +53,8 @@ class WideLinear(nn.Linear):
         return parts[0] if count == 1 else torch.cat(parts, -1)
 
 
-class PanelLinear(WideLinear):
-    """Stands for a linear layer that sees few rows and many; keeps its weight a second time, in panels.
+class LaidOutLinear(WideLinear):
+    """Stands for a linear layer that sees few rows and many; keeps its weight a second time, as a kernel reads it.
 
     Needs the kernels. A weight that was exchanged or changed in place, as PEFT does in a copy of a layer, is laid
     out anew when it is next used; not one that was changed in place through its `data`, as PEFT does where it merges
@@ -73,16 +73,24 @@ class PanelLinear(WideLinear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return `(..., out_features)`."""
-        if not kernels.suit(input, self.weight):
+        if not self._suits(input):
             return super().forward(input)
-        if input.numel() >= VERY_MANY * self.in_features:
-            return self._in_float32(input)
         if self._laid_out != self._state():
             self._lay_out()
-        return kernels.product(input, self.panels, self.wide_bias, len(self.weight))
+        return self._product(input)
+
+    def _suits(self, input: torch.Tensor) -> bool:
+        return kernels.suit(input, self.weight)
+
+    def _product(self, input: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def _panels(self) -> torch.Tensor:
+        """Return the weight as the kernel reads it."""
+        raise NotImplementedError
 
     def _lay_out(self) -> None:
-        self.register_buffer("panels", kernels.laid_out(self.weight), persistent=False)
+        self.register_buffer("panels", self._panels(), persistent=False)
         bias = None if self.bias is None else self.bias.detach().float()
         self.register_buffer("wide_bias", bias, persistent=False)
         self._laid_out = self._state()
@@ -91,6 +99,18 @@ class PanelLinear(WideLinear):
         weight, bias = self.weight, self.bias
         of_bias = None if bias is None else (bias.data_ptr(), _version(bias))
         return weight.data_ptr(), _version(weight), of_bias
+
+
+class PanelLinear(LaidOutLinear):
+    """Keeps the weight in panels of bfloat16."""
+
+    def _product(self, input: torch.Tensor) -> torch.Tensor:
+        if input.numel() >= VERY_MANY * self.in_features:
+            return self._in_float32(input)
+        return kernels.product(input, self.panels, self.wide_bias, len(self.weight))
+
+    def _panels(self) -> torch.Tensor:
+        return kernels.laid_out(self.weight)
 
 
 def _version(tensor: torch.Tensor) -> int:
