@@ -166,8 +166,8 @@ def load(plan: LoadPlan) -> LoadedModel:
 
     Raises:
         CheckpointUnsupported: No family serves the model.
-        CheckpointUnreadable: The base, its processor, or the adapter to merge cannot be loaded, there is no such
-            device, or it cannot compute with weights of 8 bits.
+        CheckpointUnreadable: The base, its processor, or the adapter to merge cannot be loaded, the base cannot be
+            asked a question, there is no such device, or it cannot compute with weights of 8 bits.
     """
     config = json.loads((plan.base / "config.json").read_text(encoding="utf-8"))
     family = find_family(config, is_code_trusted=plan.is_code_trusted)
@@ -185,8 +185,7 @@ def load(plan: LoadPlan) -> LoadedModel:
         require_rounded(base.model)
     stop_ids = _stop_ids(base.model, base.encoder.tokenizer, family.stop_tokens)
     base.model.generation_config = _bare_generation_config(base.model, stop_ids)
-    probe = Probe(family, base.encoder, device)
-    before = probe.logits(base.model)
+    probe, before = _first_answer(plan, family, base, device)
     adapters = {}
     for adapter_id, folder in plan.adapters.items():
         view, reports[adapter_id] = _load_adapter(plan, family, options, base, folder, probe, before)
@@ -269,6 +268,15 @@ def _load_base(
         raise CheckpointUnreadable(f"the adapter cannot be merged into {plan.base.name}: {error}") from error
     except LOADING_ERRORS as error:
         raise CheckpointUnreadable(f"{plan.base.name} cannot be loaded: {reason_of(error)}") from error
+
+
+def _first_answer(plan: LoadPlan, family: Family, base: View, device: torch.device) -> tuple[Probe, torch.Tensor]:
+    """Ask the base a question and keep its logits, which adapters are compared with."""
+    try:
+        probe = Probe(family, base.encoder, device)
+        return probe, probe.logits(base.model)
+    except LOADING_ERRORS as error:
+        raise CheckpointUnreadable(f"{plan.base.name} cannot be asked a question: {reason_of(error)}") from error
 
 
 def _merge(plan: LoadPlan, family: Family, options: LoadOptions, model: Any, folder: Path) -> tuple[View, MountReport]:

@@ -153,6 +153,16 @@ def test_a_base_with_only_pickle_weights_is_not_opened(tmp_path: Path, plan_of: 
         load(plan_of(folder))
 
 
+def test_a_base_that_cannot_be_asked_anything_says_why(tmp_path: Path, plan_of: Callable[..., LoadPlan]) -> None:
+    shutil.copytree(demo_root() / "base", tmp_path / "base")
+    file = tmp_path / "base" / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    del config["pad_token"]
+    file.write_text(json.dumps(config))
+    with pytest.raises(CheckpointUnreadable, match=r"base cannot be asked a question: ValueError: .*padding token"):
+        load(plan_of(tmp_path / "base"))
+
+
 def test_a_value_of_a_type_that_the_config_class_refuses_is_named_with_its_field(
     tmp_path: Path, plan_of: Callable[..., LoadPlan]
 ) -> None:
