@@ -10,8 +10,10 @@ from typing import Any
 from service.domain.facts.blueprint import BlueprintFacts
 from service.domain.facts.corpus import CorpusFacts
 from service.domain.facts.files import FileProblem, InnerFacts, TensorFacts, ValueFacts
+from service.domain.facts.likeness import FactorLikeness
 from service.domain.facts.lock import LockFacts
 from service.domain.facts.rearrangement import Rearrangement
+from service.domain.facts.recipe import Recipe
 from service.domain.facts.rows import MatrixFacts, RowUpdate
 from service.domain.facts.tokenizer import IdClaim, TemplateFacts, TokenizerFacts
 
@@ -109,8 +111,8 @@ class AdapterFacts:
             the matrix's name.
         saved_rearranged: Of the tensors that it saved whole those that hold the base's values in another order or with
             other signs, by their name in the base.
-        factor_likeness: How alike products of plain factors are to the base's weights within what the factors span: a
-            cosine by module, of a few.
+        factor_likeness: How much of what linear factors add the base's weights already hold, by module, of a few.
+        recipes: What trainers wrote beside the adapter about how it was trained.
     """
 
     adapter_id: str
@@ -140,4 +142,5 @@ class AdapterFacts:
     lock: LockFacts | None = None
     saved_likeness: Mapping[str, float] = field(default_factory=dict)
     saved_rearranged: Mapping[str, Rearrangement] = field(default_factory=dict)
-    factor_likeness: Mapping[str, float] = field(default_factory=dict)
+    factor_likeness: Mapping[str, FactorLikeness] = field(default_factory=dict)
+    recipes: tuple[Recipe, ...] = ()
