@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from service.checkpoint.deltas import scaling
+from service.checkpoint.deltas import PART, scaling
+from service.checkpoint.pairing import pair_names
 from service.checkpoint.weights import FloatArray, WeightFiles
 from service.domain.facts import FactorLikeness
 
-FIRST, SECOND = ".lora_A.weight", ".lora_B.weight"
-MAGNITUDES = (".lora_magnitude_vector", ".lora_magnitude_vector.weight")
 MAX_MODULES = 16
 MAX_VALUES = 2_097_152
 """Of a module's weight."""
@@ -36,16 +35,16 @@ def factor_likeness(
     Returns:
         Facts by module, of at most `MAX_MODULES`, spread over all.
     """
-    keys = {short: key for key, short in names.items()}
-    modules = [short.removesuffix(FIRST) for short in keys if short.endswith(FIRST)]
-    fit = [one for one in modules if _is_linear(one, keys, weights, base)]
-    spread = {int(place) for place in np.linspace(0, len(fit) - 1, MAX_MODULES)} if fit else set()
+    parts = _parts(names)
+    fit = _linear(parts, weights, base)
+    modules = list(fit)
+    spread = {int(place) for place in np.linspace(0, len(modules) - 1, MAX_MODULES)} if modules else set()
     found = {}
-    for module in (fit[place] for place in sorted(spread)):
-        rows = _rows(base, f"{module}.weight")
-        first, second = weights.values(keys[module + FIRST]), weights.values(keys[module + SECOND])
+    for module in (modules[place] for place in sorted(spread)):
+        mine, rows = parts[module], _rows(base, fit[module])
+        first, second = weights.values(mine["lora_A"]), weights.values(mine["lora_B"])
         scale = _scale(config, module, len(first))
-        magnitudes = next((keys[module + one] for one in MAGNITUDES if module + one in keys), None)
+        magnitudes = mine.get("lora_magnitude_vector")
         if magnitudes and not _has_lengths(rows, weights.values(magnitudes).reshape(-1)):
             continue  # DoRA undoes whatever of the weight the factors hold
         likeness = _likeness(first, second[: len(rows)] * np.float32(scale), rows) if scale else None
@@ -54,15 +53,30 @@ def factor_likeness(
     return found
 
 
-def _is_linear(module: str, keys: Mapping[str, str], weights: WeightFiles, base: WeightFiles) -> bool:
-    """Say whether a module is linear, with two factors that fit the base's weight."""
-    first, second, name = keys[module + FIRST], keys.get(module + SECOND), f"{module}.weight"
-    if second is None or name not in base.tensors:
-        return False
-    if not (weights.is_matrix(first) and weights.is_matrix(second) and base.is_matrix(name)):
-        return False
-    (rank, width), (height, other) = weights.tensors[first].shape, weights.tensors[second].shape
-    return rank == other and base.tensors[name].shape == (height, width)
+def _parts(names: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Sort the keys of factors and magnitudes by module and part."""
+    found: dict[str, dict[str, str]] = {}
+    for key, short in names.items():
+        if (match := PART.match(short)) and match["leaf"] != "bias":
+            found.setdefault(match["module"], {})[match["part"]] = key
+    return found
+
+
+def _linear(parts: Mapping[str, Mapping[str, str]], weights: WeightFiles, base: WeightFiles) -> dict[str, str]:
+    """Return the base's weight of every module that is linear and has two factors that fit it."""
+    wanted: dict[str, tuple[int, ...]] = {}
+    for module, keys in parts.items():
+        first, second = keys.get("lora_A"), keys.get("lora_B")
+        if first and second and weights.is_matrix(first) and weights.is_matrix(second):
+            (rank, width), (height, other) = weights.tensors[first].shape, weights.tensors[second].shape
+            wanted |= {f"{module}.weight": (height, width)} if rank == other else {}
+    stored = {name: one.shape for name, one in base.tensors.items() if base.is_matrix(name)}
+    pairs = pair_names(wanted, stored)
+    return {
+        name.removesuffix(".weight"): pairs[name]
+        for name, shape in wanted.items()
+        if name in pairs and stored[pairs[name]] == shape
+    }
 
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float | None:
