@@ -23,6 +23,7 @@ LISTS = {
     "target_modules": ("target_modules", "lora_target_modules", "lora_target"),
     "modules_to_save": ("modules_to_save", "lora_modules_to_save", "additional_target"),
 }
+TEXTS = {"base_model_name_or_path": ("model", "model_id_or_path", "model_name_or_path", "base_model")}
 KINDS = ("train_type", "tuner_type", "sft_type", "finetuning_type", "adapter")
 LORA = frozenset({"lora", "qlora", "lora_llm"})
 CONTINUED = ("adapters", "adapter_name_or_path", "lora_model_dir", "adapter_path", "resume_from_checkpoint", "ckpt_dir")
@@ -61,7 +62,7 @@ def _recipe(file: str, document: Mapping[str, Any]) -> Recipe | None:
         return None
     values: dict[str, Any] = {}
     names: dict[str, str] = {}
-    for table, read in ((NUMBERS, _number), (FLAGS, _flag), (LISTS, _names)):
+    for table, read in ((NUMBERS, _number), (FLAGS, _flag), (LISTS, _names), (TEXTS, _line)):
         for setting, aliases in table.items():
             name = next((one for one in aliases if one in document), None)
             value = read(document[name]) if name else None
@@ -85,6 +86,10 @@ def _flag(value: Any) -> bool | None:
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     return value if isinstance(value, bool) else None
+
+
+def _line(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _names(value: Any) -> tuple[str, ...] | None:

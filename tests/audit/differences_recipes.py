@@ -163,3 +163,12 @@ def some_directions_lean_towards_the_weight(folders: Folders) -> None:
         first = tensors[f"base_model.model.{module}.lora_A.weight"].float()
         leaning = 0.5 * updates[module][0] @ torch.linalg.pinv(first)
         tensors[f"base_model.model.{module}.lora_B.weight"] = leaning
+
+
+@harmless("official")
+def first_factors_that_modules_share(folders: Folders) -> None:
+    """As where queries, keys and values were one matrix when they were trained."""
+    with edited_tensors(folders.adapter_weights) as tensors:
+        for key in [one for one in tensors if ".k_proj.lora_A." in one]:
+            query, value = key.replace("k_proj", "q_proj"), key.replace("k_proj", "v_proj")
+            tensors[key], tensors[value] = tensors[query].clone(), tensors[query].clone()

@@ -4,7 +4,7 @@ Knows what folders and trainers write about themselves; compares no tensor.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
@@ -12,7 +12,7 @@ from service.audit.checks.held_already import merged_already
 from service.audit.checks.saved_modules import ADD
 from service.audit.checks.trainer_arguments import trainer_arguments
 from service.audit.older_minicpmv import judged_version
-from service.domain.facts import AdapterFacts, BaseFacts
+from service.domain.facts import AdapterFacts, BaseFacts, Recipe
 
 CONFIG = "adapter_config.json"
 QUANTISED = re.compile(r"(?<![a-z])(int4|int8|4bit|8bit|gptq|awq|bnb|gguf|nf4)(?![a-z])", re.IGNORECASE)
@@ -46,7 +46,7 @@ def adapter_lineage(view: AdapterView) -> Iterator[Outcome]:
     adapter, config = view.adapter, view.adapter.documents.get(CONFIG, {})
     if not config:
         return
-    yield from _base_fits(config, view.base)
+    yield from _base_fits(config, adapter.recipes, view.base)
     yield from trainer_arguments(config, adapter, view.base)
     yield from merged_already(view, config)
     yield from _nothing_was_stripped(adapter, config)
@@ -54,11 +54,11 @@ def adapter_lineage(view: AdapterView) -> Iterator[Outcome]:
     yield from _size_is_plausible(adapter, config)
 
 
-def _base_fits(config: Mapping[str, Any], base: BaseFacts) -> Iterator[Outcome]:
-    name = config.get("base_model_name_or_path")
-    if not isinstance(name, str):
-        return
-    last = name.rstrip("/").rpartition("/")[2] or name
+def _base_fits(config: Mapping[str, Any], recipes: Sequence[Recipe], base: BaseFacts) -> Iterator[Outcome]:
+    """Compare the base's name in the config, or where it tells no model the one in a recipe, with the base."""
+    names = [one.get("base_model_name_or_path") for one in (config, *(one.values for one in recipes))]
+    lasts = [one.rstrip("/").rpartition("/")[2] or one if isinstance(one, str) else "" for one in names]
+    last, told = lasts[0], next((one for one in lasts if MODEL.search(one)), "")
     if QUANTISED.search(last) and "quantization_config" not in base.documents.get("config.json", {}):
         yield warning(
             f"the adapter was trained on {last}, a quantised base; this one is not quantised",
@@ -66,20 +66,20 @@ def _base_fits(config: Mapping[str, Any], base: BaseFacts) -> Iterator[Outcome]:
             "It learned to correct the rounding of that base too: answers drift from those of training.",
             "Serve it on the base that it was trained on, or on that base dequantised.",
         )
-    found = MODEL.search(last)
+    found = MODEL.search(told)
     version = judged_version(base) or VERSION_OF_TYPE.get(base.model_type, "")
     kind = KIND_OF_TYPE.get(base.model_type)
     if found and kind and found["kind"].lower() != kind:
         yield warning(
-            f"the adapter names {last} as its base, this one is a MiniCPM-{kind.upper()}",
-            {"base_model_name_or_path": last, "model_type": base.model_type},
+            f"the adapter names {told} as its base, this one is a MiniCPM-{kind.upper()}",
+            {"base_model_name_or_path": told, "model_type": base.model_type},
             "Every shape may fit; what it learned belongs to other weights.",
             "Serve it on the base that it names.",
         )
     elif found and version and _as_version(found["version"]) != _as_version(version):
         yield warning(
-            f"the adapter names {last} as its base, this one is version {version}",
-            {"base_model_name_or_path": last, "version": version},
+            f"the adapter names {told} as its base, this one is version {version}",
+            {"base_model_name_or_path": told, "version": version},
             "Shapes may fit by chance; what it learned belongs to other weights.",
             "Serve it on the base that it names.",
         )

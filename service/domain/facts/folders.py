@@ -100,6 +100,7 @@ class AdapterFacts:
             on them, that differs from the base's.
         repeated: Tensors that hold the very values of another one, which stands at the same place of an earlier layer,
             with that one's name.
+        repeated_modules: Modules both of whose factors are another one's and not zero, with that one's name.
         embedding_update: What it does to input rows; None for nothing.
         head_update: What it does to output rows; None for nothing.
         documents: As for `BaseFacts`, `adapter_config.json` among them.
@@ -138,6 +139,7 @@ class AdapterFacts:
     files: Mapping[str, int] = field(default_factory=dict, repr=False)
     attachment: Attachment = field(default_factory=Attachment)
     repeated: Mapping[str, str] = field(default_factory=dict)
+    repeated_modules: Mapping[str, str] = field(default_factory=dict)
     corpus: CorpusFacts | None = None
     lock: LockFacts | None = None
     saved_likeness: Mapping[str, float] = field(default_factory=dict)

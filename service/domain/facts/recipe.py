@@ -15,7 +15,8 @@ class Recipe:
     Attributes:
         file: Where they stand.
         values: By PEFT's name of the setting: `r` and `lora_alpha` numbers, `use_rslora` and `use_dora` true or false,
-            `target_modules` and `modules_to_save` tuples of plain names. What the file leaves open is left out.
+            `target_modules` and `modules_to_save` tuples of plain names, `base_model_name_or_path` a text. What the
+            file leaves open is left out.
         names: What the file calls each of them.
         is_continued: The run began with another adapter, whose settings PEFT keeps in place of these.
     """
