@@ -31,10 +31,9 @@ FROZEN = ("freeze_llm", "freeze_language_model")
 SPECIAL = re.compile(r"^(all([-_]\w+)?|auto|default|embedding|none|null)$", re.IGNORECASE)
 """Names that a trainer puts modules in place of."""
 PLAIN = re.compile(r"^[A-Za-z_][\w.]*$")
-CARD = re.compile(
-    r"<summary>See axolotl config</summary>[^`]*(`[^`\n]*`[^`]*)?^```ya?ml\n(?P<text>.*?)^```", re.M | re.S
-)
+CARD, FENCE = "See axolotl config</summary>", re.compile(r"^```ya?ml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 """axolotl writes its whole configuration into the model card."""
+MAX_LINE = 1_000
 LINE = re.compile(r"^(?P<key>[A-Za-z_]\w*):[ \t]*(?P<value>.*?)[ \t]*$")
 ITEM = re.compile(r"^[ \t]*-[ \t]+(?P<value>\S.*?)[ \t]*$")
 COMMENT = re.compile(r"(^|[ \t]+)#.*$")
@@ -52,8 +51,8 @@ def _documents(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield name, document
     for path in sorted(one for one in folder.iterdir() if one.suffix in (".yaml", ".yml"))[:MAX_FILES]:
         yield path.name, _flat(_text(path))
-    if match := CARD.search(_text(folder / README)):
-        yield README, _flat(match["text"])
+    if match := FENCE.search(_text(folder / README).partition(CARD)[2]):
+        yield README, _flat(match[1])
 
 
 def _recipe(file: str, document: Mapping[str, Any]) -> Recipe | None:
@@ -125,21 +124,27 @@ def _flat(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     last = ""
     for line in text.splitlines():
-        bare = COMMENT.sub("", line)
+        bare = COMMENT.sub("", line[:MAX_LINE])
         if match := LINE.match(bare):
             last = match["key"]
             found[last] = _value(match["value"])
         elif last and (item := ITEM.match(bare)):
-            known = found[last] if isinstance(found[last], list) else []
-            found[last] = [*known, _value(item["value"])]
+            if not isinstance(found[last], list):
+                found[last] = []
+            found[last].append(_scalar(item["value"]))
         elif bare.strip():
             last = "" if not bare.startswith((" ", "\t")) else last
     return found
 
 
 def _value(text: str) -> Any:
-    """Read a value: a list on one line, a text in quotes, nothing, or a word as it stands."""
+    """Read what stands behind a key: a list on one line, or a single value."""
     if text.startswith("[") and text.endswith("]"):
-        return [_value(one.strip()) for one in text[1:-1].split(",") if one.strip()]
+        return [_scalar(one.strip()) for one in text[1:-1].split(",") if one.strip()]
+    return _scalar(text)
+
+
+def _scalar(text: str) -> str | None:
+    """Read a text in quotes, nothing, or a word as it stands."""
     text = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
     return None if text in ("", "null", "~", "None") else text
