@@ -151,6 +151,89 @@ def split_base(folders: Folders) -> dict[str, tuple[torch.Tensor, torch.Tensor, 
     return parts
 
 
+def updates_of(folders: Folders) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return the base's weight and the adapter's scaled update of every linear module that it changes."""
+    config, weights, tensors = (
+        read_json(folders.adapter / "adapter_config.json"),
+        load_file(folders.base_weights),
+        load_file(folders.adapter_weights),
+    )
+    scale, found = config["lora_alpha"] / config["r"], {}
+    for key, first in tensors.items():
+        module = key.removeprefix(PREFIX).removesuffix(".lora_A.weight")
+        if key.endswith(".lora_A.weight"):
+            second = tensors[key.replace("lora_A", "lora_B")]
+            found[module] = weights[f"{module}.weight"].float(), scale * second.float() @ first.float()
+    return found
+
+
+def write_update(folders: Folders, times: float = 1.0) -> None:
+    """Merge the adapter's factors into the base, as DoRA where it has magnitudes."""
+    magnitudes = load_file(folders.adapter_weights)
+    with edited_tensors(folders.base_weights) as tensors:
+        for module, (weight, update) in updates_of(folders).items():
+            whole = weight + times * update
+            if (lengths := magnitudes.get(f"{PREFIX}{module}.lora_magnitude_vector")) is not None:
+                whole *= (lengths.float() / whole.norm(dim=1))[:, None]
+            tensors[f"{module}.weight"] = whole.to(tensors[f"{module}.weight"].dtype)
+
+
+def make_dora(folders: Folders, direct: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+    """Make DoRA of the adapter, with the same answers but for lengths that were trained a little.
+
+    Args:
+        folders: Changed.
+        direct: Makes a direction of the base's weight and the update.
+    """
+    updates = updates_of(folders)
+    with (
+        edited_json(folders.adapter / "adapter_config.json") as config,
+        edited_tensors(folders.adapter_weights) as held,
+    ):
+        rank = config["r"] = config["lora_alpha"] = max(min(weight.shape) for weight, _ in updates.values())
+        config["use_dora"] = True
+        for module, (weight, update) in updates.items():
+            left, values, right = torch.linalg.svd(direct(weight, update) - weight, full_matrices=False)
+            first, second = values.sqrt()[:, None] * right, left * values.sqrt()
+            held[f"{PREFIX}{module}.lora_A.weight"] = torch.nn.functional.pad(first, (0, 0, 0, rank - len(first)))
+            held[f"{PREFIX}{module}.lora_B.weight"] = torch.nn.functional.pad(second, (0, rank - len(first)))
+            lengths = (weight + update).norm(dim=1)
+            held[f"{PREFIX}{module}.lora_magnitude_vector"] = lengths * (
+                1 + 0.02 * torch.sin(torch.arange(len(lengths)))
+            )
+
+
+def add_splitting(folders: Folders, rank: int) -> None:
+    """Put the base's strongest directions beside the adapter's own, as PiSSA does."""
+    weights = load_file(folders.base_weights)
+    with (
+        edited_json(folders.adapter / "adapter_config.json") as config,
+        edited_tensors(folders.adapter_weights) as held,
+    ):
+        scale = config["lora_alpha"] / config["r"]
+        config["r"], config["lora_alpha"] = config["r"] + rank, scale * (config["r"] + rank)
+        for key in [one for one in held if one.endswith(".lora_A.weight")]:
+            weight = weights[key.removeprefix(PREFIX).replace(".lora_A.weight", ".weight")].float()
+            left, values, right = torch.linalg.svd(weight, full_matrices=False)
+            root = (values[:rank] / scale).sqrt()
+            other = key.replace("lora_A", "lora_B")
+            held[key] = torch.cat([held[key].float(), root[:, None] * right[:rank]])
+            held[other] = torch.cat([held[other].float(), left[:, :rank] * root], dim=1)
+
+
+def keep_rank(folders: Folders, rank: int) -> None:
+    """Cut the factors to a rank, at the same scale."""
+    with (
+        edited_json(folders.adapter / "adapter_config.json") as config,
+        edited_tensors(folders.adapter_weights) as held,
+    ):
+        config["lora_alpha"] = config["lora_alpha"] * rank / config["r"]
+        config["r"] = rank
+        for key, one in held.items():
+            if ".lora_A." in key or ".lora_B." in key:
+                held[key] = one[:rank] if ".lora_A." in key else one[:, :rank]
+
+
 def shard(folder: Path, count: int = 2) -> None:
     """Split the base's weights into shards with an index."""
     tensors = load_file(folder / "model.safetensors")

@@ -12,9 +12,10 @@ from service.checkpoint.attachment import attach
 from service.checkpoint.documents import Documents
 from service.checkpoint.factor_likeness import factor_likeness
 from service.checkpoint.fingerprint import content_digests, fingerprint
-from service.checkpoint.likeness import repeated_tensors
+from service.checkpoint.likeness import repeated_modules, repeated_tensors
 from service.checkpoint.locating import Location
 from service.checkpoint.lock import read_lock
+from service.checkpoint.recipe import recipes
 from service.checkpoint.saved_copies import saved_likeness, saved_rearranged
 from service.checkpoint.tokenizer import read_adapter_tokenizer
 from service.checkpoint.updates import row_update
@@ -84,10 +85,12 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         files=documents.files(),
         attachment=attach(weights.tensors, base.facts),
         repeated=repeated_tensors(weights, keys),
+        repeated_modules=repeated_modules(weights, keys),
         lock=read_lock(location.folder, digests),
         saved_likeness=saved_likeness(weights, _full(keys), base.weights),
         saved_rearranged=saved_rearranged(weights, _full(keys), base.weights),
-        factor_likeness=factor_likeness(weights, keys, base.weights),
+        factor_likeness=factor_likeness(weights, keys, base.weights, documents.json(CONFIG)),
+        recipes=recipes(location.folder),
     )
 
 

@@ -24,6 +24,7 @@ KEPT = (
     "chat_template.json",
     "adapter_config.json",
     "args.json",
+    "merge.json",
     "repair.json",
 )
 """The documents that are facts; tokenizer.json and the weights' index are read by those who understand them."""

@@ -1,60 +1,89 @@
-"""Compares what LoRA factors multiply to with the base's own weights: were the factors cut out of the base.
+"""Compares what LoRA factors add with what the base's own weights already hold of it.
 
-Reads the first rows of a few modules. Does not judge.
+Reads the first rows of some modules. Does not judge.
 """
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from service.checkpoint.deltas import PART, scaling
+from service.checkpoint.pairing import pair_names
 from service.checkpoint.weights import FloatArray, WeightFiles
+from service.domain.facts import FactorLikeness
 
-FIRST, SECOND = ".lora_A.weight", ".lora_B.weight"
-MAGNITUDES = (".lora_magnitude_vector", ".lora_magnitude_vector.weight")
-MAX_MODULES = 8
-MAX_VALUES = 4_194_304
+MAX_MODULES = 16
+MAX_VALUES = 2_097_152
 """Of a module's weight."""
-MIN_RANK = 4
-"""Products of a smaller rank may be alike by chance."""
+SAME_LENGTH = 2e-3
+"""Rows of a weight that DoRA was merged into have the lengths that its magnitudes say, but for rounding."""
 
 
-def factor_likeness(weights: WeightFiles, names: Mapping[str, str], base: WeightFiles) -> dict[str, float]:
-    """Return how alike products of factors and the base's weights are, within what both factors span.
-
-    Factors that PiSSA, OLoRA and their like cut out of the weight hold just what the weight has there, so that this is
-    1 at any rank, and near 0 where the factors began at random and at zero.
+def factor_likeness(
+    weights: WeightFiles, names: Mapping[str, str], base: WeightFiles, config: Mapping[str, Any]
+) -> dict[str, FactorLikeness]:
+    """Return how much of what factors add the base's weights already hold.
 
     Args:
         weights: The adapter's tensors.
         names: Short name of each by its key.
         base: The base's tensors.
+        config: `adapter_config.json`, for the scale.
 
     Returns:
-        The cosine by module, of at most `MAX_MODULES`, spread over all.
+        Facts by module, of at most `MAX_MODULES`, spread over all.
     """
-    keys = {short: key for key, short in names.items()}
-    modules = [short.removesuffix(FIRST) for short in keys if short.endswith(FIRST)]
-    fit = [one for one in modules if _is_plain(one, keys, weights, base)]
-    spread = {int(place) for place in np.linspace(0, len(fit) - 1, MAX_MODULES)} if fit else set()
+    parts = _parts(names)
+    fit = _linear(parts, weights, base)
+    modules = list(fit)
+    spread = {int(place) for place in np.linspace(0, len(modules) - 1, MAX_MODULES)} if modules else set()
     found = {}
-    for module in (fit[place] for place in sorted(spread)):
-        first, second = weights.values(keys[module + FIRST]), weights.values(keys[module + SECOND])
-        likeness = _likeness(first, second, _rows(base, f"{module}.weight"))
+    for module in (modules[place] for place in sorted(spread)):
+        mine, rows = parts[module], _rows(base, fit[module])
+        first, second = weights.values(mine["lora_A"]), weights.values(mine["lora_B"])
+        scale = _scale(config, module, len(first))
+        magnitudes = mine.get("lora_magnitude_vector")
+        if magnitudes and not _has_lengths(rows, weights.values(magnitudes).reshape(-1)):
+            continue  # DoRA undoes whatever of the weight the factors hold
+        likeness = _likeness(first, second[: len(rows)] * np.float32(scale), rows) if scale else None
         if likeness is not None:
             found[module] = likeness
     return found
 
 
-def _is_plain(module: str, keys: Mapping[str, str], weights: WeightFiles, base: WeightFiles) -> bool:
-    """Say whether a module is linear, with two factors that fit the base's weight and nothing else."""
-    first, second, name = keys[module + FIRST], keys.get(module + SECOND), f"{module}.weight"
-    if second is None or name not in base.tensors or any(module + one in keys for one in MAGNITUDES):
-        return False
-    if not (weights.is_matrix(first) and weights.is_matrix(second) and base.is_matrix(name)):
-        return False
-    (rank, width), (height, other) = weights.tensors[first].shape, weights.tensors[second].shape
-    is_low = MIN_RANK <= rank <= min(height, width) // 2
-    return is_low and rank == other and base.tensors[name].shape == (height, width)
+def _parts(names: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Sort the keys of factors and magnitudes by module and part."""
+    found: dict[str, dict[str, str]] = {}
+    for key, short in names.items():
+        if (match := PART.match(short)) and match["leaf"] != "bias":
+            found.setdefault(match["module"], {})[match["part"]] = key
+    return found
+
+
+def _linear(parts: Mapping[str, Mapping[str, str]], weights: WeightFiles, base: WeightFiles) -> dict[str, str]:
+    """Return the base's weight of every module that is linear and has two factors that fit it."""
+    wanted: dict[str, tuple[int, ...]] = {}
+    for module, keys in parts.items():
+        first, second = keys.get("lora_A"), keys.get("lora_B")
+        if first and second and weights.is_matrix(first) and weights.is_matrix(second):
+            (rank, width), (height, other) = weights.tensors[first].shape, weights.tensors[second].shape
+            wanted |= {f"{module}.weight": (height, width)} if rank == other else {}
+    stored = {name: one.shape for name, one in base.tensors.items() if base.is_matrix(name)}
+    pairs = pair_names(wanted, stored)
+    return {
+        name.removesuffix(".weight"): pairs[name]
+        for name, shape in wanted.items()
+        if name in pairs and stored[pairs[name]] == shape
+    }
+
+
+def _scale(config: Mapping[str, Any], module: str, rank: int) -> float | None:
+    try:
+        return scaling(config, module, rank)
+    except (ValueError, TypeError, OverflowError):  # other checks say what is wrong with the config
+        return None
 
 
 def _rows(base: WeightFiles, name: str) -> FloatArray:
@@ -64,18 +93,30 @@ def _rows(base: WeightFiles, name: str) -> FloatArray:
     return flat.reshape(rows, width)
 
 
-def _likeness(first: FloatArray, second: FloatArray, weight: FloatArray) -> float | None:
-    """Return the cosine of factors `(rank, in)` and `(out, rank)` and of the first rows of a weight, if there is one.
+def _has_lengths(rows: FloatArray, lengths: FloatArray) -> bool:
+    if len(lengths) < len(rows):
+        return False
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        ratios = np.sqrt(np.einsum("ij,ij->i", rows, rows)) / lengths[: len(rows)]
+    return bool(np.median(np.abs(ratios - 1)) < SAME_LENGTH)
 
-    The product is never formed: both are seen in the bases of the spaces that the factors span, `(rank, rank)`.
+
+def _likeness(first: FloatArray, second: FloatArray, weight: FloatArray) -> FactorLikeness | None:
+    """Compare factors `(rank, in)` and `(rows, rank)`, scaled, with the first rows of a weight.
+
+    The product is never formed: both are seen in the bases of the spaces that the factors span, `(rank, rank)` or less.
     """
-    second = second[: len(weight)]
-    if len(second) < len(first) or not all(np.isfinite(one).all() for one in (first, second, weight)):
+    if not all(np.isfinite(one).all() for one in (first, second, weight)):
         return None
     left, outer = np.linalg.qr(second)
     right, inner = np.linalg.qr(first.T)
     product, there = outer @ inner.T, left.T @ weight @ right
-    lengths = float(np.linalg.norm(product)), float(np.linalg.norm(there))
-    if not min(lengths) or not np.isfinite(lengths).all():
+    length, other = float(np.linalg.norm(product)), float(np.linalg.norm(there))
+    if not min(length, other) or not math.isfinite(length) or not math.isfinite(other):
         return None
-    return float(np.sum(product * there)) / (lengths[0] * lengths[1])
+    dot = float(np.sum(product * there))
+    rest = float(np.linalg.norm(there - dot / length**2 * product)) / math.sqrt(max(there.size - 1, 1))
+    chance = max(rest, float(np.linalg.norm(weight)) / math.sqrt(weight.size))
+    return FactorLikeness(
+        rank=min(there.shape), cosine=dot / (length * other), share=dot / length**2, noise=chance / length
+    )

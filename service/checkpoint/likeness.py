@@ -4,7 +4,7 @@ Does not know which resemblance is a fault.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from service.checkpoint.weights import WeightFiles
@@ -32,6 +32,30 @@ def repeated_tensors(weights: WeightFiles, names: Mapping[str, str]) -> dict[str
             original = first.setdefault(weights.digest(key), key)
             if original != key:
                 found[names[key]] = names[original]
+    return found
+
+
+def repeated_modules(weights: WeightFiles, names: Mapping[str, str]) -> dict[str, str]:
+    """Find modules both of whose LoRA factors are those of one module before them, with that one's name.
+
+    Args:
+        weights: The adapter's tensors.
+        names: Short name of each by its key.
+    """
+    modules: dict[str, dict[str, str]] = defaultdict(dict)
+    for key, short in names.items():
+        if (match := FACTOR.search(short)) and weights.is_float(key) and 0 not in weights.tensors[key].shape:
+            modules[short[: match.start()]][match[1]] = key
+    whole = {module: (one["A"], one["B"]) for module, one in modules.items() if len(one) == len("AB")}
+    kinds = Counter(tuple(weights.tensors[key].shape for key in keys) for keys in whole.values())
+    first: dict[tuple[str, ...], str] = {}
+    found: dict[str, str] = {}
+    for module, keys in sorted(whole.items(), key=lambda one: _numbers(one[0])):
+        if kinds[tuple(weights.tensors[key].shape for key in keys)] == 1:
+            continue
+        original = first.setdefault(tuple(weights.digest(key) for key in keys), module)
+        if original != module and weights.values(keys[1]).any():
+            found[module] = original
     return found
 
 

@@ -3,6 +3,7 @@
 from tests.audit import (  # noqa: F401  they register their own
     differences_adapters,
     differences_folders,
+    differences_recipes,
     differences_rows,
     differences_templates,
     differences_tokenizers,

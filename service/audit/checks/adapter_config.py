@@ -6,10 +6,10 @@ Knows no value of a tensor. Which modules PEFT targets is told by `targeting`.
 import math
 import re
 from collections.abc import Iterator, Mapping
-from statistics import median
 from typing import Any
 
 from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
+from service.audit.checks.held_already import cut_out_of_the_base, is_splitting
 from service.audit.checks.target_parameters import modules_of, named_parameters, target_parameters
 from service.audit.targeting import LAYER, in_untouched_parts, is_targeted, matches_any
 from service.audit.usage import is_tied
@@ -25,10 +25,6 @@ ROUTED = frozenset({"XLORA", "POLY"})
 FLAGS = ("use_rslora", "use_dora", "lora_bias", "fan_in_fan_out")
 BIASES = ("none", "all", "lora_only")
 NEEDED = ("r", "lora_alpha", "target_modules")
-SPLITTING = frozenset({"pissa", "olora", "corda", "loftq", "lora_ga", "milora"})
-MIN_LIKENESSES = 3
-MAX_LIKENESS = 0.8
-"""Medians of PiSSA's and OLoRA's factors are 1.0 after training, those of others between -0.25 and 0.1."""
 FACTOR = re.compile(r"^(?P<module>.+)\.lora_(A|B|embedding_A|embedding_B)\b")
 ROWS = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
 SHOWN = 3
@@ -74,7 +70,7 @@ def adapter_config(view: AdapterView) -> Iterator[Outcome]:
     elif adapter.peft_type == "LORA":
         yield from _fields_are_there(config)
         yield from _variants_agree(config, adapter)
-        yield from _base_is_not_in_the_factors(config, adapter)
+        yield from cut_out_of_the_base(config, adapter)
         yield from _layers_agree(config, adapter)
         yield from _rows_agree(adapter, view.base)
         if not adapter.attachment.unknown and not adapter.attachment.bare:
@@ -181,35 +177,13 @@ def _variants_agree(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterato
             "Its factors would act on no token at all, without a word.",
             "Serve it with PeftModel, which looks for the tokens in every prompt, or train it as plain LoRA.",
         )
-    if _is_splitting(init := config.get("init_lora_weights")):
+    if is_splitting(init := config.get("init_lora_weights")):
         yield warning(
             f"init_lora_weights is {init}: the base's weights are taken apart anew at every load",
             {"init_lora_weights": init},
             "The result depends on the decomposition coming out as in training; other servers refuse the adapter or "
             "apply it to the whole weights.",
             "Convert it with PEFT's path_initial_model_for_weight_conversion, or merge it: minicpm-service merge.",
-        )
-
-
-def _is_splitting(init: Any) -> bool:
-    return isinstance(init, str) and init.lower().partition("_niter")[0] in SPLITTING
-
-
-def _base_is_not_in_the_factors(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterator[Outcome]:
-    """Factors that were cut out of the base count twice on a base that still has what was cut out."""
-    found = adapter.factor_likeness
-    if _is_splitting(config.get("init_lora_weights")) or config.get("fan_in_fan_out") or len(found) < MIN_LIKENESSES:
-        return
-    likeness = median(found.values())
-    if likeness > MAX_LIKENESS:
-        yield fatal(
-            f"the factors hold the base's own weights: a median cosine of {likeness:.2f} over {len(found)} modules, "
-            f"though init_lora_weights is {config.get('init_lora_weights', True)}",
-            {"cosines": dict(found), "limit": MAX_LIKENESS},
-            "They were cut out of the base, as PiSSA and OLoRA do, and trained on what was left; on the whole base "
-            "they count twice.",
-            "Write into init_lora_weights what training had, such as pissa; or serve it on the base that training left "
-            "over; or save it with PEFT's path_initial_model_for_weight_conversion.",
         )
 
 

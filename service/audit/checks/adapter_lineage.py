@@ -4,13 +4,15 @@ Knows what folders and trainers write about themselves; compares no tensor.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from service.audit.check import AdapterView, Check, Outcome, fatal, note, warning
+from service.audit.checks.held_already import merged_already
 from service.audit.checks.saved_modules import ADD
+from service.audit.checks.trainer_arguments import trainer_arguments
 from service.audit.older_minicpmv import judged_version
-from service.domain.facts import AdapterFacts, BaseFacts
+from service.domain.facts import AdapterFacts, BaseFacts, Recipe
 
 CONFIG = "adapter_config.json"
 QUANTISED = re.compile(r"(?<![a-z])(int4|int8|4bit|8bit|gptq|awq|bnb|gguf|nf4)(?![a-z])", re.IGNORECASE)
@@ -24,10 +26,19 @@ LARGEST = 100.0
 """No trained update of a single weight is as large."""
 WHY = """\
 An adapter fits one base: the revision, precision and family that it was trained on. Shapes often agree where weights do
-not (MiniCPM5-1B, its SFT and its Base have the same), so the folder's own words count: the base's name, arguments that
-trainers leave beside the file, weights in other files, rows of tokens that no tokenizer has. OpenBMB's script trains
-embeddings and resampler with every adapter; a folder of it without them was stripped so that another server would load
-it. A base path of another machine is normal and says nothing."""
+not (MiniCPM5-1B, its SFT and its Base have the same), so the folder's own words count: the base's name, weights in
+other files, rows of tokens that no tokenizer has. OpenBMB's script trains embeddings and resampler with every adapter;
+a folder of it without them was stripped so that another server would load it. A base path of another machine is normal
+and says nothing.
+
+Trainers leave their arguments beside the file: ms-swift args.json, LLaMA-Factory a YAML file, axolotl its configuration
+in README.md. Where they name another scale (`lora_alpha`, `use_rslora`) for the same rank, or modules and magnitudes
+that config and file lack, the update is not the one that was trained. What they leave to the trainer (`all-linear`),
+factors of another rank and runs that began with another adapter contradict nothing.
+
+An adapter that is mounted on its own merge counts twice. The base's weights show it: of the product of both factors
+they hold a share near 1 in every module, near 0 if it was never merged; `merge.json` of this service's own merges names
+the adapter, too."""
 
 
 def adapter_lineage(view: AdapterView) -> Iterator[Outcome]:
@@ -35,17 +46,19 @@ def adapter_lineage(view: AdapterView) -> Iterator[Outcome]:
     adapter, config = view.adapter, view.adapter.documents.get(CONFIG, {})
     if not config:
         return
-    yield from _base_fits(config, view.base)
+    yield from _base_fits(config, adapter.recipes, view.base)
+    yield from trainer_arguments(config, adapter, view.base)
+    yield from merged_already(view, config)
     yield from _nothing_was_stripped(adapter, config)
     yield from _rows_have_names(adapter, view.base)
     yield from _size_is_plausible(adapter, config)
 
 
-def _base_fits(config: Mapping[str, Any], base: BaseFacts) -> Iterator[Outcome]:
-    name = config.get("base_model_name_or_path")
-    if not isinstance(name, str):
-        return
-    last = name.rstrip("/").rpartition("/")[2] or name
+def _base_fits(config: Mapping[str, Any], recipes: Sequence[Recipe], base: BaseFacts) -> Iterator[Outcome]:
+    """Compare the base's name in the config, or where it tells no model the one in a recipe, with the base."""
+    names = [one.get("base_model_name_or_path") for one in (config, *(one.values for one in recipes))]
+    lasts = [one.rstrip("/").rpartition("/")[2] or one if isinstance(one, str) else "" for one in names]
+    last, told = lasts[0], next((one for one in lasts if MODEL.search(one)), "")
     if QUANTISED.search(last) and "quantization_config" not in base.documents.get("config.json", {}):
         yield warning(
             f"the adapter was trained on {last}, a quantised base; this one is not quantised",
@@ -53,20 +66,20 @@ def _base_fits(config: Mapping[str, Any], base: BaseFacts) -> Iterator[Outcome]:
             "It learned to correct the rounding of that base too: answers drift from those of training.",
             "Serve it on the base that it was trained on, or on that base dequantised.",
         )
-    found = MODEL.search(last)
+    found = MODEL.search(told)
     version = judged_version(base) or VERSION_OF_TYPE.get(base.model_type, "")
     kind = KIND_OF_TYPE.get(base.model_type)
     if found and kind and found["kind"].lower() != kind:
         yield warning(
-            f"the adapter names {last} as its base, this one is a MiniCPM-{kind.upper()}",
-            {"base_model_name_or_path": last, "model_type": base.model_type},
+            f"the adapter names {told} as its base, this one is a MiniCPM-{kind.upper()}",
+            {"base_model_name_or_path": told, "model_type": base.model_type},
             "Every shape may fit; what it learned belongs to other weights.",
             "Serve it on the base that it names.",
         )
     elif found and version and _as_version(found["version"]) != _as_version(version):
         yield warning(
-            f"the adapter names {last} as its base, this one is version {version}",
-            {"base_model_name_or_path": last, "version": version},
+            f"the adapter names {told} as its base, this one is version {version}",
+            {"base_model_name_or_path": told, "version": version},
             "Shapes may fit by chance; what it learned belongs to other weights.",
             "Serve it on the base that it names.",
         )
@@ -89,11 +102,12 @@ def _nothing_was_stripped(adapter: AdapterFacts, config: Mapping[str, Any]) -> I
             "What it holds is not served: embeddings, resampler or vision tower stay the base's.",
             ADD,
         )
-    wanted = _saved_by_arguments(adapter.documents.get("args.json", {}))
-    if wanted and not adapter.modules_to_save and not adapter.full:
+    recipe = next((one for one in adapter.recipes if one.values.get("modules_to_save")), None)
+    wanted = list(recipe.values["modules_to_save"]) if recipe else []
+    if recipe and not adapter.modules_to_save and not adapter.full:
         yield fatal(
-            f"args.json says that training saved {', '.join(wanted)} whole, but config and file have none of it",
-            {"args.json": wanted},
+            f"{recipe.file} says that training saved {', '.join(wanted)} whole, but config and file have none of it",
+            {recipe.file: wanted},
             "What these modules were trained for is lost: answers are worse than in training, often than the base's.",
             "Copy the folder again from the training machine, and serve it unchanged: this service loads such modules.",
         )
@@ -127,12 +141,6 @@ def _rows_have_names(adapter: AdapterFacts, base: BaseFacts) -> Iterator[Outcome
             "Prompts cannot hold these tokens, and where the model writes one, nothing is shown.",
             "Copy tokenizer.json and tokenizer_config.json from where the adapter was trained into its folder.",
         )
-
-
-def _saved_by_arguments(arguments: Mapping[str, Any]) -> list[str]:
-    """Read what ms-swift and others write down about a run."""
-    found = arguments.get("modules_to_save")
-    return [str(one) for one in found] if isinstance(found, list) else []
 
 
 def _size_is_plausible(adapter: AdapterFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:

@@ -79,6 +79,18 @@ def layers_are_distinct(adapter: AdapterFacts) -> Iterator[Outcome]:
             "Copy adapter_model.safetensors again from where the adapter was trained; look for a loop that writes one "
             "layer under several names.",
         )
+    modules = {one: other for one, other in adapter.repeated_modules.items() if _layer_of(one) not in copies}
+    if modules:
+        module, original = next(iter(modules.items()))
+        yield fatal(
+            f"both factors of {module} are those of {original}, value by value"
+            + (f"; {len(modules)} modules are such copies" if len(modules) > 1 else ""),
+            {"copies": dict(list(modules.items())[:50]), "count": len(modules)},
+            "Factors begin at random in every module and are trained by its own gradients: what the module was trained "
+            "for is lost, and its weight gets the update of another one.",
+            "Copy adapter_model.safetensors again from where the adapter was trained; look for a converter that writes "
+            "one module under two names.",
+        )
 
 
 def layers_are_trained(factors: Sequence[str], idle: Collection[str]) -> Iterator[Outcome]:

@@ -10,9 +10,11 @@ from service.domain.facts.comparison import MergeFacts, OriginFacts, TensorChang
 from service.domain.facts.corpus import CorpusFacts, TokenExposure
 from service.domain.facts.files import FileProblem, InnerFacts, TensorFacts, ValueFacts
 from service.domain.facts.folders import AdapterFacts, Attachment, BaseFacts
+from service.domain.facts.likeness import FactorLikeness
 from service.domain.facts.loaded import BehaviourFacts, LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts, LoadWarning
 from service.domain.facts.lock import Drift, LockFacts
 from service.domain.facts.rearrangement import Rearrangement
+from service.domain.facts.recipe import Recipe
 from service.domain.facts.rows import (
     MatrixFacts,
     NormFacts,
@@ -43,6 +45,7 @@ __all__ = [
     "Contradiction",
     "CorpusFacts",
     "Drift",
+    "FactorLikeness",
     "FileProblem",
     "GoldenMismatch",
     "IdClaim",
@@ -57,6 +60,7 @@ __all__ = [
     "NormFacts",
     "OriginFacts",
     "Rearrangement",
+    "Recipe",
     "RowFacts",
     "RowHistogram",
     "RowSpan",

@@ -10,8 +10,10 @@ from typing import Any
 from service.domain.facts.blueprint import BlueprintFacts
 from service.domain.facts.corpus import CorpusFacts
 from service.domain.facts.files import FileProblem, InnerFacts, TensorFacts, ValueFacts
+from service.domain.facts.likeness import FactorLikeness
 from service.domain.facts.lock import LockFacts
 from service.domain.facts.rearrangement import Rearrangement
+from service.domain.facts.recipe import Recipe
 from service.domain.facts.rows import MatrixFacts, RowUpdate
 from service.domain.facts.tokenizer import IdClaim, TemplateFacts, TokenizerFacts
 
@@ -98,6 +100,7 @@ class AdapterFacts:
             on them, that differs from the base's.
         repeated: Tensors that hold the very values of another one, which stands at the same place of an earlier layer,
             with that one's name.
+        repeated_modules: Modules both of whose factors are another one's and not zero, with that one's name.
         embedding_update: What it does to input rows; None for nothing.
         head_update: What it does to output rows; None for nothing.
         documents: As for `BaseFacts`, `adapter_config.json` among them.
@@ -109,8 +112,8 @@ class AdapterFacts:
             the matrix's name.
         saved_rearranged: Of the tensors that it saved whole those that hold the base's values in another order or with
             other signs, by their name in the base.
-        factor_likeness: How alike products of plain factors are to the base's weights within what the factors span: a
-            cosine by module, of a few.
+        factor_likeness: How much of what linear factors add the base's weights already hold, by module, of a few.
+        recipes: What trainers wrote beside the adapter about how it was trained.
     """
 
     adapter_id: str
@@ -136,8 +139,10 @@ class AdapterFacts:
     files: Mapping[str, int] = field(default_factory=dict, repr=False)
     attachment: Attachment = field(default_factory=Attachment)
     repeated: Mapping[str, str] = field(default_factory=dict)
+    repeated_modules: Mapping[str, str] = field(default_factory=dict)
     corpus: CorpusFacts | None = None
     lock: LockFacts | None = None
     saved_likeness: Mapping[str, float] = field(default_factory=dict)
     saved_rearranged: Mapping[str, Rearrangement] = field(default_factory=dict)
-    factor_likeness: Mapping[str, float] = field(default_factory=dict)
+    factor_likeness: Mapping[str, FactorLikeness] = field(default_factory=dict)
+    recipes: tuple[Recipe, ...] = ()
