@@ -7,18 +7,23 @@ import ctypes
 import hashlib
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from service.checkpoint.documents import Documents
+from service.checkpoint.template_text import spelled_out, swallowed_text
 from service.domain.facts import TemplateFacts, TokenizerFacts
+from service.domain.minicpmv import MODEL_TYPE
 from service.wording import without_folders
 
 ANSWER = "ANSWER7"
 TEMPLATE_FILE, OLD_TEMPLATE_FILE, CONFIG = "chat_template.jinja", "chat_template.json", "tokenizer_config.json"
 PICTURE = {"type": "image"}
 Conversation = list[dict[str, Any]]
+Render = Callable[..., Any]
+"""A template with what this service hands to it: takes a conversation, and returns a text."""
 PLAIN: dict[str, Conversation] = {
     "question": [{"role": "user", "content": "Hello"}],
     "turns": [
@@ -45,6 +50,8 @@ CLOSING = re.compile(r"\s*(</?[A-Za-z_]\w{0,40}>)")
 REASONING = re.compile(r"</?think")
 THOUGHT = re.compile(r"</?think\w{0,20}>")
 """What opens and closes a thought; in most vocabularies a token each."""
+SAID = ("Hello", "Hi there", "你好", "Be brief.", "What is this?", "和", ANSWER)
+"""What the messages of all of these say."""
 VERBATIM = {
     "quotes": 'She said "it\'s" & left',
     "signs": "if 1 < 2 > 0: print({{ x }}) # \\ {% y %}",
@@ -66,20 +73,24 @@ def template_files(folder: Path, documents: Documents) -> dict[str, str]:
     return {file: text for file, text in found.items() if isinstance(text, str) and text}
 
 
-def render_template(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) -> TemplateFacts:
+def render_template(
+    loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str], model_type: object = None
+) -> TemplateFacts:
     """Describe the template that a transformers tokenizer carries.
 
     Args:
         loaded: The tokenizer.
         tokenizer: What is known about it.
         files: The folder's templates, by file.
+        model_type: Of config.json. MiniCPM-V up to 4.5 is served without thinking unless a request asks for it.
     """
+    switches = {"enable_thinking": False} if model_type == MODEL_TYPE else {}
     if not loaded.chat_template and OLD_TEMPLATE_FILE in files:
         loaded.chat_template = files[OLD_TEMPLATE_FILE]  # read by processors, not by tokenizers
     if not loaded.chat_template:
         return TemplateFacts(False, {}, None, None, None)
     found: list[TemplateFacts] = []
-    work = lambda: found.append(_describe(loaded, tokenizer, files))  # noqa: E731 - a thread's body
+    work = lambda: found.append(_describe(loaded, tokenizer, files, switches))  # noqa: E731 - a thread's body
     thread = threading.Thread(target=work, name="template", daemon=True)
     thread.start()
     thread.join(MAX_SECONDS)
@@ -90,17 +101,20 @@ def render_template(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, 
     return TemplateFacts(True, {}, None, None, f"it does not come to an end within {MAX_SECONDS:.0f} seconds")
 
 
-def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) -> TemplateFacts:
+def _describe(
+    loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str], switches: Mapping[str, bool]
+) -> TemplateFacts:
+    render: Render = partial(loaded.apply_chat_template, tokenize=False, **switches)
     try:
         texts: dict[str, str | None] = {}
         for name, one in PLAIN.items():
-            texts[name] = _render_either(loaded, one, one[-1]["content"])
-        finished = _render_either(loaded, FINISHED, ANSWER, add_generation_prompt=False)
-        bare = _render_either(loaded, PLAIN["question"], "Hello", add_generation_prompt=False)
+            texts[name] = _render_either(render, one, one[-1]["content"])
+        finished = _render_either(render, FINISHED, ANSWER, add_generation_prompt=False)
+        bare = _render_either(render, PLAIN["question"], "Hello", add_generation_prompt=False)
     except Exception as error:  # a template is a program: it may raise anything
         text = str(error).strip() or type(error).__name__
         return TemplateFacts(True, {}, None, None, without_folders(text.splitlines()[0])[:300])
-    texts |= {name: _render_or_nothing(loaded, one) for name, one in OPTIONAL.items()}
+    texts |= {name: _render_or_nothing(render, one) for name, one in OPTIONAL.items()}
     texts["finished"] = finished
     asked = texts["question"] or ""
     written = "".join(one for one in texts.values() if one)
@@ -115,7 +129,7 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
         split |= {closing[1]} - tokenizer.vocabulary.keys()
     split |= set(_split_tokens(texts, encoded, tokens))
     placeholder = tokenizer.texts.get("image_token")
-    switched = _switched_texts(loaded)
+    switched = _switched_texts(render)
     marks = {mark for pair in switched for text in pair for mark in THOUGHT.findall(text)}
     used = loaded.chat_template if isinstance(loaded.chat_template, str) else ""
     return TemplateFacts(
@@ -130,10 +144,10 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
             for name in NUM_PICTURES
             if placeholder and (shown := texts[name]) is not None
         },
-        video_placeholders=_video_placeholders(loaded, tokenizer),
+        video_placeholders=_video_placeholders(render, tokenizer),
         lost=tuple(_lost(texts)),
         lost_beside_pictures=tuple(_lost_beside_pictures(texts)),
-        altered=tuple(_altered(loaded)),
+        altered=tuple(_altered(render)),
         is_prompting=asked != bare,
         is_question_open=turn_end is not None and _is_open(asked, _opening(finished.rpartition(ANSWER)[0]), tokens),
         openings=(_opening(asked), _opening(finished.rpartition(ANSWER)[0])),
@@ -143,6 +157,9 @@ def _describe(loaded: Any, tokenizer: TokenizerFacts, files: Mapping[str, str]) 
         has_switch=any(on != off for on, off in switched),
         renderings={name: _digest(text) for name, text in texts.items() if text is not None},
         wordings={name: _digest(_squeezed(text)) for name, text in texts.items() if text is not None},
+        swallowed=swallowed_text(loaded, [one for one in texts.values() if one], tokens),
+        spelled=tuple(spelled_out([one for one in texts.values() if one], tokenizer.added, SAID)),
+        lead=asked.rpartition("Hello")[2],
         training_tags=tuple(sorted({match[1] for match in TRAINING_TAG.finditer(used)})),
         rivals=tuple(file for file, text in files.items() if used and _squeezed(text) != _squeezed(used)),
     )
@@ -181,44 +198,40 @@ def _lost_beside_pictures(texts: Mapping[str, str | None]) -> list[str]:
     ]
 
 
-def _video_placeholders(loaded: Any, tokenizer: TokenizerFacts) -> dict[str, int]:
+def _video_placeholders(render: Render, tokenizer: TokenizerFacts) -> dict[str, int]:
     """Count what stands for one video, by role; empty where the template refuses videos."""
-    shown = _render_or_nothing(loaded, VIDEO)
+    shown = _render_or_nothing(render, VIDEO)
     roles = [role for role in ("image_token", "video_token") if role in tokenizer.texts]
     return {role: shown.count(tokenizer.texts[role]) for role in roles} if shown is not None else {}
 
 
-def _switched_texts(loaded: Any) -> list[tuple[str, str]]:
+def _switched_texts(render: Render) -> list[tuple[str, str]]:
     """Return what a question becomes when a request switches thinking on, and when off, in both forms of messages."""
     forms = (PLAIN["question"], _as_parts(PLAIN["question"]))
-    return [(_switched(loaded, form, True), _switched(loaded, form, False)) for form in forms]
+    return [(_switched(render, form, True), _switched(render, form, False)) for form in forms]
 
 
-def _switched(loaded: Any, conversation: Conversation, is_thinking: bool) -> str:
+def _switched(render: Render, conversation: Conversation, is_thinking: bool) -> str:
     try:
-        return str(
-            loaded.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=True, enable_thinking=is_thinking
-            )
-        )
+        return str(render(conversation, add_generation_prompt=True, enable_thinking=is_thinking))
     except Exception:  # a template is a program: it may raise anything
         return ""
 
 
-def _altered(loaded: Any) -> list[str]:
+def _altered(render: Render) -> list[str]:
     """Name what is not written as it was given, in the form of messages that shows plain words."""
-    is_string = _is_written(loaded, PLAIN["question"], "Hello")
+    is_string = _is_written(render, PLAIN["question"], "Hello")
     found = []
     for name, text in VERBATIM.items():
         conversation: Conversation = [{"role": "user", "content": text}]
-        if not _is_written(loaded, conversation if is_string else _as_parts(conversation), text):
+        if not _is_written(render, conversation if is_string else _as_parts(conversation), text):
             found.append(name)
     return found
 
 
-def _is_written(loaded: Any, conversation: Conversation, text: str) -> bool:
+def _is_written(render: Render, conversation: Conversation, text: str) -> bool:
     try:
-        return text in loaded.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+        return text in render(conversation, add_generation_prompt=True)
     except Exception:  # a template is a program: it may raise anything
         return False
 
@@ -244,7 +257,7 @@ def _digest(text: str) -> str:
 
 
 def _render_either(
-    loaded: Any, conversation: Conversation, expected: str, *, add_generation_prompt: bool = True
+    render: Render, conversation: Conversation, expected: str, *, add_generation_prompt: bool = True
 ) -> str:
     """Render with contents as strings; if that fails or loses the text, with contents as lists of parts.
 
@@ -254,7 +267,7 @@ def _render_either(
     failure: Exception = ValueError("what a message says does not appear in the prompt")
     for form in (conversation, _as_parts(conversation)):
         try:
-            text: str = loaded.apply_chat_template(form, tokenize=False, add_generation_prompt=add_generation_prompt)
+            text: str = render(form, add_generation_prompt=add_generation_prompt)
         except Exception as error:  # tried in the other form
             failure = error
         else:
@@ -267,14 +280,14 @@ def _as_parts(conversation: Conversation) -> Conversation:
     return [{**one, "content": [{"type": "text", "text": one["content"]}]} for one in conversation]
 
 
-def _render_or_nothing(loaded: Any, conversation: Conversation) -> str | None:
+def _render_or_nothing(render: Render, conversation: Conversation) -> str | None:
     if isinstance(conversation[0]["content"], str):
         try:
-            return _render_either(loaded, conversation, conversation[-1]["content"])
+            return _render_either(render, conversation, conversation[-1]["content"])
         except Exception:  # a template may refuse system prompts
             return None
     try:
-        return str(loaded.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
+        return str(render(conversation, add_generation_prompt=True))
     except Exception:  # or pictures
         return None
 

@@ -12,6 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from service.checkpoint.blaming import blamed_part
 from service.checkpoint.documents import Documents
 from service.checkpoint.soundness import (
     SHOWN,
@@ -51,6 +52,8 @@ GOLDEN_TEXTS = (
 )
 """Fixed strings on which both readings must agree; the added tokens of the tokenizer are tried besides."""
 
+FEW = 20
+"""One ordinary token of so many may be unreachable without anything being to blame."""
 MIN_MERGES = 100
 """Fewer have no order to speak of."""
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
@@ -91,7 +94,10 @@ def read_tokenizer(folder: Path, *, is_code_trusted: bool = False) -> TokenizerR
     except _Unreadable as error:
         return TokenizerReading(problems=(FileProblem(*error.args),))
     facts = _describe(documents, raw, loaded)
-    return TokenizerReading(facts, render_template(loaded, facts, template_files(folder, documents)))
+    model_type = documents.json("config.json").get("model_type")
+    return TokenizerReading(
+        facts, render_template(loaded, facts, template_files(folder, documents), model_type=model_type)
+    )
 
 
 def read_adapter_tokenizer(base: Path, adapter: Path) -> TokenizerReading:
@@ -167,6 +173,7 @@ def _unreadable(what: str, error: BaseException) -> _Unreadable:
 
 def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
     document, config = documents.json("tokenizer.json"), documents.json("tokenizer_config.json")
+    dropout = _without_dropout(raw, loaded.backend_tokenizer)
     vocabulary = _vocabulary(document, raw)
     grown = {text: token_id for text, token_id in loaded.get_added_vocab().items() if text not in vocabulary}
     listed = [one for one in document.get("added_tokens") or [] if one["content"] in vocabulary]
@@ -179,7 +186,13 @@ def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
     named = {name: text for name, text in loaded.special_tokens_map.items() if isinstance(text, str)}
     plain = [text for text in GOLDEN_TEXTS if not any(token in text for token in added)]
     is_bytes = is_byte_level(document)
-    num_sampled, unreachable = (unreachable_tokens if is_bytes else unreachable_words)(raw, vocabulary, added)
+    sampled = unreachable_tokens if is_bytes else unreachable_words
+    num_sampled, unreachable = sampled(raw, vocabulary, added)
+    lossy = lossy_texts(raw, plain)
+    blamed = ""
+    if lossy or len(unreachable) * FEW > num_sampled:
+        failing = lambda: len(lossy_texts(raw, plain)) + len(sampled(raw, vocabulary, added)[1])  # noqa: E731
+        blamed = blamed_part(document, raw, failing, is_byte_level=is_bytes)
     declared = config.get("tokenizer_class")
     return TokenizerFacts(
         vocabulary=vocabulary,
@@ -195,13 +208,26 @@ def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
         declared_class=declared if isinstance(declared, str) else "",
         is_byte_level=is_bytes,
         contradictions=contradictions(config, documents.json("added_tokens.json"), vocabulary),
-        lossy=lossy_texts(raw, plain),
+        lossy=lossy,
         num_sampled=num_sampled,
         num_unreachable=len(unreachable),
         unreachable=tuple(unreachable[:SHOWN]),
         front_ids=_front_ids(raw),
+        around=_around(loaded),
         disorder=_disorder(document),
+        blamed=blamed,
+        num_merges=_num_merges(document),
+        dropout=round(dropout, 4),
     )
+
+
+def _without_dropout(raw: Any, served: Any) -> float:
+    """Let both readings keep all merges, so that each text has ids of its own; return what share was left out."""
+    share: float = getattr(served.model, "dropout", None) or 0.0
+    for model in (raw.model, served.model):
+        if getattr(model, "dropout", None):
+            model.dropout = None
+    return share
 
 
 def _vocabulary(document: Mapping[str, Any], raw: Any) -> dict[str, int]:
@@ -219,6 +245,20 @@ def _front_ids(raw: Any) -> tuple[int, ...]:
     with_special, plain = raw.encode("a").ids, raw.encode("a", add_special_tokens=False).ids
     place = next((index for index, one in enumerate(with_special) if one == plain[0]), 0) if plain else 0
     return tuple(with_special[:place])
+
+
+def _around(loaded: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return what is put before and behind a text that is encoded as processors encode a prompt."""
+    whole, plain = loaded("a")["input_ids"], loaded.encode("a", add_special_tokens=False)
+    places = range(len(whole) - len(plain) + 1) if plain else ()
+    place = next((one for one in places if whole[one : one + len(plain)] == plain), None)
+    return ((), ()) if place is None else (tuple(whole[:place]), tuple(whole[place + len(plain) :]))
+
+
+def _num_merges(document: Mapping[str, Any]) -> int | None:
+    model = document.get("model") or {}
+    merges = model.get("merges")
+    return len(merges) if model.get("type", "BPE") == "BPE" and isinstance(merges, list) else None
 
 
 def _compare(raw: Any, loaded: Any, texts: Iterable[str]) -> Iterable[GoldenMismatch]:

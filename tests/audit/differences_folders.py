@@ -126,6 +126,19 @@ def defaults_left_out(folders: Folders) -> None:
             del config[key]
 
 
+@harmless(loaded="base")
+def other_names_of_activations(folders: Folders) -> None:
+    with edited_json(folders.base / "config.json") as config:
+        config["text_config"] |= {"hidden_act": "swish", "rms_norm_eps": 1e-5}
+        config["vision_config"] |= {"hidden_act": "gelu_new"}
+
+
+@harmless()
+def pictures_cut_a_little_larger(folders: Folders) -> None:
+    with edited_json(folders.base / "processor_config.json") as document:
+        document["image_processor"]["scale_resolution"] = 126
+
+
 @harmless()
 def no_architectures(folders: Folders) -> None:
     with edited_json(folders.base / "config.json") as config:

@@ -62,6 +62,22 @@ def template_in_the_file_of_processors(folders: Folders) -> None:
 
 
 @harmless()
+def a_system_prompt_that_speaks_of_escapes(folders: Folders) -> None:
+    """Backslashes inside a sentence: LaTeX, and what the answer is to look like."""
+    said = "Write \\\\nabla f and \\\\text{if}, <br> as &lt;br&gt;, and \\\\n between rows."
+    path = folders.base / "chat_template.jinja"
+    first = "{{- '<|im_start|>system\\n" + said + "<|im_end|>\\n' -}}"
+    path.write_text(first + path.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+@harmless()
+def a_template_of_trainers_with_the_same_turns(folders: Folders) -> None:
+    """Line breaks as such in the template's text, in place of escapes inside strings."""
+    path = folders.base / "chat_template.jinja"
+    path.write_text(path.read_text(encoding="utf-8").replace("\\n", "\n"), encoding="utf-8")
+
+
+@harmless()
 def a_single_stop_id(folders: Folders) -> None:
     with edited_json(folders.base / "generation_config.json") as config:
         config["eos_token_id"] = token_id(folders.base, "<|im_end|>")

@@ -168,6 +168,17 @@ def a_map_of_special_tokens_that_agrees(folders: Folders) -> None:
 
 
 @harmless()
+def texts_start_with_the_token_that_starts_turns(folders: Folders) -> None:
+    """As tokenizers of older releases do; a prompt that starts so twice is answered alike."""
+    start = token_id(folders.base, "<|im_start|>")
+    with edited_json(folders.base / "tokenizer.json") as document:
+        processor = document["post_processor"]
+        processor["single"].insert(0, {"SpecialToken": {"id": "<|im_start|>", "type_id": 0}})
+        entry = {"id": "<|im_start|>", "ids": [start], "tokens": ["<|im_start|>"]}
+        processor["special_tokens"] = {"<|im_start|>": entry}
+
+
+@harmless()
 def special_tokens_named_in_another_order(folders: Folders) -> None:
     with edited_json(folders.base / "tokenizer_config.json") as config:
         config["extra_special_tokens"] = dict(reversed(config["extra_special_tokens"].items()))

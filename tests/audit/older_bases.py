@@ -15,6 +15,7 @@ from tests.audit.older_registry import (
     forget_thoughts,
     noise,
     settings,
+    surround,
 )
 from tests.audit.older_sound import quantisation_is_null
 from tests.builders import Folders, edited_json, edited_tensors, read_json, token_id, write_json
@@ -183,17 +184,75 @@ def pictures_stand_on_the_end_of_turns(folders: Folders) -> None:
         document["image_token_id"] = token_id(folders.base, "<|im_end|>")
 
 
-@broken("minicpmv", "rope_theta is 10000", severity="warning")
+@broken("minicpmv", "rope_theta is 10000")
 def the_rotary_base_is_a_default(folders: Folders) -> None:
     with config(folders) as document:
         document["rope_theta"] = 10000.0
 
 
-@broken("minicpmv", "rope_theta is 10000", "4.5", severity="warning")
+@broken("minicpmv", "rope_theta is 10000", "4.5")
 def the_rotary_base_is_lost_in_the_newer_spelling(folders: Folders) -> None:
     with config(folders) as document:
         document.pop("rope_theta")
         document["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0}
+
+
+@broken("minicpmv", "rope_theta is 5e+06", "4.5", severity="warning")
+def the_rotary_base_was_made_larger_for_long_contexts(folders: Folders) -> None:
+    with config(folders) as document:
+        document["rope_theta"] = 5e6
+
+
+@broken("minicpmv", "rope_scaling is linear with factor 4", "4.5")
+def positions_are_squeezed(folders: Folders) -> None:
+    with config(folders) as document:
+        document["rope_scaling"] = {"rope_type": "linear", "factor": 4.0}
+
+
+@broken("model_config", "see the last 16 tokens of 1024 (sliding_window)", "4.5")
+def a_sliding_window_is_switched_on(folders: Folders) -> None:
+    with config(folders) as document:
+        document |= {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 0}
+
+
+@broken("model_config", "1 layer(s) see the last 512 tokens of 1024 (sliding_window)", severity="warning")
+def a_sliding_window_that_only_long_prompts_leave(folders: Folders) -> None:
+    with config(folders) as document:
+        layers = document["num_hidden_layers"]
+        document |= {"use_sliding_window": True, "sliding_window": 512, "max_window_layers": layers - 1}
+
+
+@broken("model_config", "scale_emb is 12", "4.0", severity="warning")
+def embeddings_are_said_to_be_scaled(folders: Folders) -> None:
+    with config(folders) as document:
+        document["scale_emb"] = 12
+
+
+@broken("model_config", "hidden_act is gelu", "4.5")
+def the_activation_is_that_of_another_model(folders: Folders) -> None:
+    with config(folders) as document:
+        document["hidden_act"] = "gelu"
+
+
+@broken("tokenizer_sound", "dropout of 0.1", "4.5")
+def merges_are_left_out_at_random(folders: Folders) -> None:
+    with edited_json(folders.base / "tokenizer.json") as document:
+        document["model"]["dropout"] = 0.1
+
+
+@broken("chat_template", "puts <|im_end|>", "4.5")
+def the_tokenizer_ends_prompts(folders: Folders) -> None:
+    surround(folders, "<|im_end|>", behind=True)
+
+
+@broken("token_flags", "<|im_end|> takes '\\n'", "2.6")
+def the_end_of_turns_swallows_the_line_break(folders: Folders) -> None:
+    flag(folders, "<|im_end|>", rstrip=True)
+
+
+@broken("token_flags", "<|im_start|> takes '\\n'", "4.0")
+def the_start_of_turns_swallows_the_line_break(folders: Folders) -> None:
+    flag(folders, "<|im_start|>", lstrip=True)
 
 
 @broken("minicpmv", "rope_scaling is missing", "4.0", severity="warning")
@@ -259,7 +318,7 @@ def slices_are_smaller_than_a_patch(folders: Folders) -> None:
         document["scale_resolution"] = 7
 
 
-@broken("minicpmv", "scale_resolution is 224", severity="warning")
+@broken("minicpmv", "scale_resolution is 224")
 def slices_are_cut_at_half_the_scale(folders: Folders) -> None:
     with config(folders) as document:
         document["vision_config"]["image_size"] = 980
@@ -326,7 +385,7 @@ def norms_of_queries_and_keys_are_lost(folders: Folders) -> None:
             del tensors[name]
 
 
-@broken("picture_settings", "scale_resolution is 448", "4.5", severity="warning")
+@broken("picture_settings", "scale_resolution is 448", "4.5")
 def pictures_are_cut_at_the_scale_of_another_tower(folders: Folders) -> None:
     with settings(folders) as document:
         document["scale_resolution"] = 448

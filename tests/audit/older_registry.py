@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.builders import PREFIX, Folders, edited_json, edited_tensors, write_json
+from tests.builders import PREFIX, Folders, edited_json, edited_tensors, token_id, write_json
 
 Make = Callable[[Folders], None]
 VERSIONS = ("2.6", "4.0", "4.5")
@@ -111,6 +111,20 @@ def settings(folders: Folders) -> Any:
 def flag(folders: Folders, text: str, **flags: bool) -> None:
     with edited_json(folders.base / "tokenizer.json") as document:
         next(one for one in document["added_tokens"] if one["content"] == text).update(flags)
+
+
+def surround(folders: Folders, text: str, *, behind: bool) -> None:
+    """Let the tokenizer put a token before or behind every text."""
+    number = token_id(folders.base, text)
+    special, whole = {"SpecialToken": {"id": text, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    single = [whole, special] if behind else [special, whole]
+    with edited_json(folders.base / "tokenizer.json") as document:
+        document["post_processor"] = {
+            "type": "TemplateProcessing",
+            "single": single,
+            "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {text: {"id": text, "ids": [number], "tokens": [text]}},
+        }
 
 
 def saved(folders: Folders, change: Callable[[torch.Tensor], torch.Tensor], *modules: str) -> None:

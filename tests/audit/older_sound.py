@@ -5,7 +5,19 @@ Each function edits a copy of a tiny folder; no check may find it.
 
 import torch
 
-from tests.audit.older_registry import LOOSE, ROWS, config, dropped, forget_thoughts, named, settings, sound
+from tests.audit.older_registry import (
+    LOOSE,
+    ROWS,
+    TEMPLATE_4_5,
+    config,
+    dropped,
+    flag,
+    forget_thoughts,
+    named,
+    settings,
+    sound,
+    surround,
+)
 from tests.builders import PREFIX, Folders, edited_json, edited_tensors, read_json, shard, token_id
 
 
@@ -79,6 +91,68 @@ def the_language_model_is_quantised(folders: Folders) -> None:
         for name in [one for one in tensors if one.startswith("llm.model.layers") and one.endswith("_proj.weight")]:
             tensors[name] = torch.ones(tensors[name].numel() // 2, 1, dtype=torch.uint8)
             tensors[f"{name}.absmax"] = torch.ones(4)
+
+
+@sound("4.5")
+def a_sliding_window_that_is_not_switched_on(folders: Folders) -> None:
+    with config(folders) as document:
+        document |= {"use_sliding_window": False, "sliding_window": 16, "max_window_layers": 0}
+
+
+@sound()
+def a_sliding_window_that_no_layer_looks_through(folders: Folders) -> None:
+    with config(folders) as document:
+        document |= {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 28}
+
+
+@sound("4.5")
+def a_sliding_window_as_long_as_the_context(folders: Folders) -> None:
+    with config(folders) as document:
+        window = document["max_position_embeddings"]
+        document |= {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 0}
+
+
+@sound("4.0")
+def a_sliding_window_that_a_llama_does_not_know(folders: Folders) -> None:
+    with config(folders) as document:
+        document |= {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 0}
+
+
+@sound("4.5")
+def other_names_and_roundings_of_settings(folders: Folders) -> None:
+    with config(folders) as document:
+        document |= {"hidden_act": "swish", "rms_norm_eps": 1e-5, "scale_emb": 1}
+        document["vision_config"] |= {"hidden_act": "gelu", "layer_norm_eps": 1e-5}
+
+
+@sound("4.5")
+def positions_beyond_the_context_are_scaled(folders: Folders) -> None:
+    with config(folders) as document:
+        document["rope_scaling"] = {"rope_type": "dynamic", "factor": 2.0}
+
+
+@sound("4.0")
+def the_tokenizer_starts_prompts(folders: Folders) -> None:
+    surround(folders, "<|endoftext|>", behind=False)
+
+
+@sound("2.6")
+def no_dropout_spelled_as_a_number(folders: Folders) -> None:
+    with edited_json(folders.base / "tokenizer.json") as document:
+        document["model"]["dropout"] = 0.0
+
+
+@sound("4.5")
+def a_template_without_a_word_about_thinking_that_writes_the_empty_thought(folders: Folders) -> None:
+    (folders.base / "chat_template.jinja").write_text(
+        TEMPLATE_4_5.replace("{% if enable_thinking is defined and not enable_thinking %}", "{% if true %}"),
+        encoding="utf-8",
+    )
+
+
+@sound("4.5")
+def a_token_of_no_prompt_swallows_spaces(folders: Folders) -> None:
+    flag(folders, "<|video_pad|>", lstrip=True, rstrip=True)
 
 
 @sound("4.5")

@@ -18,6 +18,7 @@ from tests.builders import (
     EMBEDDING,
     HEAD,
     add_token,
+    edit_template,
     edited_json,
     edited_tensors,
     read_json,
@@ -324,14 +325,37 @@ def a_start_token(pair: Pair) -> None:
         document["post_processor"]["special_tokens"] = {token["content"]: entry}
 
 
+def no_empty_thought(pair: Pair) -> None:
+    edit_template(pair.tuned, "{{- '<think>\\n\\n</think>\\n\\n' -}}", "")
+
+
+def a_word_in_front_of_messages(pair: Pair) -> None:
+    edit_template(pair.tuned, "~ render_content", "~ 'Q: ' ~ render_content")
+
+
 @pytest.mark.parametrize(
-    ("make", "check"), [(a_system_prompt, "chat_template"), (a_start_token, "tokenizer_unchanged")]
+    ("make", "check", "named"),
+    [
+        (no_empty_thought, "chat_template", "it leads to an answer with '<|im_end|>\\n<|im_start|>assistant\\n', not"),
+        (a_word_in_front_of_messages, "chat_template", "otherwise than the origin's"),
+        (a_start_token, "tokenizer_unchanged", "in front of a text"),
+    ],
 )
 @pytest.mark.parametrize("tuned", ["base", "merged"])
 def test_prompts_of_another_form_are_fatal_where_no_weight_was_tuned_to_them(
-    make: Edit, check: str, tuned: str, tmp_path: Path
+    make: Edit, check: str, named: str, tuned: str, tmp_path: Path
 ) -> None:
     pair = copy_pair(tmp_path, tuned)
     make(pair)
     found = [one for one in pair.loud() if one.check == check]
     assert [one.severity.value for one in found] == ["fatal" if tuned == "base" else "warning"]
+    assert named in found[0].message
+
+
+@pytest.mark.parametrize("tuned", ["base", "merged"])
+def test_a_system_prompt_of_one_s_own_before_the_same_turns_is_a_warning(tuned: str, tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path, tuned)
+    a_system_prompt(pair)
+    found = [one for one in pair.loud() if one.check == "chat_template"]
+    assert [one.severity.value for one in found] == ["warning"]
+    assert "leads to an answer" not in found[0].message

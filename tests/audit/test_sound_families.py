@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from service.audit.check import BaseView
+from service.audit.checks.language_settings import settings_are_official
 from service.audit.judging import audit
 from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_checkpoint
 from service.demo import demo_root
 from service.domain.judgement import Finding, Severity
-from tests.builders import edited_json, edited_tensors, write_json
+from tests.builders import edited_json, edited_tensors, read_json, write_json
 
 LOUD = (Severity.FATAL, Severity.WARNING)
 FOLDERS = (
@@ -95,6 +98,53 @@ def test_a_broken_config_of_a_text_model_is_found(
     found = findings(llama_with(families, tmp_path / "x", **settings))
     assert {one.check for one in found} == {"model_config"}
     assert any(named in one.message for one in found)
+
+
+def test_texts_that_end_with_a_token_are_noted_where_chat_prompts_do_not_go_through_it(
+    families: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = llama_with(families, tmp_path / "x")
+    document = read_json(folder / "tokenizer.json")
+    end = next(one for one in document["added_tokens"] if one["content"] == "<|im_end|>")
+    document["post_processor"]["single"].append({"SpecialToken": {"id": "<|im_end|>", "type_id": 0}})
+    entry = {"id": "<|im_end|>", "ids": [end["id"]], "tokens": ["<|im_end|>"]}
+    document["post_processor"]["special_tokens"] = {"<|im_end|>": entry}
+    write_json(folder / "tokenizer.json", document)
+    assert findings(folder) == []
+    noted = audit(read_checkpoint(locate(str(folder)), {})).findings()
+    assert [one.severity for one in noted if "behind every text" in one.message] == [Severity.NOTE]
+
+
+def test_tokens_of_turns_that_another_family_gave_flags_are_a_warning(
+    families: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = llama_with(families, tmp_path / "x")
+    with edited_json(folder / "tokenizer.json") as document:
+        next(one for one in document["added_tokens"] if one["content"] == "<|im_end|>")["rstrip"] = True
+    assert [(one.check, one.severity) for one in findings(folder)] == [("token_flags", Severity.WARNING)]
+
+
+def test_a_minicpm3_of_the_official_size_has_the_official_scales(families: dict[str, Path]) -> None:
+    facts = read_checkpoint(locate(str(families["causal"])), {}).base
+    for changed, number in (({}, 0), ({"scale_emb": 1}, 1), ({"dim_model_base": 2560}, 1)):
+        scales = {"scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256, **changed}
+        config = facts.documents["config.json"] | {"hidden_size": 2560, "num_hidden_layers": 62} | scales
+        base = replace(facts, documents={**facts.documents, "config.json": config})
+        assert len(list(settings_are_official(BaseView(base, None)))) == number
+
+
+@pytest.mark.parametrize(
+    ("window", "severity"), [(8, Severity.FATAL), (128, Severity.WARNING), (2048, None), (None, None)]
+)
+def test_a_window_that_no_model_of_qwen_has_is_fatal_only_if_it_is_tiny(
+    window: int | None, severity: Severity | None, families: dict[str, Path]
+) -> None:
+    facts = read_checkpoint(locate(str(families["causal (llama)"])), {}).base
+    sliding = {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 0}
+    config = facts.documents["config.json"] | sliding | {"max_position_embeddings": 2048}
+    base = replace(facts, model_type="qwen3", documents={**facts.documents, "config.json": config})
+    found = [one.severity for one in settings_are_official(BaseView(base, None))]
+    assert found == ([severity] if severity else [])
 
 
 def test_biases_of_a_kind_that_config_json_no_longer_names_are_found(families: dict[str, Path], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edited_json
 
-EXPECTED = Expected("picture_settings", "scale_resolution is 448", severity="warning")
+EXPECTED = Expected("picture_settings", "scale_resolution is 448")
 
 
 def make(folders: Folders) -> None:

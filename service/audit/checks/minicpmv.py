@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note, warning
+from service.audit.checks.picture_settings import MOST_APART
 from service.audit.checks.weights_complete import unused_parts
 from service.audit.older_minicpmv import (
     OFFICIAL,
@@ -23,6 +24,10 @@ from service.domain.facts import BaseFacts
 from service.domain.minicpmv import HEAD_SIZE, OTHER_SENSES, TABLES, misfit_fields, missing_fields, version_of
 
 SETTINGS = "preprocessor_config.json"
+LOWEST = 0.5
+"""Share of the official rotary base below which it was not trained: training for long contexts makes it larger."""
+SQUEEZED = 1.5
+"""Linear scaling of positions from which answers suffer; the demo answers 33 of 60 with 2 instead of 59."""
 LEFT_OUT = re.compile("|".join((*OTHER_SENSES, *TABLES)))
 NAMELESS = ("resampler.query", "resampler.proj", "resampler.attn.in_proj_weight")
 """Matrices of the connector whose names do not end in `.weight`."""
@@ -36,8 +41,9 @@ picture settings that it cannot read.
 
 Worse is what loads. The official class drops the tower's last layer unless `drop_vision_last_layer` is there and
 false; 2.6 with another number of heads has the same shapes; a rotary base of 1e4 turns all positions of 2.6 and 4.5 at
-another speed; 4.0 without its `rope_scaling` does too. Where the sizes are those of an official checkpoint, the numbers
-must be.
+another speed (a larger base than the official one may be a training for long contexts, and is a warning); linear
+scaling squeezes them; 4.0 without its `rope_scaling` does too. Where the sizes are those of an official checkpoint,
+the numbers must be.
 
 An answer ends with `<|im_end|>` or with `<|endoftext|>` (2.6, 4.5) or `</s>` (4.0): official `chat()` stops at both,
 and so does this service. `config.json`, and 2.6's official `generation_config.json`, name one; a note says so.
@@ -146,16 +152,27 @@ def _positions_are_official(config: Mapping[str, Any]) -> Iterator[Outcome]:
     if isinstance(parameters, dict):  # transformers 5 writes both as one
         theta, scaling = parameters.get("rope_theta", theta), parameters
     if isinstance(theta, int | float) and theta > 1 and theta != wanted:
-        yield warning(
+        is_low = theta < LOWEST * wanted
+        yield (fatal if is_low else warning)(
             f"rope_theta is {theta:g}; every official {version} has {wanted:g}",
             {"rope_theta": theta, "official": wanted, "version": version},
-            "Positions turn at another speed than in training, unless a long-context training changed it: " + GARBAGE,
-            f"Write {wanted:g}, if training did not change it.",
+            "Positions turn at another speed than in training"
+            + (": " if is_low else ", unless a long-context training changed it: ")
+            + GARBAGE,
+            f"Write {wanted:g}" + ("." if is_low else ", if training did not change it."),
         )
     kind = (scaling.get("rope_type") or scaling.get("type")) if isinstance(scaling, dict) else None
     kind = None if kind == "default" else kind
     if kind == "longrope" and version == "4.0":
         yield from _factors_fit(config, scaling or {})
+    factor = scaling.get("factor") if isinstance(scaling, dict) else None
+    if kind == "linear" and isinstance(factor, int | float) and factor >= SQUEEZED:
+        yield fatal(
+            f"rope_scaling is linear with factor {factor:g}; official 4.0 has longrope, 2.6 and 4.5 have none",
+            {"rope_scaling": kind, "factor": factor, "version": version},
+            f"All positions are squeezed {factor:g} times, those of short prompts too: " + GARBAGE,
+            TAKE_CONFIG,
+        )
     if (kind == "longrope") != (version == "4.0") and kind in (None, "longrope"):
         yield warning(
             f"rope_scaling is {kind or 'missing'}; official 4.0 has longrope, 2.6 and 4.5 have none",
@@ -288,11 +305,14 @@ def _cutting(config: Mapping[str, Any], base: BaseFacts) -> Iterator[Outcome]:
             f"Write {SCALE_RESOLUTION}, as every official file has it.",
         )
     elif _vision(config).get("image_size") == TOWER["image_size"] and side != SCALE_RESOLUTION:
-        yield warning(
+        is_far = max(side, SCALE_RESOLUTION) >= MOST_APART * min(side, SCALE_RESOLUTION)
+        is_far = is_far and config.get("image_size") != side
+        yield (fatal if is_far else warning)(
             f"scale_resolution is {side}; every official file has {SCALE_RESOLUTION} with this tower",
-            {"scale_resolution": side, "official": SCALE_RESOLUTION},
+            {"scale_resolution": side, "official": SCALE_RESOLUTION, "image_size": config.get("image_size")},
             "Pictures are cut at another scale than in training: small print is lost, or prompts grow.",
-            f"Write {SCALE_RESOLUTION}, if training did not change it.",
+            f"Write {SCALE_RESOLUTION}; if pictures were cut at {side} in training, write {side} as image_size into "
+            "config.json.",
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note
+from service.audit.checks.language_settings import settings_are_official
 from service.audit.older_minicpmv import has_language_model, lost_norms, stored_version
 from service.domain.facts import BaseFacts
 from service.domain.minicpmv import version_of
@@ -48,6 +49,7 @@ def base_model_config(view: BaseView) -> Iterator[Outcome]:
         )
     yield from _rope(base, config)
     yield from _numbers(config)
+    yield from settings_are_official(view)
     yield from _repeated(config)
     yield from _dtype(config)
     yield from _quantisation(base, config)
@@ -343,10 +345,11 @@ CHECK = Check(
 (`rope_theta` against `rope_parameters`); by a merge on a quantised base, which leaves a `quantization_config` over
 full weights. What the class does not read it replaces by a default without a word, and only shapes would betray it.
 
-Looked at: the model type and the code that it needs, the class, rotary settings and where they stand, values that
-no model has, settings that are repeated with other values, the type of the weights, the declared quantisation, the
-`version` of MiniCPM-V 2.6 to 4.5 against the kind of language model that is stored, and the markers of 4.7's
-picture canvas. Other spellings of equal settings (`torch_dtype`, `rope_theta` alone) are no finding.
+Looked at: the model type and the code that it needs, the class, rotary settings and where they stand, values that no
+model has, an activation or a sliding window that no release of the kind has, settings that are repeated with other
+values, the type of the weights, the declared quantisation, the `version` of MiniCPM-V 2.6 to 4.5 against the kind of
+language model that is stored, and the markers of 4.7's picture canvas. Other spellings of equal settings
+(`torch_dtype`, `rope_theta` alone) are no finding.
 
 Source: transformers 5.23, `PreTrainedConfig`; vLLM 0.32 `minicpmv.py`; MiniCPM#186, MiniCPM#241,
 LLaMA-Factory#8501.""",

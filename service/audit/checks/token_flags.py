@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, warning
 from service.audit.older_minicpmv import added_markers
 from service.audit.usage import IDLE_ROLES, needed_texts
-from service.domain.facts import AddedToken, TemplateFacts, TokenizerFacts
+from service.domain.facts import AddedToken, BaseFacts, TemplateFacts, TokenizerFacts
 
+CHATML = ("<|im_start|>", "<|im_end|>")
+"""Tokens of turns, which have no flag of the kind in any official MiniCPM or Qwen tokenizer."""
+FAMILIES = ("minicpm", "qwen")
+"""What the types of these models begin with; MiniCPM4, as a Llama, is told by an id."""
+ID_OF_MINICPM4 = ("<|im_end|>", 73440)
 EATING = ("lstrip", "rstrip", "single_word")
 RESTORE = "Restore the flags of added_tokens in tokenizer.json from the base: minicpm-service repair."
 WHY = """\
@@ -17,7 +22,11 @@ Each added token carries flags. `special` says that it structures prompts: decod
 types it must not be able to open a turn. `lstrip` and `rstrip` make it swallow the white space beside it, so that the
 line break behind `<|im_start|>assistant` never reaches the model; `single_word` keeps it from being found inside text;
 `normalized` lets the normalizer change it. Re-saving with another library version, or a loader that adds a token again,
-changes flags without a word (LLaMA-Factory#7253)."""
+changes flags without a word (LLaMA-Factory#7253).
+
+No official MiniCPM or Qwen tokenizer has `lstrip` or `rstrip` on the tokens of ChatML: where rendered conversations
+lose line breaks beside these, the folder is refused. Other families were trained with such flags, so that they are a
+warning."""
 
 
 def base_token_flags(view: BaseView) -> Iterator[Outcome]:
@@ -32,7 +41,10 @@ def base_token_flags(view: BaseView) -> Iterator[Outcome]:
         yield from _same_flags(base.tokenizer, origin, needed, "the tokenizer", "the origin's")
     else:
         split = base.template.split_markers if base.template else ()  # chat_template says so
-        yield from _nothing_is_eaten(base.tokenizer, set(needed_texts(base)).difference(split))
+        swallowing = _turns_swallow(base)
+        yield from swallowing
+        if not swallowing:
+            yield from _nothing_is_eaten(base.tokenizer, set(needed_texts(base)).difference(split))
 
 
 def adapter_token_flags(view: AdapterView) -> Iterator[Outcome]:
@@ -79,6 +91,31 @@ def _structure_is_special(
             "A client that types one opens or ends turns, and answers show it as text.",
             RESTORE,
         )
+
+
+def _turns_swallow(base: BaseFacts) -> list[Outcome]:
+    """Rendered conversations lose the line breaks beside the tokens of ChatML, which every release was trained with."""
+    template, tokenizer = base.template, base.tokenizer
+    if template is None or tokenizer is None:
+        return []
+    is_official = (
+        base.model_type.startswith(FAMILIES) or tokenizer.vocabulary.get(ID_OF_MINICPM4[0]) == ID_OF_MINICPM4[1]
+    )
+    lost = template.swallowed
+    turns = [text for text in CHATML if text in lost]
+    if not turns or not is_official:
+        return []
+    flags = {text: list(tokenizer.added[text].flags) for text in lost if text in tokenizer.added}
+    shown = ", ".join(f"{text} takes {lost[text]!r}" for text in turns)
+    return [
+        fatal(
+            f"tokens of turns swallow white space of every conversation by their flags lstrip and rstrip: {shown}",
+            {"swallowed": dict(lost), "flags": flags},
+            "The line breaks between turns and behind roles never reach the model: it was trained with them, and "
+            "answers go wrong or do not end.",
+            RESTORE,
+        )
+    ]
 
 
 def _nothing_is_eaten(tokenizer: TokenizerFacts, used: set[str]) -> Iterator[Outcome]:

@@ -113,7 +113,8 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
     base = view.base
     declared = _declared_ties(base)
     if base.embedding and base.head is None and _is_head_needed(base):
-        yield _head_lost(base.embedding, declared)
+        lost = base.blueprint.missing if base.blueprint else ()
+        yield _head_lost(base.embedding, declared, next((one for one in lost if one.endswith(HEADS)), HEADS[0]))
     elif base.embedding and base.head is None and len(set(declared.values())) == 2:
         yield note(  # transformers itself writes it so for MiniCPM-OCR
             "config.json says tied=true at its top and tied=false in text_config, and only one matrix is stored",
@@ -163,7 +164,7 @@ def _rows_apart(embedding: MatrixFacts, head: MatrixFacts) -> dict[str, int]:
     return {"rows_compared": len(both), "rows_different": len(different)}
 
 
-def _head_lost(embedding: MatrixFacts, declared: dict[str, bool]) -> Outcome:
+def _head_lost(embedding: MatrixFacts, declared: dict[str, bool], name: str) -> Outcome:
     if declared.get("text_config") and not declared.get("top level"):
         said = "config.json declares the tie in text_config only, where the model class does not look"
     elif "top level" in declared:
@@ -171,11 +172,11 @@ def _head_lost(embedding: MatrixFacts, declared: dict[str, bool]) -> Outcome:
     else:
         said = "config.json does not say that input and output matrix are one, and the model class takes them as two"
     return fatal(
-        f"{said}, but no file holds an output matrix",
-        {"tie_word_embeddings": declared, "embedding": embedding.tensor},
+        f"{said}, but no file holds an output matrix: {name} is missing",
+        {"tie_word_embeddings": declared, "embedding": embedding.tensor, "missing": name},
         "The output matrix is filled with random numbers: answers are noise.",
         'Write "tie_word_embeddings": true at the top of config.json if the model was trained tied; '
-        "otherwise save the model again with lm_head.weight.",
+        f"otherwise save the model again with {name}.",
     )
 
 

@@ -71,6 +71,11 @@ class TokenizerFacts:
         disorder: Share of merges whose result has a lower id than that of the merge before: next to nothing where
             vocabulary and merges were trained together, half where they have nothing to do with each other.
         front_ids: Ids that encoding puts in front of any text, where asked to add special tokens.
+        around: Ids that the tokenizer as it is served puts before and behind a text, likewise.
+        blamed: The part of `tokenizer.json` without which most of `lossy` and `unreachable` would not be; empty if
+            there is none.
+        num_merges: Merges of a BPE; None for another model.
+        dropout: Share of merges that encoding leaves out at random.
     """
 
     vocabulary: Mapping[str, int] = field(repr=False)
@@ -91,7 +96,11 @@ class TokenizerFacts:
     num_unreachable: int = 0
     unreachable: tuple[str, ...] = ()
     front_ids: tuple[int, ...] = ()
+    around: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     disorder: float = 0.0
+    blamed: str = ""
+    num_merges: int | None = None
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,10 @@ class TemplateFacts:
         has_switch: A request can switch thinking on and off (`enable_thinking`).
         renderings: Hash of what is rendered, by conversation.
         wordings: Hash of what is rendered but for white space, likewise.
+        swallowed: Tokens that take white space of a rendered conversation with them, with what they take.
+        spelled: Places where the template spells a line break, a quote or a bracket out, as JSON or HTML do, as a part
+            of a turn's form, with what stands beside.
+        lead: What stands between a question and the answer that is to be written.
         training_tags: Tags that only trainers put into templates, such as `{% generation %}`.
         rivals: Files that hold a template other than the one that is used.
     """
@@ -146,6 +159,9 @@ class TemplateFacts:
     has_switch: bool = False
     renderings: Mapping[str, str] = field(default_factory=dict, repr=False)
     wordings: Mapping[str, str] = field(default_factory=dict, repr=False)
+    swallowed: Mapping[str, str] = field(default_factory=dict)
+    spelled: tuple[str, ...] = ()
+    lead: str = ""
     training_tags: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
 
