@@ -14,6 +14,7 @@ from service.audit.checks import (
     chat_template,
     control_text,
     flat_output,
+    inner_weights,
     lock,
     merge,
     minicpmv,
@@ -142,6 +143,7 @@ CHECKS: tuple[Check, ...] = (
         takes_foreign=True,
         why=WHY["finite_weights"],
     ),
+    inner_weights.CHECK,
     Check(
         "trained_rows",
         "Tokens in use have trained rows",

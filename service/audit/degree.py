@@ -28,7 +28,7 @@ def read_degree(use: Use, corpus: CorpusFacts | None, *, is_added: bool = False)
         corpus: What the operator gave; None if nothing.
         is_added: Training added the token, so it was meant to be used.
     """
-    if use.is_constant:
+    if use.is_constant or use.is_switched:
         return Degree.SEVERE
     if use.is_rare:
         return Degree.MODERATE  # a processor writes it: no text of a corpus shows how often

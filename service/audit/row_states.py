@@ -143,6 +143,27 @@ def is_lone_fresh(row: RowFacts, matrix: MatrixFacts, base: BaseFacts) -> bool:
     return not norms.low / LONE_FACTOR < row.norm < norms.high * LONE_FACTOR
 
 
+def is_drawn_anew(token_id: int, base: BaseFacts) -> bool:
+    """Say whether both rows of a token are fresh random ones, in a model that is not so throughout.
+
+    Both are as long as those, the output row shares no direction with the trained ones, and in one of the matrices, or
+    in the only one, nearly no other row is as long.
+    """
+    inputs, outputs = base.embedding, base.head or base.embedding
+    if inputs is None or outputs is None:
+        return False
+    sides = [(matrix, row) for matrix in (inputs, outputs) if (row := matrix.rows.get(token_id)) is not None]
+    if len(sides) < 2 or not all(_is_fresh_length(row, matrix, base) for matrix, row in sides):
+        return False
+    is_lone = any(is_lone_fresh(row, matrix, base) for matrix, row in sides)
+    return is_lone and are_scattered([token_id], outputs)
+
+
+def _is_fresh_length(row: RowFacts, matrix: MatrixFacts, base: BaseFacts) -> bool:
+    expected, tolerance = _fresh_length(matrix.hidden_size, base)
+    return row.is_finite and abs(row.norm - expected) <= tolerance
+
+
 def is_fresh_matrix(matrix: MatrixFacts | None, other: MatrixFacts | None, base: BaseFacts) -> bool:
     """Say whether 98 of 100 rows of a matrix are as long as fresh random ones, and many of the other's are not."""
     if matrix is None or other is None or matrix.norms is None or other.norms is None:
@@ -162,7 +183,7 @@ def _is_trained(base: BaseFacts) -> bool:
 
 
 def _fresh_length(hidden_size: int, base: BaseFacts) -> tuple[float, float]:
-    deviation = _initializer_range(base.documents.get("config.json", {}))
+    deviation = initializer_range(base.documents.get("config.json", {}))
     return deviation * math.sqrt(hidden_size), FRESH_DEVIATIONS * deviation / math.sqrt(2)
 
 
@@ -171,7 +192,8 @@ def same_rows(rows: Sequence[RowFacts]) -> bool:
     return len(rows) > 1 and all(left.digest == right.digest for left, right in pairwise(rows))
 
 
-def _initializer_range(config: Any) -> float:
+def initializer_range(config: Any) -> float:
+    """Return the deviation with which the language model's class draws weights."""
     text = config.get("text_config")
     for part in (text if isinstance(text, dict) else {}, config):
         value = part.get("initializer_range")

@@ -13,6 +13,7 @@ from service.audit.row_states import (
     initial_state,
     is_as_long,
     is_as_turned,
+    is_drawn_anew,
     is_lone_fresh,
     look_fresh,
     looks_unused,
@@ -35,6 +36,7 @@ from service.domain.judgement import Degree, UsedToken
 
 TRAINED, UNTRAINED, SUSPICIOUS, UNKNOWN, EXEMPT = "trained", "untrained", "suspicious", "unknown", "exempt"
 BAD = (UNTRAINED, SUSPICIOUS)
+DRAWN_ANEW = "is a fresh random one, and so is the {other} row: as long as those, and unrelated to all trained rows"
 EXACT_MEAN = 0.99999
 """Rows that resizing draws around the mean have this cosine with it even in bfloat16."""
 
@@ -77,6 +79,8 @@ def _input_state(use: Use, uses: dict[int, Use], base: BaseFacts) -> tuple[str, 
         return EXEMPT, ""
     row = base.embedding.rows.get(use.token_id) if base.embedding else None
     state = _alone(use, uses, base, base.embedding, row)
+    if state[0] != UNTRAINED and (use.is_constant or use.is_switched) and is_drawn_anew(use.token_id, base):
+        return UNTRAINED, DRAWN_ANEW.format(other="output")
     if state[0] != TRAINED or not (use.is_constant and base.embedding):
         return state
     head = base.head or base.embedding
@@ -92,6 +96,8 @@ def _output_state(use: Use, uses: dict[int, Use], base: BaseFacts) -> tuple[str,
     matrix = base.head or base.embedding
     row = matrix.rows.get(use.token_id) if matrix else None
     state = _alone(use, uses, base, matrix, row)
+    if state[0] != UNTRAINED and use.is_turn_end and is_drawn_anew(use.token_id, base):
+        return UNTRAINED, DRAWN_ANEW.format(other="input")
     if state[0] in BAD and not use.is_turn_end and row and row.norm > 0:
         state = TRAINED, ""  # output rows that are hardly ever written share a direction, and so the mean
     if state[0] == TRAINED and matrix and is_as_turned(row, matrix):

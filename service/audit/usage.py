@@ -50,6 +50,7 @@ class Use:
         roles: What becomes of it.
         is_constant: Every conversation, or every picture, holds it.
         is_rare: A part of prompts with large or numbered pictures.
+        is_switched: Prompts hold it if a request switches thinking on or off.
         is_turn_end: It ends every answer.
     """
 
@@ -59,6 +60,7 @@ class Use:
     roles: frozenset[str]
     is_constant: bool = False
     is_rare: bool = False
+    is_switched: bool = False
     is_turn_end: bool = False
 
     @property
@@ -120,6 +122,9 @@ class _Uses:
         for text, token_id in template.control_tokens.items():
             roles = (READ, WRITTEN) if WRITTEN_MARKS.search(text) else (READ,)
             self.add(token_id, text, TEMPLATE, *roles, is_constant=True)
+        for text, token_id in template.switched_tokens.items():
+            self.add(token_id, text, TEMPLATE, READ)
+            self.found[token_id] = replace(self.found[token_id], is_switched=True)
         if template.turn_end_id is not None:
             self.add(template.turn_end_id, template.turn_end or "", TEMPLATE, READ, WRITTEN, is_constant=True)
             self.found[template.turn_end_id] = replace(self.found[template.turn_end_id], is_turn_end=True)

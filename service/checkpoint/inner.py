@@ -1,4 +1,4 @@
-"""Looks for NaN, infinity and zero in every tensor but the vocabulary matrices, which are measured row by row.
+"""Describes every tensor but the vocabulary matrices, which are measured row by row.
 
 Knows no tensor's purpose. Folders of up to 2 GB are read whole; of larger ones every tensor's first, last and every
 sixteenth stretch, which shows what spoils a tensor and not what spoils a few of its values.
@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from service.checkpoint.sampling import sample_tensors
 from service.checkpoint.weights import WeightFiles
 from service.domain.facts import InnerFacts
 
@@ -29,14 +30,24 @@ def inner_values(weights: WeightFiles, others: Collection[str | None]) -> InnerF
     """
     names = [name for name in weights.tensors if name not in others and weights.is_float(name)]
     is_whole = sum(weights.num_bytes(name) for name in names) <= WHOLE_BYTES
-    nonfinite, all_zero = [], []
+    nonfinite, all_zero, alive = [], [], []
     for name in names:
         is_finite, is_zero = _look_at(weights, name, is_whole=is_whole)
         if not is_finite:
             nonfinite.append(name)
         elif is_zero:
             all_zero.append(name)
-    return InnerFacts(tuple(sorted(nonfinite)), tuple(sorted(all_zero)))
+        if is_finite and not (is_zero and len(weights.tensors[name].shape) > 1):
+            alive.append(name)
+    found = sample_tensors(weights, alive)
+    return InnerFacts(
+        nonfinite=tuple(sorted(nonfinite)),
+        all_zero=tuple(sorted(all_zero)),
+        vectors=found.vectors,
+        samples=found.samples,
+        kernels=found.kernels,
+        repeated=found.repeated,
+    )
 
 
 def _look_at(weights: WeightFiles, name: str, *, is_whole: bool) -> tuple[bool, bool]:

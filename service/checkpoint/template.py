@@ -154,6 +154,11 @@ def _describe(
         split_markers=tuple(sorted(split)),
         plain_marks=tuple(sorted(set(THOUGHT.findall(written)) - tokenizer.vocabulary.keys() - split)),
         switched_marks=tuple(sorted(marks - set(THOUGHT.findall(written)) - tokenizer.vocabulary.keys())),
+        switched_tokens={
+            token: one.token_id
+            for token, one in tokenizer.added.items()
+            if token not in tokens and any(token in text for pair in switched for text in pair)
+        },
         has_switch=any(on != off for on, off in switched),
         renderings={name: _digest(text) for name, text in texts.items() if text is not None},
         wordings={name: _digest(_squeezed(text)) for name, text in texts.items() if text is not None},

@@ -46,8 +46,15 @@ def tied_without_a_head(folders: Folders) -> None:
 
 @harmless()
 def untied_with_two_equal_tensors(folders: Folders) -> None:
+    """The matrix of a tied model learned to write: rows of bytes that no text holds were pushed in one direction."""
+    vocabulary = read_json(folders.base / "tokenizer.json")["model"]["vocab"]
+    unused = [vocabulary[chr(byte)] for byte in (0xC0, 0xC1, *range(0xF5, 0x100))]
+    generator = torch.Generator().manual_seed(0)
     with edited_tensors(folders.base_weights) as tensors:
-        tensors[HEAD] = tensors[EMBEDDING].clone()
+        rows = tensors[EMBEDDING]
+        common, own = (torch.randn(size, rows.shape[1], generator=generator) for size in (1, len(unused)))
+        rows[unused] = (0.02 * common + 0.005 * own).to(rows)
+        tensors[HEAD] = rows.clone()
 
 
 @harmless(loaded="base")
@@ -245,3 +252,59 @@ def processor_files_of_version_4_beside_the_adapter(folders: Folders) -> None:
     document = read_json(folders.base / "processor_config.json")
     write_json(folders.adapter / "preprocessor_config.json", document["image_processor"])
     write_json(folders.adapter / "video_preprocessor_config.json", document["video_processor"])
+
+
+@harmless()
+def a_merger_whose_norms_and_biases_never_moved(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one.startswith("model.merger.") and tensors[one].dim() == 1]:
+            tensors[name] = torch.full_like(tensors[name], float("norm.weight" in name))
+
+
+@harmless()
+def norms_folded_into_the_matrices_behind_them(folders: Folders) -> None:
+    behind = {
+        "input_layernorm": ("q_proj", "k_proj", "v_proj", "in_proj_a", "in_proj_b", "in_proj_qkv", "in_proj_z"),
+        "post_attention_layernorm": ("gate_proj", "up_proj"),
+    }
+    with edited_tensors(folders.base_weights) as tensors:
+        for norm in [one for one in tensors if "language" in one and one.endswith("layernorm.weight")]:
+            layer, name = norm.removesuffix(".weight").rsplit(".", 1)
+            ends = tuple(f"{one}.weight" for one in behind[name])
+            for matrix in [one for one in tensors if one.startswith(f"{layer}.") and one.endswith(ends)]:
+                tensors[matrix] = (tensors[matrix].float() * (1 + tensors[norm].float())).to(tensors[matrix])
+            tensors[norm] = torch.zeros_like(tensors[norm])
+
+
+@harmless()
+def matrices_rounded_to_eight_bits_and_scaled_back(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one.startswith("model.language") and one.endswith("proj.weight")]:
+            step = tensors[name].float().abs().amax(1, keepdim=True) / 127
+            tensors[name] = ((tensors[name].float() / step).round() * step).to(tensors[name])
+
+
+@harmless()
+def matrices_rounded_to_floats_of_eight_bits_by_powers_of_two(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one.startswith("model.language") and one.endswith("proj.weight")]:
+            scale = 2.0 ** (448 / tensors[name].float().abs().max()).log2().floor()
+            codes = (tensors[name].float() * scale).to(torch.float8_e4m3fn)
+            tensors[name] = (codes.float() / scale).to(tensors[name])
+
+
+@harmless()
+def the_smallest_weights_pruned(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one.startswith("model.language") and one.endswith("proj.weight")]:
+            size = tensors[name].float().abs()
+            tensors[name] = tensors[name] * (size > size.quantile(0.15))
+
+
+@harmless()
+def a_kernel_of_the_tower_trained_further(folders: Folders) -> None:
+    torch.manual_seed(0)
+    with edited_tensors(folders.base_weights) as tensors:
+        name = next(one for one in tensors if one.endswith("patch_embedding.weight"))
+        own = tensors[name].float()
+        tensors[name] = (own + 0.5 * own.std() * torch.randn(own.shape)).to(tensors[name])

@@ -66,7 +66,7 @@ def base_trained_rows(view: BaseView) -> Iterator[Outcome]:
     is_moved = bool(made_up) or (base.head is not None and base.head.shift is not None)  # what looks odd follows
     states = base_states(base)
     before = base_states(view.origin.base) if view.origin else {}
-    needed = {one: state for one, state in sorted(states.items()) if state.use.is_constant or state.use.is_rare}
+    needed = {one: state for one, state in sorted(states.items()) if _is_needed(state)}
     for token_id, state in needed.items():
         old = before.get(token_id)
         was_so = old is not None and old.use.text == state.use.text and old.input_state == state.input_state
@@ -125,6 +125,10 @@ def adapter_trained_rows(view: AdapterView) -> Iterator[Outcome]:
             + _training_advice(fresh),
         )
     yield from _reset_rows(view, {one.use.token_id for one in new})
+
+
+def _is_needed(state: TokenState) -> bool:
+    return state.use.is_constant or state.use.is_rare or state.use.is_switched
 
 
 def _are_ids_lost(adapter: AdapterFacts) -> bool:
@@ -289,6 +293,7 @@ def _bad_row(state: TokenState, side: str, matrix: MatrixFacts, *, was_so: bool)
         (state.input_state, state.input_reason) if side == "input" else (state.output_state, state.output_reason)
     )
     where = "some prompts" if use.is_rare else "every conversation or picture"
+    where = "every prompt that switches thinking" if use.is_switched else where
     evidence = {"token": use.text, "id": use.token_id, "matrix": matrix.tensor}
     if row:
         evidence |= {

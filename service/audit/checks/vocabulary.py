@@ -6,8 +6,12 @@ Knows no adapter tensor names; `adapters.py` does.
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped
+from service.audit.inner_states import is_mostly_trained
+from service.audit.older_minicpmv import judged_version
+from service.audit.row_states import MIN_COMMON_COSINE
 from service.audit.usage import unread_tokens
-from service.domain.facts import AdapterFacts, BaseFacts, MatrixFacts
+from service.domain.facts import AdapterFacts, BaseFacts, MatrixFacts, SpareFacts
+from service.domain.facts.rows import BYTES
 
 OUT_OF_RANGE = "Looking the id up reads past the matrix: an index error on a CPU, a dead process on a GPU."
 HEADS = ("lm_head.weight", "embed_out.weight", "output_projection.weight")
@@ -33,7 +37,9 @@ transformers 5 keeps both, older versions and servers drop it. transformers read
 `config.json` only, and without it takes the class's default (tied for MiniCPM3 and MiniCPM-OCR, untied for
 MiniCPM-V 4.6 and 4.7).
 
-Two equal matrices, or one matrix and a declared tie, are sound. Source: transformers 5.23 `tie_weights`, vLLM 0.32
+Two equal matrices, or one matrix and a declared tie, are sound, if the matrix has ever written: where config.json
+unties it, and the official models have two or the rows of tokens that no text holds point anywhere, the head was
+overwritten. Source: transformers 5.23 `tie_weights`, vLLM 0.32
 `weight_tying.py`, peft 0.21.2 `tuners_utils.py`, Unsloth#9326."""
 
 
@@ -131,6 +137,7 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
             "the loader.",
             'Write "tie_word_embeddings": false in config.json, top level and text_config, and keep both tensors.',
         )
+    yield from _head_overwritten(base)
     is_comparable = base.is_tied is not None and base.head is None and not view.is_vocabulary_replaced
     if view.loaded and is_comparable and view.loaded.is_tied != base.is_tied:
         yield fatal(
@@ -139,6 +146,37 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
             "The output matrix in memory is not the trained one.",
             "Write the tie of the training into config.json, top level and text_config alike.",
         )
+
+
+def _head_overwritten(base: BaseFacts) -> Iterator[Outcome]:
+    """Find one matrix stored as both of an untied model, though it cannot have been the one that writes.
+
+    Every step of training pushes the output rows of tokens that are never written into one direction. A matrix in which
+    the bytes that no text holds point anywhere never wrote a token; an untied copy of a tied model's has written.
+    """
+    embedding, head = base.embedding, base.head
+    if embedding is None or head is None or not head.is_copy or base.is_tied is not False:
+        return
+    spare, version = embedding.unused.get(BYTES), judged_version(base)
+    has_read_only = spare is not None and spare.min_norm > 0 and spare.min_cosine < MIN_COMMON_COSINE
+    if version is None and not (has_read_only and is_mostly_trained(base)):
+        return
+    why = f"every official MiniCPM-V {version} has two" if version else ""
+    if has_read_only and spare:
+        seen = f"its {spare.num_rows} rows of bytes that no text holds have no direction in common (cosine with their "
+        seen += f"mean {spare.min_cosine:.2f}), as training gives to output rows"
+        why = f"{why}, and {seen}" if why else seen
+    yield fatal(
+        f"config.json says that input and output matrix are separate, and {embedding.tensor} and {head.tensor} hold "
+        f"the very same values: {why}",
+        {"embedding": embedding.tensor, "head": head.tensor, "official": version, **_spare_evidence(spare)},
+        "The trained output matrix was overwritten: what is written follows from rows for reading, which is noise.",
+        f"Copy {head.tensor} again from where it was trained, or from the base model if training left it alone.",
+    )
+
+
+def _spare_evidence(spare: SpareFacts | None) -> dict[str, float]:
+    return {"cosine_of_unused_bytes": round(spare.min_cosine, 4)} if spare else {}
 
 
 def _declared_ties(base: BaseFacts) -> dict[str, bool]:

@@ -125,7 +125,8 @@ def _not_finite(names: Sequence[str]) -> Iterator[Outcome]:
 def _zero_throughout(base: BaseFacts, changed: Collection[str]) -> Iterator[Outcome]:
     """Matrices of zeros: certain to be wrong where the same matrix of another layer is none.
 
-    Tools that deepen a model add layers whose last matrices are zero, and which change nothing until they are trained.
+    Tools that deepen a model add layers whose last matrices, behind attention and behind the rest, are zero: they
+    change nothing until they are trained. One of the two alone was lost.
     What connects the tower and the language model stands beside nothing: zeros there hide every picture.
     """
     zero = [name for name in base.inner.all_zero if name.endswith(".weight") and len(base.tensors[name].shape) >= 2]
@@ -135,7 +136,7 @@ def _zero_throughout(base: BaseFacts, changed: Collection[str]) -> Iterator[Outc
     kinds = Counter(LAYER.sub(".*.", name) for name in base.tensors)
     empty = Counter(LAYER.sub(".*.", name) for name in zero)
     odd = [name for name in zero if not LAST.search(name) and empty[kind := LAYER.sub(".*.", name)] < kinds[kind]]
-    odd = [name for name in zero if name in odd or CONNECTOR.search(name)]
+    odd = [name for name in zero if name in odd or CONNECTOR.search(name) or _is_lone_last(name, zero, base)]
     severity = fatal if odd else warning
     first = odd or zero
     yield severity(
@@ -144,6 +145,14 @@ def _zero_throughout(base: BaseFacts, changed: Collection[str]) -> Iterator[Outc
         "They pass nothing on: whatever they were trained for is missing from answers.",
         "Compare with the base model's file; sharded training must gather the weights before saving.",
     )
+
+
+def _is_lone_last(name: str, zero: Collection[str], base: BaseFacts) -> bool:
+    """Say whether a tensor is one of the last matrices of a layer, and another of these is not zero."""
+    layer = LAYER.search(name)
+    if layer is None or not LAST.search(name):
+        return False
+    return any(one.startswith(name[: layer.end()]) and LAST.search(one) and one not in zero for one in base.tensors)
 
 
 def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:

@@ -8,8 +8,9 @@ from service.domain.facts.blueprint import BlueprintFacts
 from service.domain.facts.checkpoint import CheckpointFacts
 from service.domain.facts.comparison import MergeFacts, OriginFacts, TensorChange, TensorMerge
 from service.domain.facts.corpus import CorpusFacts, TokenExposure
-from service.domain.facts.files import FileProblem, InnerFacts, TensorFacts, ValueFacts
+from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
 from service.domain.facts.folders import AdapterFacts, Attachment, BaseFacts
+from service.domain.facts.inner import InnerFacts, KernelFacts, SampleFacts, VectorFacts
 from service.domain.facts.likeness import FactorLikeness
 from service.domain.facts.loaded import BehaviourFacts, LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts, LoadWarning
 from service.domain.facts.lock import Drift, LockFacts
@@ -50,6 +51,7 @@ __all__ = [
     "GoldenMismatch",
     "IdClaim",
     "InnerFacts",
+    "KernelFacts",
     "LoadWarning",
     "LoadedAdapterFacts",
     "LoadedBaseFacts",
@@ -65,6 +67,7 @@ __all__ = [
     "RowHistogram",
     "RowSpan",
     "RowUpdate",
+    "SampleFacts",
     "Shift",
     "SpareFacts",
     "TemplateFacts",
@@ -74,4 +77,5 @@ __all__ = [
     "TokenExposure",
     "TokenizerFacts",
     "ValueFacts",
+    "VectorFacts",
 ]

@@ -34,19 +34,6 @@ class ValueFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class InnerFacts:
-    """What the tensors beside the vocabulary matrices hold that no training writes.
-
-    Attributes:
-        nonfinite: Names of those with NaN or infinity.
-        all_zero: Names of those that are zero throughout.
-    """
-
-    nonfinite: tuple[str, ...] = ()
-    all_zero: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class FileProblem:
     """A file that is missing, unreadable or unsafe, and what is wrong with it."""
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from service.domain.facts.blueprint import BlueprintFacts
 from service.domain.facts.corpus import CorpusFacts
-from service.domain.facts.files import FileProblem, InnerFacts, TensorFacts, ValueFacts
+from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
+from service.domain.facts.inner import InnerFacts
 from service.domain.facts.likeness import FactorLikeness
 from service.domain.facts.lock import LockFacts
 from service.domain.facts.rearrangement import Rearrangement
@@ -35,7 +36,7 @@ class BaseFacts:
         corpus: The operator's corpus as this folder renders it; None if none was given.
         lock: What was recorded about the folder; None if nothing was.
         blueprint: What the model's class asks for; None if that is not known with certainty.
-        inner: What is wrong with the values of the other tensors.
+        inner: What the values of the other tensors look like.
         rivals: Tensors that lie in the folder a second time, in shards that are not read, with other values.
     """
 

@@ -10,6 +10,8 @@ from service.domain.facts.files import ValueFacts
 
 BEHIND = "behind"
 """Kind of unused ids: those behind the tokenizer's last one."""
+BYTES = "bytes"
+"""Those of bytes that no UTF-8 text holds."""
 
 
 @dataclass(frozen=True, slots=True)

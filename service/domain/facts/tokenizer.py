@@ -128,6 +128,7 @@ class TemplateFacts:
         plain_marks: Marks of thoughts (`<think>`) that the template writes and the tokenizer has no token for. Some
             models learned them so.
         switched_marks: The same of marks that it writes only where a request switches thinking on or off.
+        switched_tokens: Added tokens that it writes only there, by content.
         has_switch: A request can switch thinking on and off (`enable_thinking`).
         renderings: Hash of what is rendered, by conversation.
         wordings: Hash of what is rendered but for white space, likewise.
@@ -156,6 +157,7 @@ class TemplateFacts:
     split_markers: tuple[str, ...] = ()
     plain_marks: tuple[str, ...] = ()
     switched_marks: tuple[str, ...] = ()
+    switched_tokens: Mapping[str, int] = field(default_factory=dict)
     has_switch: bool = False
     renderings: Mapping[str, str] = field(default_factory=dict, repr=False)
     wordings: Mapping[str, str] = field(default_factory=dict, repr=False)
