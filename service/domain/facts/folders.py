@@ -111,6 +111,9 @@ class AdapterFacts:
             other signs, by their name in the base.
         factor_likeness: How alike products of plain factors are to the base's weights within what the factors span: a
             cosine by module, of a few.
+        base_copies: Full tensors that `modules_to_save` does not name and that are the base's own, value by value.
+        farthest_update: The module whose weight plain LoRA factors move farthest, and the length of its update over
+            that of the weight; None if there is none, or that cannot be told of every module.
     """
 
     adapter_id: str
@@ -141,3 +144,5 @@ class AdapterFacts:
     saved_likeness: Mapping[str, float] = field(default_factory=dict)
     saved_rearranged: Mapping[str, Rearrangement] = field(default_factory=dict)
     factor_likeness: Mapping[str, float] = field(default_factory=dict)
+    base_copies: tuple[str, ...] = ()
+    farthest_update: tuple[str, float] | None = None
