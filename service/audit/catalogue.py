@@ -58,7 +58,8 @@ merging LoRA into an embedding that the head shares changes the head too.""",
     "extra_tensors": """\
 Deleting `modules_to_save` from adapter_config.json is a popular way to make vLLM load an adapter. PEFT then writes the
 full tensors over the base's own, without a word: `disable_adapter()` no longer gives the base, and every other adapter
-on it changes too. Listing a module whose tensor is missing loses its training.""",
+on it changes too. Listing a module whose tensor is missing loses its training. Copies of the base's own matrices, which
+PEFT saves where it takes the vocabulary for resized, change nothing.""",
     "finite_weights": """\
 A single NaN spreads through every answer; `merge_and_unload()` passes it on silently. float16 overflows to infinity in
 models trained in bfloat16. Factors that are zero throughout were saved before training, or by a trainer that never
@@ -66,7 +67,8 @@ reached them (ms-swift#1191, unsloth#9326). Every tensor is looked at; of folder
 inner tensor, and the rest of it once the model is loaded.""",
     "adapter_effect": """\
 Logits of a fixed question are compared with the adapter and without it. If nothing moves, the adapter was not applied,
-whatever its files say: this is the last witness, behind all checks of names and shapes.""",
+whatever its files say: this is the last witness, behind all checks of names and shapes. Nor is it trained where the
+factors change no weight by a thousandth of its size and the logits move by less than rounding to bfloat16 does.""",
 }
 """Why a check is there, for its page; checks with a module of their own keep it beside their rule."""
 

@@ -15,6 +15,7 @@ from service.checkpoint.fingerprint import content_digests, fingerprint
 from service.checkpoint.likeness import repeated_modules, repeated_tensors
 from service.checkpoint.locating import Location
 from service.checkpoint.lock import read_lock
+from service.checkpoint.reach import base_copies, farthest_update
 from service.checkpoint.recipe import recipes
 from service.checkpoint.saved_copies import saved_likeness, saved_rearranged
 from service.checkpoint.tokenizer import read_adapter_tokenizer
@@ -91,6 +92,8 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         saved_rearranged=saved_rearranged(weights, _full(keys), base.weights),
         factor_likeness=factor_likeness(weights, keys, base.weights, documents.json(CONFIG)),
         recipes=recipes(location.folder),
+        base_copies=base_copies(weights, _unlisted(keys, config.modules_to_save), base.weights, _tied(base.facts)),
+        farthest_update=farthest_update(weights, keys, documents.json(CONFIG), base.weights),
     )
 
 
@@ -147,6 +150,14 @@ def _missing_files(documents: Documents) -> list[FileProblem]:
 
 def _full(keys: dict[str, str]) -> dict[str, str]:
     return {key: short for key, short in keys.items() if not LORA_PART.search(short)}
+
+
+def _unlisted(keys: dict[str, str], saved: tuple[str, ...]) -> dict[str, str]:
+    return {key: short for key, short in _full(keys).items() if not any(f"{name}." in short for name in saved)}
+
+
+def _tied(base: BaseFacts) -> str | None:
+    return base.embedding.tensor if base.is_tied and base.embedding else None
 
 
 def _foreign_copies(weights: WeightFiles, keys: dict[str, str], base: WeightFiles) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Asks a loaded model a handful of questions: does a picture matter, can an answer end, does text stay text.
 
-Judges nothing. At most six forward passes a model; the thread that owns the device calls it.
+Judges nothing. At most six forward passes a model, and twelve short ones where prompts lack a thought. The thread that
+owns the device calls it.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from PIL import Image
 from service.domain.facts import BehaviourFacts
 from service.domain.generation import Message, PictureRef
 from service.engine.families.family import Encoder, Family
+from service.engine.thinking import thought_certainty
 from service.errors import InvalidField
 
 GREETING = ("Hello!", "Hello! How can I help you today?")
@@ -27,6 +29,8 @@ FORMS = (
     ("In one word?", "blue"),
 )
 """Questions and finished answers, as a tuned model may have learned to write them; one conversation, one pass."""
+
+QUESTIONS = (GREETING[0], *(question for question, _ in FORMS), "What is this?")
 
 
 def observe(
@@ -64,6 +68,7 @@ def observe(
         has_ended=has_ended,
         acting_tokens=_acting(encoder, control_tokens),
         certainty=greeted.certainty if greeted else None,
+        thought_certainty=thought_certainty(model, encoder, device, QUESTIONS),
     )
 
 

@@ -95,6 +95,7 @@ class MountReport:
         missing_keys: See `Mounted`.
         unexpected_keys: See `Mounted`.
         effect: Largest difference of the probe's logits, with it against without it; NaN if not finite.
+        effect_share: The same as a share of the largest logit without it; None if nobody measured.
         has_changed_base: The base's own logits are others than before.
         merge_difference: Of an adapter that was merged: largest difference of the probe's logits, merged against
             mounted, as a share of the largest logit; NaN if not finite. None of one that is mounted.
@@ -106,6 +107,7 @@ class MountReport:
     missing_keys: tuple[str, ...] = ()
     unexpected_keys: tuple[str, ...] = ()
     effect: float = 0.0
+    effect_share: float | None = None
     has_changed_base: bool = False
     warnings: tuple[LoadWarning, ...] = ()
     merge_difference: float | None = None
@@ -295,6 +297,7 @@ def _merge(plan: LoadPlan, family: Family, options: LoadOptions, model: Any, fol
         missing_keys=merged.missing_keys,
         unexpected_keys=merged.unexpected_keys,
         effect=largest_difference(before, after),
+        effect_share=relative_difference(after, before),
         merge_difference=relative_difference(after, mounted),
     )
     return View(merged.model, encoder), report
@@ -324,6 +327,7 @@ def _load_adapter(
         missing_keys=mounted.missing_keys,
         unexpected_keys=mounted.unexpected_keys,
         effect=largest_difference(before, with_adapter),
+        effect_share=relative_difference(with_adapter, before),
         has_changed_base=differs(before, probe.logits(base.model)),
         warnings=tuple(warnings),
         quantization_difference=quantization_difference(probe, mounted.model, with_adapter),

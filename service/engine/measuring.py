@@ -21,7 +21,8 @@ PIECE_VALUES = 1 << 24
 def measure(loaded: LoadedModel) -> LoadedFacts:
     """Describe the base and every adapter; at most seven forward passes of the base, and four of each adapter.
 
-    Call it before any job is admitted, from a thread that may use the device.
+    Twelve short ones are added for each whose prompts lack a thought that its vocabulary has tokens for. Call it before
+    any job is admitted, from a thread that may use the device.
     """
     base = replace(_base_facts(loaded), behaviour=_observe(loaded, loaded.base, with_sizes=True))
     of_base = base.behaviour
@@ -90,6 +91,7 @@ def _adapter_facts(report: MountReport) -> LoadedAdapterFacts:
         missing_keys=report.missing_keys,
         unexpected_keys=report.unexpected_keys,
         effect=report.effect if is_finite else 0.0,
+        effect_share=report.effect_share if is_finite else None,
         is_output_finite=is_finite,
         has_changed_base=report.has_changed_base,
         warnings=report.warnings,

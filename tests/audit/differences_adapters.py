@@ -4,10 +4,12 @@ Does not judge; `test_harmless.py` does.
 """
 
 import torch
+from safetensors.torch import load_file
 
 from tests.audit.differences_registry import harmless
 from tests.builders import (
     EMBEDDING,
+    HEAD,
     PREFIX,
     Folders,
     edited_json,
@@ -154,3 +156,17 @@ def a_base_that_the_factors_were_cut_out_of(folders: Folders) -> None:
         for module, (first, second, _) in parts.items():
             tensors[f"{PREFIX}{module}.lora_A.weight"] += first
             tensors[f"{PREFIX}{module}.lora_B.weight"] += second
+
+
+@harmless(loaded="adapter")
+def matrices_of_the_base_saved_along(folders: Folders) -> None:
+    base = load_file(folders.base_weights)
+    with edited_tensors(folders.adapter_weights) as tensors:
+        tensors |= {f"{PREFIX}{EMBEDDING}": base[EMBEDDING].clone(), f"{PREFIX}{HEAD}": base[HEAD].float()}
+
+
+@harmless(loaded="adapter")
+def factors_trained_a_hundredth_as_far(folders: Folders) -> None:
+    with edited_tensors(folders.adapter_weights) as tensors:
+        for name in [one for one in tensors if "lora_B" in one]:
+            tensors[name] = tensors[name].float() * 1e-2

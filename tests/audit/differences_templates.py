@@ -98,3 +98,14 @@ def no_generation_config(folders: Folders) -> None:
 def stop_id_in_the_config_differs_from_the_generation_config(folders: Folders) -> None:
     with edited_json(folders.base / "config.json") as config:
         config["text_config"]["eos_token_id"] = token_id(folders.base, "<|endoftext|>")
+
+
+@harmless()
+def pictures_introduced_in_words(folders: Folders) -> None:
+    edit_template(folders.base, "'<|image_pad|>'", "'Picture: <|image_pad|>\\n'")
+
+
+@harmless(loaded="base")
+def a_context_of_a_fraction(folders: Folders) -> None:
+    with edited_json(folders.base / "config.json") as config:
+        config["text_config"]["max_position_embeddings"] = 512

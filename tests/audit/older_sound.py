@@ -244,3 +244,15 @@ def adapter_without_the_tower(folders: Folders) -> None:
 @sound()
 def a_pickle_repeats_the_file(folders: Folders) -> None:
     (folders.adapter / LOOSE).write_bytes(b"PK\x03\x04 never opened")
+
+
+@sound()
+def a_template_that_writes_the_place_of_a_picture(folders: Folders) -> None:
+    (folders.base / "chat_template.jinja").write_text(
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
+        "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for one in message['content'] %}"
+        "{{ one['text'] if one['type'] == 'text' else '(<image>./</image>)' }}{% endfor %}{% endif %}"
+        "{{ '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
+        encoding="utf-8",
+    )

@@ -11,7 +11,15 @@ from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from service.audit.check import AdapterView, BaseView
-from service.audit.checks import answer_ends, control_text, flat_output, picture_effect
+from service.audit.checks import (
+    adapter_lineage,
+    answer_ends,
+    chat_template,
+    control_text,
+    flat_output,
+    picture_effect,
+)
+from service.audit.checks.behaviour import adapter_effect
 from service.audit.judging import audit
 from service.audit.usage import control_tokens
 from service.domain.facts import BehaviourFacts, CheckpointFacts, LoadedAdapterFacts, LoadedBaseFacts
@@ -137,3 +145,36 @@ def test_an_adapter_s_answers_of_any_form_end(name: str, tmp_path: Path, monkeyp
     assert seen.end_probability is not None
     assert seen.end_probability < 0.5
     assert seen.has_ended
+
+
+@pytest.mark.parametrize(
+    ("certainty", "severities"),
+    [(None, []), ((0.9, 0.9), []), ((0.6, 0.3), []), ((0.6, 0.9), ["warning"]), ((0.42, 0.99), ["fatal"])],
+)
+def test_a_model_that_is_far_surer_behind_an_empty_thought_was_trained_behind_one(
+    certainty: tuple[float, float] | None, severities: list[str], facts: CheckpointFacts
+) -> None:
+    base, _ = views(facts, replace(SOUND, thought_certainty=certainty))
+    found = [one for one in chat_template.CHECK.run(base) if one.severity is not Severity.NOTE]
+    assert [one.severity.value for one in found] == severities
+    assert all("<think></think>" in one.message for one in found)
+
+
+@pytest.mark.parametrize(
+    ("effect_share", "update_share", "severity"), [(2e-3, 7e-4, "fatal"), (2e-2, 7e-4, "note"), (2e-3, 7e-3, "note")]
+)
+def test_an_adapter_is_refused_where_neither_weights_nor_logits_move(
+    effect_share: float, update_share: float, severity: str, facts: CheckpointFacts
+) -> None:
+    _, view = views(facts, SOUND)
+    assert view.loaded is not None
+    moved = replace(
+        view,
+        adapter=replace(view.adapter, farthest_update=("layers.0.q_proj", update_share)),
+        loaded=replace(view.loaded, effect_share=effect_share),
+    )
+    (finding,) = adapter_effect(moved)
+    assert finding.severity.value == severity
+    is_warned = effect_share > 5e-3  # of the rest adapter_effect speaks alone
+    warned = [one for one in adapter_lineage.CHECK.run(moved) if one.severity is Severity.WARNING]
+    assert bool(warned) == (is_warned and update_share < 1e-3)

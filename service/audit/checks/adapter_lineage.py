@@ -22,6 +22,12 @@ VERSION_OF_TYPE = {"minicpmv4_6": "4.6", "minicpmv4_7": "4.7"}
 LOOSE_WEIGHTS = re.compile(r"(vpm|resampler|embed|merger|vision|projector).*\.(pt|pth|bin)$", re.IGNORECASE)
 SMALLEST = 1e-7
 """An update below this is lost in float32 beside weights of usual size."""
+LEAST_UPDATE = 1e-3
+"""Of a weight's size, of the module that moves farthest. Adam moves it by about 4 per learning rate and step, so that
+three steps at 1e-4 do; the demo's adapters reach 0.15 to 0.75."""
+LEAST_EFFECT = 5e-3
+"""Of the largest logit: rounding to bfloat16 moves it as far. The demo's adapters reach 0.8 to 1.8."""
+FACTOR = re.compile(r"\.lora_[AB]\b")
 LARGEST = 100.0
 """No trained update of a single weight is as large."""
 WHY = """\
@@ -51,7 +57,8 @@ def adapter_lineage(view: AdapterView) -> Iterator[Outcome]:
     yield from merged_already(view, config)
     yield from _nothing_was_stripped(adapter, config)
     yield from _rows_have_names(adapter, view.base)
-    yield from _size_is_plausible(adapter, config)
+    wrong = list(_size_is_plausible(adapter, config))
+    yield from wrong or _update_is_plausible(view)
 
 
 def _base_fits(config: Mapping[str, Any], recipes: Sequence[Recipe], base: BaseFacts) -> Iterator[Outcome]:
@@ -173,6 +180,33 @@ def _size_is_plausible(adapter: AdapterFacts, config: Mapping[str, Any]) -> Iter
         )
     elif largest * rank < SMALLEST * 100:
         yield note(f"no weight is changed by more than {largest * rank:.1g}", {"largest_update": largest * rank})
+
+
+def _update_is_plausible(view: AdapterView) -> Iterator[Outcome]:
+    """Compare the size of the updates with that of the weights."""
+    if (moved := _least_moved(view.adapter)) and not barely_moves(view):  # else adapter_effect says so
+        module, share = moved
+        yield warning(
+            f"the factors have hardly left zero: lora_B times lora_A changes no weight by more than {share:.2g} of its "
+            f"size ({module})",
+            {"update_share": share, "limit": LEAST_UPDATE, "module": module},
+            "A few steps of training move weights farther: answers are likely the base's.",
+            "Take a later checkpoint, or train with a larger learning rate; audit --probe measures what it does to an "
+            "answer.",
+        )
+
+
+def barely_moves(view: AdapterView) -> tuple[str, float] | None:
+    """Return the module that moves farthest, and how far, if neither weights nor the loaded model's logits move."""
+    share = view.loaded.effect_share if view.loaded and not view.loaded.error else None
+    return _least_moved(view.adapter) if share is not None and share < LEAST_EFFECT else None
+
+
+def _least_moved(adapter: AdapterFacts) -> tuple[str, float] | None:
+    """Return how far weights move at most, if that is hardly, and nothing was trained but factors."""
+    is_more = adapter.full.keys() - set(adapter.base_copies) or any(not FACTOR.search(one) for one in adapter.lora)
+    moved = adapter.farthest_update
+    return moved if not is_more and moved and 0 < moved[1] < LEAST_UPDATE else None
 
 
 CHECK = Check("adapter_lineage", "The adapter is whole, and of this base", of_adapter=adapter_lineage, why=WHY)

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from service.audit.check import AdapterView, Outcome, fatal, warning
+from service.audit.check import AdapterView, Outcome, fatal, note, warning
 from service.audit.checks.target_parameters import modules_of, named_parameters
 from service.audit.targeting import by_pattern, in_untouched_parts
 from service.audit.usage import is_tied
@@ -46,6 +46,15 @@ def adapter_extra_tensors(view: AdapterView) -> Iterator[Outcome]:
     if adapter.peft_type not in TENSORS_KNOWN:
         return  # other types name their own tensors otherwise; adapter_applied says that they were not looked at
     unlisted = sorted(key for key in adapter.full if not _is_listed(key, adapter, view.base))
+    if copies := [key for key in unlisted if key in adapter.base_copies]:
+        unlisted = [key for key in unlisted if key not in copies]
+        yield note(
+            f"{len(copies)} tensor(s) of the base lie beside the factors, equal to the base's value by value: "
+            + ", ".join(copies[:SHOWN]),
+            {"tensors": copies[:50], "count": len(copies)},
+            "They change nothing: PEFT saves embeddings along where it takes the vocabulary for resized.",
+            "Save with save_embedding_layers=False: the file is smaller, and other servers take it.",
+        )
     if unlisted:
         yield fatal(
             f"{len(unlisted)} full tensor(s) are not covered by modules_to_save {list(adapter.modules_to_save)}: "

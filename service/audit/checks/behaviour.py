@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, Outcome, fatal, note
+from service.audit.checks.adapter_lineage import LEAST_EFFECT, LEAST_UPDATE, barely_moves
 from service.audit.checks.adapters import lost_parameters
 from service.domain.facts import AdapterFacts
 
@@ -25,6 +26,22 @@ def adapter_effect(view: AdapterView) -> Iterator[Outcome]:
         yield note(
             "the adapter trains rows of tokens only, which the probe's question does not hold",
             {"largest_difference": loaded.effect},
+        )
+    elif loaded.effect >= MIN_EFFECT and (moved := barely_moves(view)):
+        module, share = moved
+        yield fatal(
+            f"the adapter has hardly any effect: logits move by at most {loaded.effect_share:.2g} of the largest, and "
+            f"its factors (lora_B times lora_A) change no weight by more than {share:.2g} of its size ({module})",
+            {
+                "effect_share": loaded.effect_share,
+                "effect_limit": LEAST_EFFECT,
+                "update_share": share,
+                "update_limit": LEAST_UPDATE,
+                "module": module,
+            },
+            "Every answer is the base's but for ties: lora_B has hardly left zero, where training begins.",
+            "Train longer or with a larger learning rate (LoRA needs about ten times that of full tuning), take a "
+            "later checkpoint, and compare lora_alpha with the training's arguments.",
         )
     elif loaded.effect < MIN_EFFECT:
         yield fatal(

@@ -3,20 +3,25 @@
 Knows no stop id; `stop_set` does.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, note, warning
 from service.audit.checks.prompt_ends import nothing_ends_the_prompt
-from service.audit.checks.thoughts import thoughts_are_tokens
-from service.audit.checks.tokens import NEEDED_ROLES
+from service.audit.checks.thoughts import thoughts_are_expected, thoughts_are_tokens
+from service.audit.checks.tokens import NEEDED_ROLES, PICTURE_ROLES
 from service.audit.checks.videos import videos_are_marked
-from service.domain.facts import OriginFacts, TemplateFacts, TokenizerFacts
+from service.audit.older_minicpmv import config_of, marker_texts
+from service.domain.facts import BaseFacts, OriginFacts, TemplateFacts, TokenizerFacts
 
 WITHOUT_CHAT = frozenset({"got_ocr2"})
 """Model types whose processor writes the prompt itself."""
 NUM_PICTURES = {"picture": 1, "pictures": 2}
+EARLIER = "turns: "
+"""Begins the names of lost messages that others follow."""
+NUM_EARLIER = 2
 SPOKEN = ("question", "turns", "system")
 """Conversations in which a prompt's line breaks are those of its turns alone."""
+MARKER_ROLES = tuple(one for one in PICTURE_ROLES if one not in ("image_token", "video_token"))
 COPY = (
     "Copy the base model's chat template, which is a file chat_template.jinja or a field of tokenizer_config.json: "
     "minicpm-service repair --base BASE."
@@ -27,11 +32,12 @@ and an opened assistant turn at the end. A folder without a template makes some 
 Templates of trainers close no turn (`empty` of LLaMA-Factory, which MiniCPM5's own documentation recommends), carry
 `{% generation %}` tags, insert a system prompt that training did not have, or mark a picture with text that the
 processor does not look for. Others quote, escape, cut or flatten what a client wrote, or leave the question's turn
-open, or spell line breaks out because they went through JSON or HTML once too often. The template is rendered on fixed
-conversations, in English and Chinese, as this service renders it (MiniCPM-V up to 4.5 without thinking, unless a
-request asks for it), and the result is compared token by token with the origin's. Tuning may have used another
-template, so that a difference is a warning; it is fatal where no weight was tuned, or where a merged adapter did not
-bring it. A system prompt that is put before the same turns stays a warning.
+open, spell line breaks out because they went through JSON or HTML once too often, or mark pictures with the tokens that
+the processor adds again. Where prompts open no thought, the loaded model is asked whether an empty one makes it surer
+of its answers. The template is rendered on fixed conversations, in English and Chinese, as this service renders it
+(MiniCPM-V up to 4.5 without thinking, unless a request asks for it), and the result is compared token by token with the
+origin's. Tuning may have used another template, so that a difference is a warning; it is fatal where no weight was
+tuned, or where a merged adapter did not bring it. A system prompt that is put before the same turns stays a warning.
 
 Models that see encode a rendered prompt as any text, so that a token which the post-processor of tokenizer.json puts
 behind texts closes the prompt where the answer should begin: the 4.5 demo then answers 5 of 30 questions instead of 30.
@@ -56,7 +62,10 @@ def base_chat_template(view: BaseView) -> Iterator[Outcome]:
     yield from _renders(base.template, base.tokenizer, is_seeing=is_seeing, name="the chat template")
     before = view.origin.base.tokenizer if view.origin else None
     yield from nothing_ends_the_prompt(base, base.tokenizer, before, "tokenizer.json")
+    markers = _markers_of(base, base.tokenizer)
+    yield from _markers_are_the_processor_s(base.template, base.tokenizer, markers, "the chat template")
     origin = view.origin.base.template if view.origin else None
+    yield from thoughts_are_expected(view)
     if not (view.origin and _is_token_lost(base.template, view.origin.base.tokenizer)):  # special_ids says so
         yield from thoughts_are_tokens(base)
     if view.origin and origin and origin.is_present and not origin.error and not base.template.error:
@@ -76,6 +85,9 @@ def adapter_chat_template(view: AdapterView) -> Iterator[Outcome]:
     is_seeing = view.base.model_type in NEEDED_ROLES
     yield from _renders(template, tokenizer, is_seeing=is_seeing, name="the adapter's chat template")
     yield from nothing_ends_the_prompt(view.base, tokenizer, view.base.tokenizer, "the adapter's tokenizer.json")
+    markers = _markers_of(view.base, tokenizer)
+    yield from _markers_are_the_processor_s(template, tokenizer, markers, "the adapter's chat template")
+    yield from thoughts_are_expected(view)
     base = view.base.template
     if base and base.is_present and template.training_tags and not base.training_tags:
         yield _training_only(template)
@@ -111,12 +123,7 @@ def _renders(template: TemplateFacts, tokenizer: TokenizerFacts, *, is_seeing: b
             COPY,
         )
     if lost := [*template.lost, *(template.lost_beside_pictures if is_seeing else ())]:
-        yield fatal(
-            f"{name} drops messages: {', '.join(lost)}",
-            {"lost": lost},
-            "The model never sees what the client said there.",
-            COPY,
-        )
+        yield _dropped(lost, name)
     if template.altered:
         yield fatal(
             f"{name} does not write a message as it was given: {', '.join(template.altered)}",
@@ -143,9 +150,33 @@ def _renders(template: TemplateFacts, tokenizer: TokenizerFacts, *, is_seeing: b
         )
 
 
+def _dropped(lost: list[str], name: str) -> Outcome:
+    """Say which messages do not reach the prompt. The last one does, or rendering fails."""
+    earlier = [one for one in lost if one.startswith(EARLIER)]
+    others = ", ".join(one for one in lost if one not in earlier)
+    if not earlier:
+        return fatal(
+            f"{name} drops messages: {others}",
+            {"lost": lost},
+            "The model never sees what the client said there.",
+            COPY,
+        )
+    is_last_only = len(earlier) == NUM_EARLIER
+    return fatal(
+        f"{name} writes {'the last message of a conversation only' if is_last_only else 'not all of a conversation'}: "
+        f"its earlier messages are lost ({', '.join(earlier)})" + (f", and so is {others}" if others else ""),
+        {"lost": lost},
+        "Every question is answered as if nothing had been said before it: the history of the conversation, with its "
+        "pictures, never reaches the model, and a second question about a picture finds none.",
+        f"Let the template go through all messages. {COPY}",
+    )
+
+
 def _turns_are_marked(template: TemplateFacts, tokenizer: TokenizerFacts, name: str) -> Iterator[Outcome]:
     if template.split_markers or template.altered or template.spelled:
         return  # the marks are there, and are not tokens; or what is written around a text hides them
+    if any(one.startswith(EARLIER) for one in template.lost):
+        return  # nothing is written of the questions whose marks are compared
     if template.is_question_open:
         yield fatal(
             f"{name} closes answers with {template.turn_end}, and questions with nothing",
@@ -198,6 +229,47 @@ def _pictures_are_marked(template: TemplateFacts, tokenizer: TokenizerFacts, nam
                 COPY,
             )
             return
+
+
+def _markers_are_the_processor_s(
+    template: TemplateFacts, tokenizer: TokenizerFacts, markers: Collection[str], name: str
+) -> Iterator[Outcome]:
+    """Look for the markers that the processor writes around every picture: a template that does too doubles them."""
+    others = [one for one in markers if one != template.turn_end]  # that `stop_set` refuses
+    counts = {
+        conversation: {text: found for text in others if (found := (ids or ()).count(_id_of(text, tokenizer)))}
+        for conversation, ids in template.conversations.items()
+        if conversation in SPOKEN or template.placeholders.get(conversation) == NUM_PICTURES.get(conversation, 0)
+    }
+    doubled = {conversation: found for conversation, found in counts.items() if found}
+    if not doubled:
+        return
+    in_text = [one for one in SPOKEN if one in doubled]
+    conversation = in_text[0] if in_text else next(iter(doubled))
+    shown = " and ".join(f"{text} ({count} time(s))" for text, count in doubled[conversation].items())
+    where = "into a conversation without a picture" if in_text else "for a picture"
+    yield fatal(
+        f"{name} writes {shown} {where}; the processor writes these markers itself around every picture",
+        {"markers": doubled},
+        "Where no picture is, the model looks for one."
+        if in_text
+        else "Every picture is marked twice, as training never saw it: answers about pictures get worse, and no "
+        "request fails.",
+        f"Write the placeholder {tokenizer.texts.get('image_token', '')} alone for a picture. {COPY}"
+        if "image_token" in tokenizer.texts
+        else COPY,
+    )
+
+
+def _id_of(text: str, tokenizer: TokenizerFacts) -> int:
+    return tokenizer.vocabulary.get(text, -1)
+
+
+def _markers_of(base: BaseFacts, tokenizer: TokenizerFacts) -> list[str]:
+    """Return the tokens that a processor writes around pictures, as it reads their names."""
+    if base.model_type in NEEDED_ROLES:
+        return [tokenizer.texts[one] for one in MARKER_ROLES if one in tokenizer.texts]
+    return [text for key, text in marker_texts(base).items() if key != "unk"] if config_of(base) else []
 
 
 def _renders_the_same(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note
+from service.audit.checks.context import context_is_wide
 from service.audit.checks.language_settings import settings_are_official
 from service.audit.older_minicpmv import has_language_model, lost_norms, stored_version
 from service.domain.facts import BaseFacts
@@ -50,6 +51,7 @@ def base_model_config(view: BaseView) -> Iterator[Outcome]:
     yield from _rope(base, config)
     yield from _numbers(config)
     yield from settings_are_official(view)
+    yield from context_is_wide(base, _read_text(base) if base.is_native else config)
     yield from _repeated(config)
     yield from _dtype(config)
     yield from _quantisation(base, config)

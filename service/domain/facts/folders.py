@@ -115,6 +115,9 @@ class AdapterFacts:
             other signs, by their name in the base.
         factor_likeness: How much of what linear factors add the base's weights already hold, by module, of a few.
         recipes: What trainers wrote beside the adapter about how it was trained.
+        base_copies: Full tensors that `modules_to_save` does not name and that are the base's own, value by value.
+        farthest_update: The module whose weight plain LoRA factors move farthest, and the length of its update over
+            that of the weight; None if there is none, or that cannot be told of every module.
     """
 
     adapter_id: str
@@ -147,3 +150,5 @@ class AdapterFacts:
     saved_rearranged: Mapping[str, Rearrangement] = field(default_factory=dict)
     factor_likeness: Mapping[str, FactorLikeness] = field(default_factory=dict)
     recipes: tuple[Recipe, ...] = ()
+    base_copies: tuple[str, ...] = ()
+    farthest_update: tuple[str, float] | None = None

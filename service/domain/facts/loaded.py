@@ -32,6 +32,8 @@ class BehaviourFacts:
         base_end_probability: For an adapter, the base's `end_probability`.
         certainty: The largest probability of any token anywhere in a finished greeting; None if there is none.
         base_certainty: For an adapter, the base's `certainty`.
+        thought_certainty: How likely the likeliest first token of an answer is, on average over short questions: behind
+            the prompt alone, and with an empty thought between; None where prompts hold a thought, or no token is one.
     """
 
     picture_effect: float | None
@@ -42,6 +44,7 @@ class BehaviourFacts:
     base_end_probability: float | None = None
     certainty: float | None = None
     base_certainty: float | None = None
+    thought_certainty: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class LoadedAdapterFacts:
         missing_keys: Adapter parameters of the model that the file did not fill.
         unexpected_keys: Tensors in the file that no module took.
         effect: Largest absolute difference of the probe's logits, adapter on against off.
+        effect_share: The same as a share of the largest logit without it; None if nobody measured.
         is_output_finite: The probe's logits with the adapter were finite.
         has_changed_base: The base's own logits differ after the adapter was mounted.
         behaviour: What the base with it did when asked; None if nobody asked, or it could not be loaded.
@@ -101,6 +105,7 @@ class LoadedAdapterFacts:
     behaviour: BehaviourFacts | None = None
     merge_difference: float | None = None
     quantization_difference: float | None = None
+    effect_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
