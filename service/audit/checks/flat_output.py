@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal
 
-FLAT = 0.05
+FLAT = 0.02
 """A model that was trained is surer than this of some token of any conversation: the demos of more than 0.99."""
 WHY = """\
 A trained model knows how a turn begins, or what follows half a word: somewhere in a finished greeting one token gets
