@@ -61,7 +61,8 @@ on it changes too. Listing a module whose tensor is missing loses its training."
     "finite_weights": """\
 A single NaN spreads through every answer; `merge_and_unload()` passes it on silently. float16 overflows to infinity in
 models trained in bfloat16. Factors that are zero throughout were saved before training, or by a trainer that never
-reached them (ms-swift#1191, unsloth#9326). Every tensor is looked at; of folders larger than 2 GB stretches of every
+reached them (ms-swift#1191, unsloth#9326). Decays of linear attention are stored as logarithms; conversions leave the
+decays themselves, or these with a minus sign. Every tensor is looked at; of folders larger than 2 GB stretches of every
 inner tensor, and the rest of it once the model is loaded.""",
     "adapter_effect": """\
 Logits of a fixed question are compared with the adapter and without it. If nothing moves, the adapter was not applied,

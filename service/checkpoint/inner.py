@@ -1,12 +1,15 @@
 """Looks for NaN, infinity and zero in every tensor but the vocabulary matrices, which are measured row by row.
 
-Knows no tensor's purpose. Folders of up to 2 GB are read whole; of larger ones every tensor's first, last and every
+Knows one tensor's purpose, that of decays, whose spread it tells.
+
+Folders of up to 2 GB are read whole; of larger ones every tensor's first, last and every
 sixteenth stretch, which shows what spoils a tensor and not what spoils a few of its values.
 """
 
 from collections.abc import Collection, Iterator
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from service.checkpoint.weights import WeightFiles
@@ -14,6 +17,8 @@ from service.domain.facts import InnerFacts
 
 WHOLE_BYTES = 2_000_000_000
 STRETCH_VALUES, EVERY_VALUES = 65_536, 1_048_576
+DECAY = ".A_log"
+"""A number for each head of Gated DeltaNet; a layer has a few dozen."""
 EXPONENT = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F800000, "F64": 0x7FF0000000000000}
 """The bits that are all set in NaN and infinity, and in no other number."""
 SIGN = {"BF16": 0x8000, "F16": 0x8000, "F32": 0x80000000, "F64": 0x8000000000000000}
@@ -36,7 +41,17 @@ def inner_values(weights: WeightFiles, others: Collection[str | None]) -> InnerF
             nonfinite.append(name)
         elif is_zero:
             all_zero.append(name)
-    return InnerFacts(tuple(sorted(nonfinite)), tuple(sorted(all_zero)))
+    decays = {
+        name: _spread(weights, name)
+        for name in names
+        if name.endswith(DECAY) and name not in nonfinite and weights.num_values(name)
+    }
+    return InnerFacts(tuple(sorted(nonfinite)), tuple(sorted(all_zero)), decays)
+
+
+def _spread(weights: WeightFiles, name: str) -> tuple[float, float, float]:
+    values = weights.values(name)
+    return float(values.min()), float(np.median(values)), float(values.max())
 
 
 def _look_at(weights: WeightFiles, name: str, *, is_whole: bool) -> tuple[bool, bool]:

@@ -16,6 +16,7 @@ from service.audit.checks.adapter_values import (
     vocabulary_is_trained,
     whole_modules_are_sound,
 )
+from service.audit.checks.decays import decays
 from service.domain.facts import BaseFacts, BlueprintFacts, FileProblem
 
 SHOWN = 5
@@ -99,6 +100,7 @@ def base_finite_weights(view: BaseView) -> Iterator[Outcome]:
     inner = view.base.inner
     yield from _not_finite(inner.nonfinite)
     yield from _zero_throughout(view.base, view.origin.changed if view.origin else ())
+    yield from decays(inner)
     if view.loaded:
         known = {matrix.tensor for matrix in (view.base.embedding, view.base.head) if matrix}
         if not inner.nonfinite:  # a name in memory may be another than in the file

@@ -3,7 +3,8 @@
 Knows no model.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,12 @@ class InnerFacts:
     Attributes:
         nonfinite: Names of those with NaN or infinity.
         all_zero: Names of those that are zero throughout.
+        decays: Smallest, median and largest value of each layer's decays of linear attention, by name.
     """
 
     nonfinite: tuple[str, ...] = ()
     all_zero: tuple[str, ...] = ()
+    decays: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
