@@ -10,9 +10,9 @@ import re
 from collections.abc import Collection, Mapping
 
 from service.domain.facts import TokenizerFacts
-from service.domain.facts.rows import BEHIND
+from service.domain.facts.rows import BEHIND, BYTES
 
-BYTES, RESERVED = "bytes", "reserved"
+RESERVED = "reserved"
 IMPOSSIBLE_BYTES = (0xC0, 0xC1, *range(0xF5, 0x100))
 """No UTF-8 text holds one of these: two would start overlong forms, the others lie beyond the last code point."""
 RESERVED_NAME = re.compile(r"[<\[].*(reserved|unused|dummy|extra_(id_)?\d).*[>\]]", re.IGNORECASE)

@@ -6,11 +6,16 @@ Knows no adapter tensor names; `adapters.py` does.
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped
-from service.audit.usage import unread_tokens
+from service.audit.row_states import is_trained
+from service.audit.usage import is_tied, unread_tokens
 from service.domain.facts import AdapterFacts, BaseFacts, MatrixFacts
+from service.domain.facts.rows import BYTES
 
 OUT_OF_RANGE = "Looking the id up reads past the matrix: an index error on a CPU, a dead process on a GPU."
 HEADS = ("lm_head.weight", "embed_out.weight", "output_projection.weight")
+MIN_BYTES, SCATTERED = 8, 0.3
+"""Thirteen bytes occur in no text. Their output rows have a cosine of more than 0.99 with their mean in trained models,
+input rows one of 0.13, random ones about as much."""
 NEVER_WRITTEN = "The model can never write the token; a stop token without a row means answers never end."
 WHY_ROWS = """\
 A token whose id lies behind the last row of a matrix cannot be looked up: an index error on a CPU, a failed
@@ -33,7 +38,9 @@ transformers 5 keeps both, older versions and servers drop it. transformers read
 `config.json` only, and without it takes the class's default (tied for MiniCPM3 and MiniCPM-OCR, untied for
 MiniCPM-V 4.6 and 4.7).
 
-Two equal matrices, or one matrix and a declared tie, are sound. Source: transformers 5.23 `tie_weights`, vLLM 0.32
+Two equal matrices, or one matrix and a declared tie, are sound if the matrix was trained to write tokens. One that only
+ever read them betrays itself: rows of bytes that no text holds point anywhere, where training pushes output rows along
+one direction. Source: transformers 5.23 `tie_weights`, vLLM 0.32
 `weight_tying.py`, peft 0.21.2 `tuners_utils.py`, Unsloth#9326."""
 
 
@@ -130,6 +137,7 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
             "the loader.",
             'Write "tie_word_embeddings": false in config.json, top level and text_config, and keep both tensors.',
         )
+    yield from _never_written(view)
     is_comparable = base.is_tied is not None and base.head is None and not view.is_vocabulary_replaced
     if view.loaded and is_comparable and view.loaded.is_tied != base.is_tied:
         yield fatal(
@@ -138,6 +146,40 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
             "The output matrix in memory is not the trained one.",
             "Write the tie of the training into config.json, top level and text_config alike.",
         )
+
+
+def _never_written(view: BaseView) -> Iterator[Outcome]:
+    """Find a matrix that plays both parts and was trained for one: the head was overwritten by the embeddings.
+
+    Every step of training pushes the output rows of bytes that no text holds along one direction; in a matrix that only
+    ever read tokens they point where they did at first.
+    """
+    base = view.base
+    matrix = base.embedding
+    is_one = base.head.is_copy if base.head else base.is_tied
+    bytes_rows = matrix.unused.get(BYTES) if matrix else None
+    if matrix is None or bytes_rows is None or not is_one or not is_trained(base):
+        return
+    before = view.origin.base if view.origin else None
+    if before and (is_tied(before) or base.head is None):
+        return  # as it was, or origin says so
+    if bytes_rows.num_rows < MIN_BYTES or bytes_rows.min_norm == 0 or bytes_rows.min_cosine > SCATTERED:
+        return
+    which = base.head.tensor if base.head else "the output matrix"
+    yield fatal(
+        f"{which} is {matrix.tensor} once more, which was not trained to write tokens: rows of {bytes_rows.num_rows} "
+        f"bytes that no text holds point anywhere (cosine with their mean down to {bytes_rows.min_cosine:.2f})",
+        {
+            "tensor": which,
+            "embedding": matrix.tensor,
+            "bytes": bytes_rows.num_rows,
+            "min_cosine": round(bytes_rows.min_cosine, 4),
+            "tie_word_embeddings": _declared_ties(base),
+        },
+        "The trained output matrix was overwritten or left out: answers are noise.",
+        "Copy lm_head.weight from the model that was trained, or from its base, and write tie_word_embeddings false in "
+        "config.json, top level and text_config.",
+    )
 
 
 def _declared_ties(base: BaseFacts) -> dict[str, bool]:

@@ -15,7 +15,9 @@ from service.domain.facts.lock import Drift, LockFacts
 from service.domain.facts.rearrangement import Rearrangement
 from service.domain.facts.rows import (
     MatrixFacts,
+    NamelessRow,
     NormFacts,
+    PrunedFacts,
     RowFacts,
     RowHistogram,
     RowSpan,
@@ -54,8 +56,10 @@ __all__ = [
     "LockFacts",
     "MatrixFacts",
     "MergeFacts",
+    "NamelessRow",
     "NormFacts",
     "OriginFacts",
+    "PrunedFacts",
     "Rearrangement",
     "RowFacts",
     "RowHistogram",
