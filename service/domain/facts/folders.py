@@ -12,7 +12,7 @@ from service.domain.facts.corpus import CorpusFacts
 from service.domain.facts.files import FileProblem, InnerFacts, TensorFacts, ValueFacts
 from service.domain.facts.lock import LockFacts
 from service.domain.facts.rearrangement import Rearrangement
-from service.domain.facts.rows import MatrixFacts, RowUpdate
+from service.domain.facts.rows import MatrixFacts, NamelessRow, PrunedFacts, RowUpdate
 from service.domain.facts.tokenizer import IdClaim, TemplateFacts, TokenizerFacts
 
 
@@ -35,6 +35,9 @@ class BaseFacts:
         blueprint: What the model's class asks for; None if that is not known with certainty.
         inner: What is wrong with the values of the other tensors.
         rivals: Tensors that lie in the folder a second time, in shards that are not read, with other values.
+        nameless: The first rows behind the tokenizer's last id, ascending; empty where there is nothing to compare
+            them with.
+        pruned: Matrices in which rows of ordinary tokens are lost.
     """
 
     name: str
@@ -58,6 +61,8 @@ class BaseFacts:
     blueprint: BlueprintFacts | None = None
     inner: InnerFacts = field(default_factory=InnerFacts)
     rivals: tuple[str, ...] = ()
+    nameless: tuple[NamelessRow, ...] = ()
+    pruned: tuple[PrunedFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
