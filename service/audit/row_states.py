@@ -116,7 +116,7 @@ def look_fresh(rows: Sequence[RowFacts | None], hidden_size: int, base: BaseFact
     follow from it to a few percent.
     """
     expected, tolerance = _fresh_length(hidden_size, base)
-    if len(rows) < MIN_FRESH_ROWS or not _is_trained(base):
+    if len(rows) < MIN_FRESH_ROWS or not is_trained(base):
         return False
     return all(row is not None and abs(row.norm - expected) <= tolerance for row in rows)
 
@@ -174,7 +174,7 @@ def is_fresh_matrix(matrix: MatrixFacts | None, other: MatrixFacts | None, base:
     return is_fresh and not low - tolerance <= other.norms.upper <= high + tolerance
 
 
-def _is_trained(base: BaseFacts) -> bool:
+def is_trained(base: BaseFacts) -> bool:
     """Say whether a tenth of the base's input rows are longer than fresh random ones."""
     if base.embedding is None or base.embedding.norms is None:
         return False

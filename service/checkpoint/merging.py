@@ -14,6 +14,7 @@ from service.checkpoint.adapter_config import CONFIG, read_config
 from service.checkpoint.comparing import Comparison, shapes
 from service.checkpoint.deltas import Update, Updates, read_updates
 from service.checkpoint.documents import Documents
+from service.checkpoint.grids import rounded_bits
 from service.checkpoint.locating import Location
 from service.checkpoint.pairing import pair_names
 from service.checkpoint.vocabulary import HEAD_SUFFIXES
@@ -24,6 +25,9 @@ WEIGHTS = "adapter_model.safetensors"
 BLOCK_VALUES = 1_000_000
 MOST_ROUNDINGS = 9.0
 """A tensor that the adapter leaves as it is may be rounded anew, more than once; lengths are squared."""
+MIN_CHANGE = 0.003
+"""Of a tensor's length: storing in 16 bits changes less."""
+SAMPLED_VALUES = 500_000
 EMPTY = TensorMerge(0.0, 0.0, 0.0, 0.0)
 
 
@@ -64,14 +68,17 @@ def merge_facts(adapter: Location, origin: BaseReading, merged: BaseReading, com
         elif merged.weights.is_float(place.new):
             known = targets.get(place.new)
             targets[place.new] = known or _measure(update, weights, origin.weights, merged.weights, place)
+    foreign = _foreign(comparison, touched)
+    rounded_ones = _rounded(origin.weights, merged.weights, comparison, foreign)
     return MergeFacts(
         adapter=read_adapter(adapter.name, adapter, origin),
         targets={name: one for name, one in targets.items() if one is not EMPTY},
         unmatched=tuple(sorted(updates.by_name.keys() - names.keys())),
         uncomputed=updates.uncomputed,
-        foreign=_foreign(comparison, touched),
+        foreign={name: one for name, one in foreign.items() if name not in rounded_ones},
         missing=tuple(sorted(missing)),
         reshaped=reshaped,
+        rounded=rounded_ones,
     )
 
 
@@ -172,7 +179,61 @@ def _measure(
         rounding = rounded(old + delta, dtype) - (old + delta)
         squares = [_square(one) for one in (old, delta, change, change - delta, rounding)]
         total += [*squares, float(np.vdot(change, delta))]
-    return _as_merge(total, is_finite=is_finite)
+    found = _as_merge(total, is_finite=is_finite)
+    is_plain = update.low_rank is not None and update.magnitude is None and not update.base
+    if found is EMPTY or place.old is None or not is_plain or total[3] < MIN_CHANGE**2 * total[0]:
+        return found
+    return _with_bits(found, update, weights, origin, merged, place)
+
+
+def _with_bits(
+    found: TensorMerge,
+    update: Update,
+    weights: WeightFiles,
+    origin: WeightFiles,
+    merged: WeightFiles,
+    place: _Place,
+) -> TensorMerge:
+    """Look whether it was merged into a rounded base, or rounded after merging, in some of the rows."""
+    if place.old is None or origin.tensors[place.old].shape != merged.tensors[place.new].shape:
+        return found
+    olds, deltas, news = [], [], []
+    for start, stop, old, new in _sampled(origin, place.old, merged, place.new):
+        olds.append(old)
+        news.append(new)
+        deltas.append(_target_rows(update, weights, old, start, stop) - old)
+    old, delta, new = np.concatenate(olds), np.concatenate(deltas), np.concatenate(news)
+    base_bits = rounded_bits(old, new - delta, new)
+    return replace(found, base_bits=base_bits, stored_bits=0 if base_bits else rounded_bits(old + delta, new, new))
+
+
+def _sampled(
+    origin: WeightFiles, old: str, merged: WeightFiles, new: str
+) -> Iterator[tuple[int, int, FloatArray, FloatArray]]:
+    """Read stretches of rows that stand for a whole matrix: first and last row, and the values in both."""
+    before, after = _Reader(origin, old), _Reader(merged, new)
+    count = max(1, min(before.num_rows, SAMPLED_VALUES // max(before.width, 1)))
+    stretch = max(1, count // 8)
+    for start in sorted({round(one * (before.num_rows - stretch) / 7) for one in range(8)}):
+        stop = min(start + stretch, before.num_rows)
+        yield start, stop, before.rows(start, stop), after.rows(start, stop)
+
+
+def _rounded(
+    origin: WeightFiles, merged: WeightFiles, comparison: Comparison, foreign: Mapping[str, float]
+) -> dict[str, int]:
+    """Find tensors that differ from the origin's by rounding to a few bits alone."""
+    found = {}
+    for old, new in comparison.pairs.items():
+        shape = origin.tensors[old].shape
+        is_matrix = len(shape) == 2 and shape == merged.tensors[new].shape and origin.is_float(old)
+        if new not in foreign or not is_matrix or not merged.is_float(new):
+            continue
+        pieces = list(_sampled(origin, old, merged, new))
+        before, after = (np.concatenate([one[place] for one in pieces]) for place in (2, 3))
+        if bits := rounded_bits(before, after, after):
+            found[new] = bits
+    return found
 
 
 def _as_merge(total: "np.ndarray[tuple[int], np.dtype[np.float64]]", *, is_finite: bool) -> TensorMerge:

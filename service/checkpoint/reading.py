@@ -20,12 +20,15 @@ from service.checkpoint.inner import inner_values
 from service.checkpoint.locating import Location
 from service.checkpoint.lock import read_lock
 from service.checkpoint.merging import merge_facts
+from service.checkpoint.nameless import nameless_rows
+from service.checkpoint.pruned import pruned_rows
 from service.checkpoint.rivals import rival_tensors
 from service.checkpoint.tokenizer import TokenizerReading, read_tokenizer
 from service.checkpoint.unused import unused_ids
 from service.checkpoint.vocabulary import Wanted, find_embedding, find_head, measure_matrices, surveyed_beside
 from service.checkpoint.weights import INDEX, WHOLE, WeightFiles, base_weight_files, index_problems, pickle_files
-from service.domain.facts import BaseFacts, BlueprintFacts, CheckpointFacts, FileProblem, TokenizerFacts
+from service.domain.facts import BaseFacts, BlueprintFacts, CheckpointFacts, FileProblem, NamelessRow, TokenizerFacts
+from service.domain.facts.rows import BYTES
 
 PICTURE_FILES = ("processor_config.json", "preprocessor_config.json")
 """A model that sees pictures needs one of these."""
@@ -123,7 +126,8 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         needed |= set(reading.template.control_tokens.values()) if reading.template else set()
         needed |= set(_nameless(reading))
         with ThreadPoolExecutor(max_workers=1) as pool:
-            measured = pool.submit(measure_matrices, weights, *names, _wanted(weights, names, needed, tokenizer))
+            wanted = _wanted(weights, names, needed, tokenizer)
+            measured = pool.submit(measure_matrices, weights, *names, wanted)
             blueprint = beside.wait()
     embedding, head = measured.result()
     digests = content_digests(location.folder)
@@ -148,8 +152,26 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         lock=read_lock(location.folder, digests),
         inner=inner.result(),
         rivals=rival_tensors(location.folder, index, weights),
+        nameless=_nameless_rows(weights, names, wanted),
+        pruned=tuple(
+            found
+            for name in dict.fromkeys(names)
+            if (found := pruned_rows(weights, name, tokenizer, location.folder, _unused(wanted)))
+        ),
     )
     return BaseReading(location.folder, facts, weights)
+
+
+def _nameless_rows(
+    weights: WeightFiles, names: tuple[str | None, str | None], wanted: Wanted
+) -> tuple[NamelessRow, ...]:
+    if wanted.num_known is None:
+        return ()
+    return nameless_rows(weights, *names, wanted.num_known, sorted(wanted.unused.get(BYTES, ())))
+
+
+def _unused(wanted: Wanted) -> set[int]:
+    return set().union(*wanted.unused.values())
 
 
 def _nameless(reading: TokenizerReading) -> range:

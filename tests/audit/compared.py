@@ -26,6 +26,7 @@ from tests.builders import (
 Make = Callable[[Folders], None]
 ORIGIN = demo_root() / "base"
 ADAPTER = demo_root() / "adapters" / "json"
+LEVELS = 16
 TOWER = "model.vision_tower.embeddings."
 KERNEL, POSITIONS = TOWER + "patch_embedding.weight", TOWER + "position_embedding.weight"
 
@@ -297,6 +298,72 @@ def tags_of_the_trainer(folders: Folders) -> None:
 @broken("trained_rows", "<stamp>")
 def a_new_token_without_training(folders: Folders) -> None:
     add_token(folders.base, "<stamp>")
+
+
+def to_bits(rows: torch.Tensor, bits: int) -> torch.Tensor:
+    """Round as QLoRA's bases are: to 16 levels of a normal distribution in blocks of 64, or to 127 steps of a row."""
+    if bits == 8:
+        step = rows.abs().amax(1, keepdim=True) / 127
+        return (rows / step).round() * step
+    normal = torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(0.04, 0.96, LEVELS))
+    blocks = rows.reshape(-1, 64)
+    largest = blocks.abs().amax(1, keepdim=True)
+    nearest = (blocks[:, :, None] / largest[:, :, None] - normal / normal.abs().max()).abs().argmin(2)
+    return (normal[nearest] / normal.abs().max() * largest).reshape(rows.shape)
+
+
+def merge_into_rounded(folders: Folders, bits: int, factor: float = 1.0) -> None:
+    """Merge into the base with every matrix of its layers rounded, whether the adapter changes it or not."""
+    before, after = weights_of(ORIGIN), weights_of(demo_root() / "merged")
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if ".language_model.layers." in one and one.endswith("proj.weight")]:
+            old = before[name].float()
+            update = exact_update(name) if not torch.equal(before[name], after[name]) else 0
+            tensors[name] = (to_bits(old, bits) + factor * update).bfloat16()
+
+
+def exact_update(name: str) -> torch.Tensor:
+    """Multiply the factors of the demo's adapter."""
+    factors = load_file(ADAPTER / "adapter_model.safetensors")
+    module = f"base_model.model.{name.removesuffix('.weight')}"
+    return 2 * factors[f"{module}.lora_B.weight"].float() @ factors[f"{module}.lora_A.weight"].float()
+
+
+@broken("merge", "instead of once", "merge")
+def merged_twice_into_a_rounded_base(folders: Folders) -> None:
+    merge_into_rounded(folders, 8, factor=2)
+
+
+@broken("merge", "not origin plus update", "merge")
+def merged_into_a_base_that_was_tuned_further(folders: Folders) -> None:
+    generator = torch.Generator().manual_seed(5)
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if ".language_model.layers." in one and one.endswith("proj.weight")]:
+            one = tensors[name].float()
+            tensors[name] = (one + torch.randn(one.shape, generator=generator) * one.std() * 0.1).bfloat16()
+
+
+@broken("merge", "rounded to 4 bits after merging", "merge", severity="warning")
+def rounded_after_merging(folders: Folders) -> None:
+    changed = {name for name, one in weights_of(ORIGIN).items() if not torch.equal(one, weights_of(folders.base)[name])}
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one in changed and tensors[one].numel() >= 4096]:
+            tensors[name] = to_bits((weights_of(ORIGIN)[name].float() + exact_update(name)), 4).bfloat16()
+
+
+@sound("merge")
+def merged_into_a_base_of_4_bits(folders: Folders) -> None:
+    merge_into_rounded(folders, 4)
+
+
+@sound("merge")
+def merged_into_a_base_of_8_bits(folders: Folders) -> None:
+    merge_into_rounded(folders, 8)
+
+
+@sound()
+def tuned_from_a_base_of_4_bits(folders: Folders) -> None:
+    merge_into_rounded(folders, 4)
 
 
 @sound()

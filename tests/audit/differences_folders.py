@@ -30,9 +30,23 @@ def json_key_order_and_indent(folders: Folders) -> None:
         write_json(path, dict(reversed(document.items())), indent=7)
 
 
+def trained_to_write(folders: Folders, rows: torch.Tensor) -> torch.Tensor:
+    """Let the rows that no text reaches have one direction, as they have in a matrix that also writes tokens."""
+    generator = torch.Generator().manual_seed(8)
+    vocabulary = read_json(folders.base / "tokenizer.json")["model"]["vocab"]
+    ids = [vocabulary[chr(one)] for one in (0xC0, 0xC1, *range(0xF5, 0x100))] + list(range(761, len(rows)))
+    shape = (len(ids), rows.shape[1])
+    changed = rows.clone()
+    changed[ids] = (
+        0.02 * torch.randn(shape[1], generator=generator) + 0.002 * torch.randn(shape, generator=generator)
+    ).to(rows)
+    return changed
+
+
 @harmless(loaded="base")
 def tied_with_two_equal_tensors(folders: Folders) -> None:
     with edited_tensors(folders.base_weights) as tensors:
+        tensors[EMBEDDING] = trained_to_write(folders, tensors[EMBEDDING])
         tensors[HEAD] = tensors[EMBEDDING].clone()
     declare_tie(folders, is_tied=True)
 
@@ -40,21 +54,16 @@ def tied_with_two_equal_tensors(folders: Folders) -> None:
 @harmless()
 def tied_without_a_head(folders: Folders) -> None:
     with edited_tensors(folders.base_weights) as tensors:
+        tensors[EMBEDDING] = trained_to_write(folders, tensors[EMBEDDING])
         del tensors[HEAD]
     declare_tie(folders, is_tied=True)
 
 
 @harmless()
 def untied_with_two_equal_tensors(folders: Folders) -> None:
-    """The matrix of a tied model learned to write: rows of bytes that no text holds were pushed in one direction."""
-    vocabulary = read_json(folders.base / "tokenizer.json")["model"]["vocab"]
-    unused = [vocabulary[chr(byte)] for byte in (0xC0, 0xC1, *range(0xF5, 0x100))]
-    generator = torch.Generator().manual_seed(0)
     with edited_tensors(folders.base_weights) as tensors:
-        rows = tensors[EMBEDDING]
-        common, own = (torch.randn(size, rows.shape[1], generator=generator) for size in (1, len(unused)))
-        rows[unused] = (0.02 * common + 0.005 * own).to(rows)
-        tensors[HEAD] = rows.clone()
+        tensors[EMBEDDING] = trained_to_write(folders, tensors[EMBEDDING])
+        tensors[HEAD] = tensors[EMBEDDING].clone()
 
 
 @harmless(loaded="base")
@@ -199,7 +208,8 @@ def a_tensor_in_two_shards(folders: Folders) -> None:
 @harmless(loaded="base")
 def tied_at_the_top_alone(folders: Folders) -> None:
     with edited_tensors(folders.base_weights) as tensors:
-        del tensors["lm_head.weight"]
+        tensors[EMBEDDING] = trained_to_write(folders, tensors[EMBEDDING])
+        del tensors[HEAD]
     with edited_json(folders.base / "config.json") as config:
         config["tie_word_embeddings"] = True
         del config["text_config"]["tie_word_embeddings"]
@@ -208,7 +218,8 @@ def tied_at_the_top_alone(folders: Folders) -> None:
 @harmless(loaded="base")
 def tied_at_the_top_and_not_in_the_text_part(folders: Folders) -> None:
     with edited_tensors(folders.base_weights) as tensors:
-        del tensors["lm_head.weight"]
+        tensors[EMBEDDING] = trained_to_write(folders, tensors[EMBEDDING])
+        del tensors[HEAD]
     with edited_json(folders.base / "config.json") as config:
         config["tie_word_embeddings"] = True
 

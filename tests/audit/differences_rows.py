@@ -249,3 +249,38 @@ def spare_rows_up_to_a_round_number(folders: Folders) -> None:
             tensors[name] = torch.cat([tensors[name], tensors[name][-1:].repeat(64, 1)])
     with edited_json(folders.base / "config.json") as config:
         config["text_config"]["vocab_size"] += 64
+
+
+@harmless()
+def decays_slow_in_some_heads(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one.endswith("A_log")]:
+            tensors[name][0] = -3
+
+
+@harmless()
+def a_few_rare_tokens_without_rows(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[EMBEDDING][300:312] = 0
+
+
+@harmless()
+def spare_rows_before_those_of_a_resize(folders: Folders) -> None:
+    generator = torch.Generator().manual_seed(6)
+    cut_rows(folders, 769)
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            rows = tensors[name].float()
+            noise = torch.randn(63, rows.shape[1], generator=generator) * 1e-5
+            tensors[name] = torch.cat([rows, rows.mean(0) + noise])
+    with edited_json(folders.base / "config.json") as config:
+        config["text_config"]["vocab_size"] = 832
+
+
+@harmless()
+def spare_rows_before_noise(folders: Folders) -> None:
+    generator = torch.Generator().manual_seed(7)
+    cut_rows(folders, 769)
+    pad(folders, 0.02 * torch.randn(NUM_ROWS - 769, matrices(folders)[EMBEDDING].shape[1], generator=generator))
+    with edited_json(folders.base / "config.json") as config:
+        config["text_config"]["vocab_size"] = NUM_ROWS

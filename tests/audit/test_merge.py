@@ -378,3 +378,25 @@ def test_a_hostile_adapter_is_a_finding(tmp_path: Path) -> None:
         assert {one.check for one in pair.loud(is_merge=True)} == {"merge"}
     save_file({"base_model.model.x.lora_A.weight": torch.ones(2)}, pair.adapter_weights)
     assert {one.check for one in pair.loud(is_merge=True)} >= {"merge"}
+
+
+def test_rows_that_the_adapter_trained_must_be_in_the_merged_folder(tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path, adapter="tokens")
+    merge_in_float32(pair, torch.bfloat16)
+    before = load_file(pair.origin_weights)
+    with edited_tensors(pair.tuned_weights) as tensors:
+        tensors |= {name: before[name] for name in (EMBEDDING, HEAD)}
+    found = pair.loud(is_merge=True)
+    assert {one.check for one in found} == {"merge", "trained_rows"}
+    message = next(one.message for one in found if one.check == "merge")
+    assert "partly merged: 2 of" in message
+    assert "trained for 6 new token(s) are lost, first <fig> (id 761)" in message
+
+
+def test_a_merge_in_the_base_of_another_adapter_is_not_taken_for_a_rounded_one(tmp_path: Path) -> None:
+    pair = copy_pair(tmp_path, adapter="tokens")
+    shutil.copyfile(pair.origin / "tokenizer.json", pair.adapter / "tokenizer.json")
+    facts = pair.facts(is_merge=True)
+    assert facts.merge is not None
+    assert facts.merge.rounded == {}
+    assert not any(one.base_bits or one.stored_bits for one in facts.merge.targets.values())

@@ -10,9 +10,11 @@ from statistics import median
 from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note, skipped, warning
+from service.audit.checks.weights_complete import HEADS
 from service.domain.facts import MergeFacts, OriginFacts, TensorMerge, TokenizerFacts
 
 SHOWN = 5
+EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "tok_embeddings.weight", "wte.weight")
 COMPUTED = frozenset({"", "LORA", "TRAINABLE_TOKENS"})
 ROUNDINGS = 3.0
 """A sound merge misses the update by what rounding makes, or a little more if it rounded more than once."""
@@ -22,6 +24,7 @@ LOST_SHARE, HALF_SHARE = 0.9, 0.5
 """Shares of the update under which rounding has swallowed some, and most, of it."""
 SWALLOWING = 0.3
 """Rounding smaller than this, relative to the update, swallows nothing of it."""
+LEEWAY = 1.5
 COPY_TOKENIZER = "Copy tokenizer.json, tokenizer_config.json and the chat template from the adapter's folder."
 AGAIN = "Merge again in float32 and cast afterwards: `minicpm-service merge BASE ADAPTER`."
 
@@ -40,8 +43,10 @@ def base_merge(view: BaseView) -> Iterator[Outcome]:
     states = {name: state_of(one) for name, one in merge.targets.items()}
     if view.base.inner.nonfinite:  # finite_weights says so
         states = {name: state for name, state in states.items() if state != _not_finite.__name__}
+    states |= dict.fromkeys(_too_small_to_tell(merge, states), "")
     for judge in (_not_finite, _missing, _swallowed, _scaled, _different):
         yield from judge(merge, [name for name, state in states.items() if state == judge.__name__])
+    yield from _rounded(merge)
     yield from _uncomputed(merge, view.origin)
     if foreign := dict(sorted(merge.foreign.items(), key=lambda one: -one[1])):
         yield fatal(
@@ -77,6 +82,8 @@ def state_of(one: TensorMerge) -> str:
         return "_different" if one.measured > 0 else ""
     if one.residual <= ROUNDINGS * one.rounding + MARGIN and one.share > LOST_SHARE:
         return ""
+    if _is_sound_but_rounded(one):
+        return ""
     if one.share < LOST_SHARE and one.rounding > SWALLOWING:
         return "_swallowed"
     if abs(one.share) < MISSING_SHARE and one.measured < MISSING_SHARE * one.expected + one.rounding * one.expected:
@@ -85,6 +92,56 @@ def state_of(one: TensorMerge) -> str:
     if across <= max(ROUNDINGS * one.rounding, MARGIN) * max(1.0, abs(one.share)):
         return "_scaled"
     return "_different"
+
+
+def _is_sound_but_rounded(one: TensorMerge) -> bool:
+    """Say whether nothing is left of the change but what rounding to a few bits makes.
+
+    Without the update a tensor lies on the levels of these bits only if all of the update is there, and once; one that
+    was rounded afterwards must have about all of it.
+    """
+    if one.base_bits and one.rounding < SWALLOWING:
+        return True
+    return bool(one.base_bits or one.stored_bits) and LOST_SHARE < one.share < 2 - LOST_SHARE
+
+
+def _too_small_to_tell(merge: MergeFacts, states: Mapping[str, str]) -> list[str]:
+    """Name tensors that have too few values to show levels, and are off by as little as those that show them."""
+    known = [
+        one.residual * one.expected for one in merge.targets.values() if one.base_bits and _is_sound_but_rounded(one)
+    ]
+    if 2 * len(known) < len(merge.targets):
+        return []
+    return [
+        name
+        for name, one in merge.targets.items()
+        if states.get(name) in (_different.__name__, _scaled.__name__)
+        and one.residual * one.expected < LEEWAY * max(known)
+        and abs(one.share - 1) < HALF_SHARE
+    ]
+
+
+def _rounded(merge: MergeFacts) -> Iterator[Outcome]:
+    """Tell what was rounded to a few bits before merging, or afterwards."""
+    sound = {name: one for name, one in merge.targets.items() if one.is_finite and _is_sound_but_rounded(one)}
+    before = {name: one.base_bits for name, one in sound.items() if one.base_bits} | dict(merge.rounded)
+    if before:
+        bits = " and ".join(str(one) for one in sorted(set(before.values())))
+        yield note(
+            f"it was merged into the origin as rounded to {bits} bits: {len(before)} tensor(s) without the update lie "
+            f"on their levels, such as {next(iter(before))}",
+            {"tensors": dict(list(before.items())[:50]), "count": len(before)},
+            "Answers are those of training if the adapter was trained so (QLoRA), and else a little worse.",
+        )
+    if after := {name: one.stored_bits for name, one in sound.items() if one.stored_bits}:
+        bits = " and ".join(str(one) for one in sorted(set(after.values())))
+        yield warning(
+            f"{len(after)} of {len(merge.targets)} merged tensor(s) were rounded to {bits} bits after merging, such as "
+            f"{next(iter(after))}",
+            {"tensors": dict(list(after.items())[:50]), "count": len(after)},
+            "Rounding blurs the update itself: answers are worse than those of the mounted adapter.",
+            "Load the base in 16 bits, and m" + AGAIN[1:],
+        )
 
 
 def _adapter_fits(merge: MergeFacts) -> Iterator[Outcome]:
@@ -174,11 +231,21 @@ def _missing(merge: MergeFacts, names: list[str]) -> Iterator[Outcome]:
     else:
         said = f"the adapter is only partly merged: {len(names)} of {total} tensor(s) are the origin's, first"
     yield fatal(
-        f"{said} {names[0]}",
+        f"{said} {names[0]}{_of_tokens(merge, names)}",
         {"tensors": _numbers(merge, names), "missing": len(names), "targets": total},
         "Answers are the base's, or between base and adapter.",
         f"Save the instance that the adapter was merged into (merge_and_unload returns it), or m{AGAIN[1:]}",
     )
+
+
+def _of_tokens(merge: MergeFacts, names: list[str]) -> str:
+    """Name the tokens whose trained rows are in a matrix that was left as it was."""
+    ids = {one for trained in merge.adapter.trainable_tokens.values() for one in trained}
+    tokens = {text: one for text, one in merge.adapter.new_tokens.items() if one in ids}
+    if not tokens or not any(name.endswith((*EMBEDDINGS, *HEADS)) for name in names):
+        return ""
+    shown = ", ".join(f"{text} (id {one})" for text, one in list(tokens.items())[:SHOWN])
+    return f"; the rows that it trained for {len(tokens)} new token(s) are lost, first {shown}"
 
 
 def _swallowed(merge: MergeFacts, names: list[str]) -> Iterator[Outcome]:
@@ -288,8 +355,9 @@ With `--merged-from BASE ADAPTER` the audit computes the update of every tensor 
 linear, convolution and embedding layers, DoRA, rsLoRA, rank and alpha patterns, `modules_to_save`, trained rows and
 biases) and compares it with what the folder differs from the base by. `share` is how much of the update is there (0
 nothing, 1 all, 2 twice), `residual` what is left unexplained, relative to the update. A sound merge misses it by
-rounding alone. Adapter types that are not computed are named and not judged, except that something must have
-changed.
+rounding alone, or by what QLoRA's base had been rounded by: such a merge without the update lies on the levels of 4 or
+8 bits, block by block, which is noted; one that was rounded after merging is warned of. Adapter types that are not
+computed are named and not judged, except that something must have changed.
 
 Source: peft 0.21.2, `tuners/lora/layer.py`; MiniCPM-V#502, MiniCPM-V#559, LLaMA-Factory#8134, ms-swift#3974.""",
 )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped, warning
+from service.audit.checks.lost_rows import nameless_rows, pruned_rows
 from service.audit.degree import (
     SEVERITIES,
     at_most,
@@ -46,6 +47,10 @@ are only read need no output row, the token that ends answers needs both. With `
 that it was tuned from. How much it matters (`harmless`, `moderate`, `severe`) follows from the role, and from how
 often the token occurs in the corpus that `--corpus` names.
 
+Two more losses show in whole matrices: ordinary tokens that the tokenizer still makes and whose rows are zero or all
+the same, as pruning a vocabulary leaves them, and trained rows just behind the tokenizer's last id, as a merge saved
+with the base's tokenizer has them.
+
 Source: cohere-ai/magikarp; unsloth#1024, unsloth#1273; meta-llama/llama3#77; transformers 5.23,
 `modeling_utils.py`, mean_resizing.
 """
@@ -73,6 +78,9 @@ def base_trained_rows(view: BaseView) -> Iterator[Outcome]:
         if state.input_state in BAD and state.input_reason and not (is_moved and state.input_state == SUSPICIOUS):
             yield _bad_row(state, "input", base.embedding, was_so=was_so)
     yield from _idle(base, set(needed))
+    yield from pruned_rows(base)
+    if view.merge is None or not view.merge.adapter.new_tokens:  # else merge says so
+        yield from nameless_rows(base)
     if view.origin:
         new = origin_new_tokens(base, view.origin)
         yield from _new_rows([one for one in new if one.use.token_id not in needed], base.corpus, "the tuned model")

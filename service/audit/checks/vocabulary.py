@@ -6,15 +6,17 @@ Knows no adapter tensor names; `adapters.py` does.
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped
-from service.audit.inner_states import is_mostly_trained
 from service.audit.older_minicpmv import judged_version
-from service.audit.row_states import MIN_COMMON_COSINE
-from service.audit.usage import unread_tokens
+from service.audit.row_states import is_trained
+from service.audit.usage import is_tied, unread_tokens
 from service.domain.facts import AdapterFacts, BaseFacts, MatrixFacts, SpareFacts
 from service.domain.facts.rows import BYTES
 
 OUT_OF_RANGE = "Looking the id up reads past the matrix: an index error on a CPU, a dead process on a GPU."
 HEADS = ("lm_head.weight", "embed_out.weight", "output_projection.weight")
+MIN_BYTES, SCATTERED = 8, 0.3
+"""Thirteen bytes occur in no text. Their output rows have a cosine of more than 0.99 with their mean in trained models,
+input rows one of 0.13, random ones about as much."""
 NEVER_WRITTEN = "The model can never write the token; a stop token without a row means answers never end."
 WHY_ROWS = """\
 A token whose id lies behind the last row of a matrix cannot be looked up: an index error on a CPU, a failed
@@ -37,9 +39,10 @@ transformers 5 keeps both, older versions and servers drop it. transformers read
 `config.json` only, and without it takes the class's default (tied for MiniCPM3 and MiniCPM-OCR, untied for
 MiniCPM-V 4.6 and 4.7).
 
-Two equal matrices, or one matrix and a declared tie, are sound, if the matrix has ever written: where config.json
-unties it, and the official models have two or the rows of tokens that no text holds point anywhere, the head was
-overwritten. Source: transformers 5.23 `tie_weights`, vLLM 0.32
+Two equal matrices, or one matrix and a declared tie, are sound if the matrix was trained to write tokens. One that only
+ever read them betrays itself: rows of bytes that no text holds point anywhere, where training pushes output rows along
+one direction. Where all official models of a version have two, one stored twice is refused as well. Source:
+transformers 5.23 `tie_weights`, vLLM 0.32
 `weight_tying.py`, peft 0.21.2 `tuners_utils.py`, Unsloth#9326."""
 
 
@@ -137,7 +140,7 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
             "the loader.",
             'Write "tie_word_embeddings": false in config.json, top level and text_config, and keep both tensors.',
         )
-    yield from _head_overwritten(base)
+    yield from _head_overwritten(view)
     is_comparable = base.is_tied is not None and base.head is None and not view.is_vocabulary_replaced
     if view.loaded and is_comparable and view.loaded.is_tied != base.is_tied:
         yield fatal(
@@ -148,35 +151,43 @@ def base_tied_embeddings(view: BaseView) -> Iterator[Outcome]:
         )
 
 
-def _head_overwritten(base: BaseFacts) -> Iterator[Outcome]:
-    """Find one matrix stored as both of an untied model, though it cannot have been the one that writes.
+def _head_overwritten(view: BaseView) -> Iterator[Outcome]:
+    """Find a matrix that plays both parts and was trained for one: the head was overwritten by the embeddings.
 
-    Every step of training pushes the output rows of tokens that are never written into one direction. A matrix in which
-    the bytes that no text holds point anywhere never wrote a token; an untied copy of a tied model's has written.
+    Every step of training pushes the output rows of bytes that no text holds along one direction; in a matrix that only
+    ever read tokens they point where they did at first.
     """
-    embedding, head = base.embedding, base.head
-    if embedding is None or head is None or not head.is_copy or base.is_tied is not False:
+    base = view.base
+    matrix, before = base.embedding, view.origin.base if view.origin else None
+    if before and (is_tied(before) or base.head is None):
+        return  # as it was, or origin says so
+    if matrix is None or not (base.head.is_copy if base.head else base.is_tied):
         return
-    spare, version = embedding.unused.get(BYTES), judged_version(base)
-    has_read_only = spare is not None and spare.min_norm > 0 and spare.min_cosine < MIN_COMMON_COSINE
-    if version is None and not (has_read_only and is_mostly_trained(base)):
+    bytes_rows, version = matrix.unused.get(BYTES), judged_version(base)
+    reasons, evidence = [], dict[str, object]()
+    if version is not None and base.head and base.is_tied is False:
+        reasons.append(f"every official MiniCPM-V {version} has two matrices")
+        evidence["official"] = version
+    if bytes_rows is not None and is_trained(base) and _is_scattered(bytes_rows):
+        shown = f"{bytes_rows.min_cosine:.2f}"
+        reasons.append(
+            f"rows of {bytes_rows.num_rows} bytes that no text holds point anywhere (cosine with their mean {shown})"
+        )
+        evidence |= {"bytes": bytes_rows.num_rows, "min_cosine": round(bytes_rows.min_cosine, 4)}
+    if not reasons:
         return
-    why = f"every official MiniCPM-V {version} has two" if version else ""
-    if has_read_only and spare:
-        seen = f"its {spare.num_rows} rows of bytes that no text holds have no direction in common (cosine with their "
-        seen += f"mean {spare.min_cosine:.2f}), as training gives to output rows"
-        why = f"{why}, and {seen}" if why else seen
+    which = base.head.tensor if base.head else "the output matrix"
     yield fatal(
-        f"config.json says that input and output matrix are separate, and {embedding.tensor} and {head.tensor} hold "
-        f"the very same values: {why}",
-        {"embedding": embedding.tensor, "head": head.tensor, "official": version, **_spare_evidence(spare)},
-        "The trained output matrix was overwritten: what is written follows from rows for reading, which is noise.",
-        f"Copy {head.tensor} again from where it was trained, or from the base model if training left it alone.",
+        f"{which} is {matrix.tensor} once more, which was not trained to write tokens: {', and '.join(reasons)}",
+        {"tensor": which, "embedding": matrix.tensor, "tie_word_embeddings": _declared_ties(base), **evidence},
+        "The trained output matrix was overwritten or left out: answers are noise.",
+        "Copy lm_head.weight from the model that was trained, or from its base, and write tie_word_embeddings false in "
+        "config.json, top level and text_config.",
     )
 
 
-def _spare_evidence(spare: SpareFacts | None) -> dict[str, float]:
-    return {"cosine_of_unused_bytes": round(spare.min_cosine, 4)} if spare else {}
+def _is_scattered(rows: SpareFacts) -> bool:
+    return rows.num_rows >= MIN_BYTES and rows.min_norm > 0 and rows.min_cosine <= SCATTERED
 
 
 def _declared_ties(base: BaseFacts) -> dict[str, bool]:

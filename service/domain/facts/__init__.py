@@ -18,7 +18,9 @@ from service.domain.facts.rearrangement import Rearrangement
 from service.domain.facts.recipe import Recipe
 from service.domain.facts.rows import (
     MatrixFacts,
+    NamelessRow,
     NormFacts,
+    PrunedFacts,
     RowFacts,
     RowHistogram,
     RowSpan,
@@ -59,8 +61,10 @@ __all__ = [
     "LockFacts",
     "MatrixFacts",
     "MergeFacts",
+    "NamelessRow",
     "NormFacts",
     "OriginFacts",
+    "PrunedFacts",
     "Rearrangement",
     "Recipe",
     "RowFacts",

@@ -89,6 +89,8 @@ class TensorMerge:
         share: How much of the update is there: 1 all of it, 0 nothing, 2 twice. The projection of what changed on the
             update.
         is_finite: There is no NaN and no infinity in the folder's tensor.
+        base_bits: Without the update it is the origin's tensor rounded to so many bits, 4 or 8; 0 if not.
+        stored_bits: The same of the tensor with the update.
     """
 
     expected: float
@@ -97,6 +99,8 @@ class TensorMerge:
     rounding: float
     share: float = 1.0
     is_finite: bool = True
+    base_bits: int = 0
+    stored_bits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ class MergeFacts:
         foreign: Tensors that differ from the origin's though the adapter does not touch them, by relative change.
         missing: Tensors that the adapter changes, or brings, and that the folder lacks.
         reshaped: Shapes of tensors that the adapter changes where they differ, the adapter's result first.
+        rounded: Tensors that the adapter does not touch and that are the origin's rounded to so many bits.
     """
 
     adapter: "AdapterFacts"
@@ -120,3 +125,4 @@ class MergeFacts:
     foreign: Mapping[str, float]
     missing: tuple[str, ...] = ()
     reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    rounded: Mapping[str, int] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from service.domain.facts.likeness import FactorLikeness
 from service.domain.facts.lock import LockFacts
 from service.domain.facts.rearrangement import Rearrangement
 from service.domain.facts.recipe import Recipe
-from service.domain.facts.rows import MatrixFacts, RowUpdate
+from service.domain.facts.rows import MatrixFacts, NamelessRow, PrunedFacts, RowUpdate
 from service.domain.facts.tokenizer import IdClaim, TemplateFacts, TokenizerFacts
 
 
@@ -38,6 +38,9 @@ class BaseFacts:
         blueprint: What the model's class asks for; None if that is not known with certainty.
         inner: What the values of the other tensors look like.
         rivals: Tensors that lie in the folder a second time, in shards that are not read, with other values.
+        nameless: The first rows behind the tokenizer's last id, ascending; empty where there is nothing to compare
+            them with.
+        pruned: Matrices in which rows of ordinary tokens are lost.
     """
 
     name: str
@@ -61,6 +64,8 @@ class BaseFacts:
     blueprint: BlueprintFacts | None = None
     inner: InnerFacts = field(default_factory=InnerFacts)
     rivals: tuple[str, ...] = ()
+    nameless: tuple[NamelessRow, ...] = ()
+    pruned: tuple[PrunedFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

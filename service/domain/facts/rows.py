@@ -201,3 +201,41 @@ class RowUpdate:
     rows: Mapping[int, RowFacts] = field(default_factory=dict)
     changed: tuple[RowSpan, ...] = ()
     num_changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NamelessRow:
+    """A row behind the tokenizer's last id, beside rows further behind, which pad the matrix.
+
+    Attributes:
+        length: Of the input row, over that of the longest of those.
+        turn: How far the output row is off their direction, over the farthest of those, and likewise off the direction
+            of bytes that no text holds; the smaller of both.
+    """
+
+    token_id: int
+    length: float
+    turn: float
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedFacts:
+    """Ordinary tokens whose rows are zero, or equal to many others.
+
+    Attributes:
+        num_ordinary: Tokens of more than one byte that are not added, reserved or impossible.
+        num_zero: Those of them whose rows are zero.
+        num_equal: Those whose rows are equal to at least twenty others.
+        num_reached: Of both, those that are whole characters and that some text really becomes.
+        scripts: How many of these there are in a script, and tokens of it in all; most first. The empty one stands for
+            tokens without letters.
+        tokens: A few of them, with their ids.
+    """
+
+    tensor: str
+    num_ordinary: int
+    num_zero: int
+    num_equal: int
+    num_reached: int
+    scripts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    tokens: Mapping[str, int] = field(default_factory=dict)
