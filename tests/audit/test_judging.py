@@ -69,6 +69,7 @@ def test_the_checks_are_these_and_in_this_order() -> None:
         "extra_tensors",
         "saved_modules",
         "finite_weights",
+        "inner_weights",
         "trained_rows",
         "row_health",
         "adapter_effect",
