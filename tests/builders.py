@@ -170,6 +170,17 @@ def declare_tie(folders: Folders, *, is_tied: bool) -> None:
         config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = is_tied
 
 
+def share_matrix(folders: Folders, tensors: Tensors) -> None:
+    """Make both matrices one as of a tied model: learning to write pushed rows that no text needs in one direction."""
+    vocabulary = read_json(folders.base / "tokenizer.json")["model"]["vocab"]
+    unused = [vocabulary[chr(byte)] for byte in (0xC0, 0xC1, *range(0xF5, 0x100))]
+    generator = torch.Generator().manual_seed(0)
+    rows = tensors[EMBEDDING]
+    common, own = (torch.randn(size, rows.shape[1], generator=generator) for size in (1, len(unused)))
+    rows[unused] = (0.02 * common + 0.005 * own).to(rows)
+    tensors[HEAD] = rows.clone()
+
+
 def cut_rows(folders: Folders, num_rows: int) -> None:
     """Cut both vocabulary matrices to their first rows and say so in config.json."""
     with edited_tensors(folders.base_weights) as tensors:
