@@ -43,7 +43,7 @@ def base_inner_weights(view: BaseView) -> Iterator[Outcome]:
     """Look at parts, norms, kernels, layers and codes."""
     base = view.base
     strange = {one for one, change in view.origin.changed.items() if change.turn > UNRELATED} if view.origin else set()
-    if view.origin and len(strange) > len(view.origin.changed) / 2:
+    if sum(name in strange for name in base.inner.samples) > len(base.inner.samples) / 2:
         return  # it is another model, which `origin` says
     yield from _never_trained(base, strange)
     yield from (_odd(one) for one in odd_norms(base))
