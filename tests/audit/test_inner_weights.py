@@ -100,6 +100,15 @@ def test_patches_in_another_order_are_refused(base: Path) -> None:
     assert "(channels, height, width, out)" in message
 
 
+def test_patches_in_another_order_are_told_beside_the_origin_too(base: Path) -> None:
+    with edited_tensors(base / "model.safetensors") as tensors:
+        kernel = tensors["vpm.embeddings.patch_embedding.weight"]
+        tensors["vpm.embeddings.patch_embedding.weight"] = kernel.permute(0, 2, 3, 1).reshape(kernel.shape)
+    origin = locate(str(demo_root() / "minicpmv4_5" / "base"))
+    report = audit(read_checkpoint(locate(str(base)), {}, origin=origin))
+    assert "inner_weights" in {one.check for one in report.findings() if one.severity is Severity.FATAL}
+
+
 def test_an_untied_model_with_one_matrix_twice_is_refused(base: Path) -> None:
     severity, check, message = only(base, lambda tensors: tensors.update({MATRICES[1]: tensors[MATRICES[0]].clone()}))
     assert (severity, check) == ("fatal", "tied_embeddings")

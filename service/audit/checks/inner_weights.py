@@ -4,10 +4,11 @@ Knows no origin; `origin.py` compares with one. NaN, infinity and zeros are `wei
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from service.audit.check import BaseView, Check, Outcome, fatal, warning
 from service.audit.inner_states import OddNorms, by_layer, code_tensors, layer_of, odd_norms, untrained_parts
+from service.audit.row_states import UNRELATED
 from service.domain.facts import BaseFacts
 
 SHOWN = 3
@@ -41,7 +42,10 @@ Source: Llama Pro (Wu et al., 2024) for repeated layers; llama.cpp's conversion 
 def base_inner_weights(view: BaseView) -> Iterator[Outcome]:
     """Look at parts, norms, kernels, layers and codes."""
     base = view.base
-    yield from _never_trained(base)
+    strange = {one for one, change in view.origin.changed.items() if change.turn > UNRELATED} if view.origin else set()
+    if sum(name in strange for name in base.inner.samples) > len(base.inner.samples) / 2:
+        return  # it is another model, which `origin` says
+    yield from _never_trained(base, strange)
     yield from (_odd(one) for one in odd_norms(base))
     yield from _reordered(base)
     yield from _decays(base)
@@ -49,25 +53,31 @@ def base_inner_weights(view: BaseView) -> Iterator[Outcome]:
     yield from _codes(base)
 
 
-def _never_trained(base: BaseFacts) -> Iterator[Outcome]:
-    for part in untrained_parts(base):
-        samples = [base.inner.samples[one] for one in part.matrices]
-        low, high = (f"{pick(one.deviation for one in samples):.3g}" for pick in (min, max))
-        beside = f", its {len(part.vectors)} norms and biases are exactly one or zero" if part.vectors else ""
-        yield fatal(
-            f"{part.name} was never trained: {_counted(len(samples), 'matrix looks', 'matrices look')} like a random "
-            f"draw (deviation {low}{f' to {high}' if low != high else ''}, rows and columns all alike)"
-            f"{beside}, while {part.num_trained} tensors of the model were trained",
-            {
-                "part": part.name,
-                "matrices": {one: _rounded(base.inner.samples[one].deviation) for one in part.matrices[:MOST_LISTED]},
-                "vectors": list(part.vectors[:MOST_LISTED]),
-                "trained_elsewhere": part.num_trained,
-            },
-            "What passes through it becomes noise: answers that need it are wrong.",
-            f"{COPY}, or from the base model if training left the part alone; a loader that did not find their names "
-            "made them up, which it warns of.",
-        )
+def _never_trained(base: BaseFacts, strange: Collection[str]) -> Iterator[Outcome]:
+    """Find parts that were made up; `origin` says so of those that have nothing in common with it."""
+    parts = [one for one in untrained_parts(base) if not all(name in strange for name in one.matrices)]
+    if not parts:
+        return
+    first, matrices = parts[0], [one for part in parts for one in part.matrices]
+    samples = [base.inner.samples[one] for one in first.matrices]
+    low, high = (f"{pick(one.deviation for one in samples):.3g}" for pick in (min, max))
+    beside = f", its {len(first.vectors)} norms and biases are exactly one or zero" if first.vectors else ""
+    which = f"{first.name} was" if len(parts) == 1 else f"{len(parts)} parts were"
+    yield fatal(
+        f"{which} never trained{f', first {first.name}' if len(parts) > 1 else ''}: "
+        f"{_counted(len(samples), 'matrix looks', 'matrices look')} like a random draw (deviation {low}"
+        f"{f' to {high}' if low != high else ''}, rows and columns all alike){beside}, while {first.num_trained} "
+        "tensors of the model were trained",
+        {
+            "parts": [one.name for one in parts[:MOST_LISTED]],
+            "matrices": {one: _rounded(base.inner.samples[one].deviation) for one in matrices[:MOST_LISTED]},
+            "vectors": [one for part in parts for one in part.vectors][:MOST_LISTED],
+            "trained_elsewhere": first.num_trained,
+        },
+        "What passes through it becomes noise: answers that need it are wrong.",
+        f"{COPY}, or from the base model if training left the part alone; a loader that did not find their names "
+        "made them up, which it warns of.",
+    )
 
 
 def _odd(odd: OddNorms) -> Outcome:
