@@ -61,6 +61,7 @@ def _variants(document: Mapping[str, Any], *, is_byte_level: bool) -> Iterator[t
         parts = _flat(document.get("pre_tokenizer"), PARTS["pre_tokenizer"])
         said = f"the lack of a ByteLevel pre_tokenizer (pre_tokenizer: {_types(document, 'pre_tokenizer')})"
         yield said, "pre_tokenizer", _joined([*parts, BYTES], "pre_tokenizer")
+        yield f"pre_tokenizer {_types(document, 'pre_tokenizer')} where ByteLevel belongs", "pre_tokenizer", BYTES
 
 
 def _flat(part: Any, inner: str) -> list[dict[str, Any]]:

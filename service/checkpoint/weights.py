@@ -6,6 +6,7 @@ Knows the file format and nothing of models. No pickle file is ever opened.
 import errno
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -177,16 +178,17 @@ class WeightFiles:
     def value_facts(self, name: str) -> ValueFacts:
         """Scan one tensor for NaN, infinity and zero."""
         stored = self._stored(name)
-        num_nonfinite, largest = 0, 0.0
+        num_nonfinite, largest, smallest = 0, 0.0, math.inf
         for start in range(0, stored.size, CHUNK_VALUES):
             chunk = np.abs(_to_float32(stored[start : start + CHUNK_VALUES], self.tensors[name].dtype))
             is_finite = np.isfinite(chunk)
             num_broken = int(chunk.size - np.count_nonzero(is_finite))
             num_nonfinite += num_broken
-            largest = max(largest, float(chunk.max() if not num_broken else chunk[is_finite].max(initial=0)))
-        return ValueFacts(
-            int(stored.size), num_nonfinite, not largest and not num_nonfinite and stored.size > 0, largest
-        )
+            kept = chunk[is_finite] if num_broken else chunk
+            largest = max(largest, float(kept.max(initial=0)))
+            smallest = min(smallest, float(kept.min(initial=math.inf)))
+        is_all_zero = not largest and not num_nonfinite and stored.size > 0
+        return ValueFacts(int(stored.size), num_nonfinite, is_all_zero, largest, smallest)
 
     def _stored(self, name: str) -> NDArray[Any]:
         path, offset = self._places[name]

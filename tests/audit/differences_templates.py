@@ -7,7 +7,7 @@ from tests.audit.differences_registry import harmless
 from tests.builders import Folders, edit_template, edited_json, token_id, write_json
 
 
-@harmless("official")
+@harmless("official", loaded="base")
 def template_in_the_tokenizer_config(folders: Folders) -> None:
     for folder in (folders.base, folders.adapter):
         template = folder / "chat_template.jinja"

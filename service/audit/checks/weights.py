@@ -6,7 +6,7 @@ Knows no shapes and no names beyond what evidence needs.
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, warning
 from service.audit.checks.adapter_values import (
@@ -16,7 +16,7 @@ from service.audit.checks.adapter_values import (
     vocabulary_is_trained,
     whole_modules_are_sound,
 )
-from service.domain.facts import BaseFacts, BlueprintFacts, FileProblem
+from service.domain.facts import BaseFacts, BlueprintFacts, FileProblem, ValueFacts
 
 SHOWN = 5
 LORA_INPUT = re.compile(r"\.lora_(A|embedding_B)\b")
@@ -155,6 +155,20 @@ def _is_lone_last(name: str, zero: Collection[str], base: BaseFacts) -> bool:
     return any(one.startswith(name[: layer.end()]) and LAST.search(one) and one not in zero for one in base.tensors)
 
 
+def _magnitudes_are_lengths(values: Mapping[str, ValueFacts]) -> Iterator[Outcome]:
+    """Magnitudes begin as the lengths of a weight's rows, of which no two are the same."""
+    magnitudes = {name: one for name, one in values.items() if ".lora_magnitude_vector" in name and one.num_values > 1}
+    even = [name for name, one in magnitudes.items() if one.smallest == one.largest > 0 and not one.num_nonfinite]
+    if even:
+        yield fatal(
+            f"{len(even)} of {len(magnitudes)} of DoRA's magnitudes are one value throughout, such as {even[0]}: "
+            f"{magnitudes[even[0]].largest:g}",
+            {"tensors": even[:50], "count": len(even)},
+            "They stand for the lengths of the weight's rows, which they replace: modules with them answer noise.",
+            "They were set up before the base was loaded: train again on the loaded base.",
+        )
+
+
 def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
     """Look for NaN and infinity in the adapter, and for factors that were never trained."""
     values = view.adapter.values
@@ -182,6 +196,7 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
             "They are the lengths of the rows of whole matrices: with the adapter these pass nothing on.",
             "Copy the adapter again from where it was trained; sharded training must gather the weights before saving.",
         )
+    yield from _magnitudes_are_lengths(values)
     yield from vocabulary_is_trained(view)
     yield from layers_are_distinct(view.adapter)
     yield from whole_modules_are_sound(view)

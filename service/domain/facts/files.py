@@ -25,12 +25,14 @@ class ValueFacts:
         num_nonfinite: NaN and infinity.
         is_all_zero: Nothing but zero.
         largest: Largest absolute value among the finite ones.
+        smallest: Smallest one; infinite if none is finite.
     """
 
     num_values: int
     num_nonfinite: int
     is_all_zero: bool
     largest: float = 0.0
+    smallest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

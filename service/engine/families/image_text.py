@@ -85,6 +85,8 @@ class ImageTextFamily(Family):
         processor = AutoProcessor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=options.is_code_trusted
         )
+        if processor.chat_template is None:  # version 4 of transformers kept it in tokenizer_config.json
+            processor.chat_template = processor.tokenizer.chat_template
         image_token_id = getattr(model.config, "image_token_id", None)
         return self._encoder(processor, control_tokens, image_token_id)
 
