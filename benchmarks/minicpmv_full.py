@@ -17,6 +17,7 @@ import struct
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -297,8 +298,11 @@ def _write_shard(path: Path, shapes: Mapping[str, tuple[int, ...]], block: np.nd
             if len(shape) == 1:
                 file.write(np.full(count, 0 if name.endswith("bias") else one, dtype=np.uint16).tobytes())
                 continue
-            for start in range(0, count, BLOCK):
-                file.write(block[: count - start].tobytes())
+            place = zlib.crc32(name.encode()) % BLOCK  # so that no two are the same
+            while count:
+                piece = block[place : place + count]
+                file.write(piece.tobytes())
+                count, place = count - piece.size, 0
 
 
 def _tokenizer(folder: Path) -> None:
