@@ -196,7 +196,7 @@ def _measure(folder: Path, weights: int, reading: float) -> None:
     finally:
         engine.stop()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / weights
-    print(f"whole run          peak {peak:.2f} x weights with file pages and libraries, target {TARGET} x")
+    print(f"whole run          peak {peak:.3f} x weights with file pages and libraries, target {TARGET} x")
 
 
 def _answer(engine: Any) -> str:

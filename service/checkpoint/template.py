@@ -124,11 +124,7 @@ def _describe(
         name: tuple(loaded.encode(text, add_special_tokens=False)) if text is not None else None
         for name, text in texts.items()
     }
-    split = {one for one in MARKER.findall(written) if one not in tokenizer.vocabulary}
-    if closing := CLOSING.match(finished.rpartition(ANSWER)[2]):
-        split |= {closing[1]} - tokenizer.vocabulary.keys()
-    split |= set(_split_tokens(texts, encoded, tokens))
-    placeholder = tokenizer.texts.get("image_token")
+    split = {*_unknown_markers(written, finished, tokenizer), *_split_tokens(texts, encoded, tokens)}
     switched = _switched_texts(render)
     marks = {mark for pair in switched for text in pair for mark in THOUGHT.findall(text)}
     used = loaded.chat_template if isinstance(loaded.chat_template, str) else ""
@@ -139,11 +135,7 @@ def _describe(
         turn_end_id=tokens.get(turn_end) if turn_end else None,
         error=None,
         conversations=encoded,
-        placeholders={
-            name: shown.count(placeholder)
-            for name in NUM_PICTURES
-            if placeholder and (shown := texts[name]) is not None
-        },
+        placeholders=_placeholders(texts, tokenizer.texts.get("image_token")),
         video_placeholders=_video_placeholders(render, tokenizer),
         lost=tuple(_lost(texts)),
         lost_beside_pictures=tuple(_lost_beside_pictures(texts)),
@@ -168,6 +160,20 @@ def _describe(
         training_tags=tuple(sorted({match[1] for match in TRAINING_TAG.finditer(used)})),
         rivals=tuple(file for file, text in files.items() if used and _squeezed(text) != _squeezed(used)),
     )
+
+
+def _unknown_markers(written: str, finished: str, tokenizer: TokenizerFacts) -> set[str]:
+    """Return markers that a template writes, in front of turns or behind them, and the tokenizer has no token for."""
+    found = set(MARKER.findall(written))
+    if closing := CLOSING.match(finished.rpartition(ANSWER)[2]):
+        found.add(closing[1])
+    return found - tokenizer.vocabulary.keys()
+
+
+def _placeholders(texts: Mapping[str, str | None], placeholder: str | None) -> dict[str, int]:
+    """Count the placeholders of pictures in each conversation that has pictures and could be rendered."""
+    shown = {name: text for name in NUM_PICTURES if (text := texts[name]) is not None}
+    return {name: text.count(placeholder) for name, text in shown.items()} if placeholder else {}
 
 
 def _split_tokens(

@@ -133,6 +133,9 @@ def test_asking_takes_under_ten_forward_passes_a_model(
     assert 0 < sums[1] - sums[0] < 10
     assert measured.base.behaviour is not None
     assert measured.base.behaviour.acting_tokens == ()
+    assert measured.base.behaviour.certainty is not None
+    assert measured.base.behaviour.certainty > 0.99
+    assert measured.base.has_trained_norms
     assert (measured.base.behaviour.has_ended is not None) is is_in_doubt
 
 
