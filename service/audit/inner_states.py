@@ -85,9 +85,9 @@ def untrained_parts(base: BaseFacts) -> list[UntrainedPart]:
     A part is told by vectors that are exactly one or zero beside matrices that look like one draw, or by matrices
     alone that are drawn with the deviation of config.json.
     """
-    if not is_mostly_trained(base):
-        return []
     drawn, even = _as_drawn(base), _as_begun(base)
+    if not _is_mostly_trained([*drawn.values(), *even.values()]):
+        return []
     num_trained = sum(not one for one in (*drawn.values(), *even.values()))
     below: dict[str, list[str]] = defaultdict(list)
     for name in (*drawn, *even):
@@ -98,9 +98,8 @@ def untrained_parts(base: BaseFacts) -> list[UntrainedPart]:
     return [_part(one, below[one], drawn, num_trained) for one in largest]
 
 
-def is_mostly_trained(base: BaseFacts) -> bool:
-    """Say whether most tensors beside the vocabulary matrices are not as before training; false if there are none."""
-    states = (*_as_drawn(base).values(), *_as_begun(base).values())
+def _is_mostly_trained(states: list[bool]) -> bool:
+    """Say whether most tensors are not as before training; false if there are none."""
     return bool(states) and states.count(False) >= MIN_TRAINED * len(states)
 
 
