@@ -107,11 +107,6 @@ class Batch:
         return self._scheduler.num_inside
 
     @property
-    def num_prefilling(self) -> int:
-        """Sequences whose prompts are being computed."""
-        return len(self._scheduler.prefilling)
-
-    @property
     def num_waiting(self) -> int:
         """Sequences that wait."""
         return self._scheduler.num_waiting
@@ -165,7 +160,7 @@ class Batch:
 
     def _compute_prompts(self) -> None:
         """Encode one load of pictures, or compute pieces of prompts as far as those who decode can wait."""
-        allowance = self._pace.allowance(is_anybody_decoding=bool(self._scheduler.running))
+        allowance = self._pace.allowance(len(self._scheduler.running), self._scheduler.num_prompts)
         while self._pace.suffices(allowance) and (one := self._scheduler.turn()) is not None:
             tokens = self._pace.piece(allowance, one.remaining)
             allowance -= tokens

@@ -1,12 +1,13 @@
-"""How much of a prompt to compute between two steps of decoding.
+"""How much of prompts to compute between two steps of decoding.
 
-Purely numbers. Whoever decodes waits for it, so the piece is made to take about as long as their own step.
+Purely numbers. Whoever decodes waits for it, so it is made to take about as long as their own step; longer where more
+wait for their first token than for their next one.
 """
 
 LEAST = 32
 """Tokens of the smallest piece: still smaller ones cost as much."""
 PATIENCE = 1.9
-"""How many steps of decoding a piece of a prompt may take."""
+"""How many steps of decoding a piece of a prompt may take, where at least as many decode as have prompts."""
 SMOOTHING = 0.2
 
 
@@ -31,11 +32,17 @@ class Pace:
         each = seconds / tokens
         self._token = each if self._token is None else self._token + SMOOTHING * (each - self._token)
 
-    def allowance(self, *, is_anybody_decoding: bool) -> int:
-        """Return how many tokens of prompts to compute before the next step of decoding."""
-        if not is_anybody_decoding or self._step is None or not self._token:
+    def allowance(self, num_decoding: int, num_prompts: int) -> int:
+        """Return how many tokens of prompts to compute before the next step of decoding.
+
+        Args:
+            num_decoding: Sequences that wait for their next token.
+            num_prompts: Sequences that wait for their first one.
+        """
+        if not num_decoding or self._step is None or not self._token:
             return self._largest
-        return min(max(LEAST, int(PATIENCE * self._step / self._token)), self._largest)
+        patience = PATIENCE * max(1.0, num_prompts / num_decoding)
+        return min(max(LEAST, int(patience * self._step / self._token)), self._largest)
 
     def suffices(self, allowance: int) -> bool:
         """Say whether what is left of an allowance is worth a piece."""

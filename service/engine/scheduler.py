@@ -105,6 +105,11 @@ class Scheduler(Generic[S]):
         return sum(map(len, self._waiting.values()))
 
     @property
+    def num_prompts(self) -> int:
+        """Sequences whose prompts are being computed, or may be as soon as others are."""
+        return len(self.prefilling) + min(self.num_waiting, max(0, self.max_running - self.num_inside))
+
+    @property
     def num_inside(self) -> int:
         """Sequences that have a place in memory."""
         return len(self.running) + len(self.prefilling)

@@ -93,14 +93,34 @@ def test_who_leaves_early_is_forgotten_wherever_it_was() -> None:
 
 def test_pieces_take_about_as_long_as_those_who_decode_can_wait() -> None:
     pace = Pace(512)
-    assert pace.allowance(is_anybody_decoding=True) == 512  # nothing is known yet
+    assert pace.allowance(1, 1) == 512  # nothing is known yet
     pace.decoded(0.1)
     pace.prefilled(0.2, 200)
-    assert pace.allowance(is_anybody_decoding=True) == 190  # 0.1 s x 1.9 / 1 ms
-    assert pace.allowance(is_anybody_decoding=False) == 512
+    assert pace.allowance(1, 1) == 190  # 0.1 s x 1.9 / 1 ms
+    assert pace.allowance(0, 1) == 512
     for _ in range(100):
         pace.decoded(0.001)
-    assert pace.allowance(is_anybody_decoding=True) == 32  # smaller pieces cost as much
+    assert pace.allowance(1, 1) == 32  # smaller pieces cost as much
+
+
+def test_those_who_decode_wait_longer_where_more_have_prompts() -> None:
+    pace = Pace(512)
+    pace.decoded(0.01)
+    pace.prefilled(0.1, 1000)
+    assert pace.allowance(8, 1) == pace.allowance(8, 8) == 190
+    assert pace.allowance(8, 16) == 380
+    assert pace.allowance(1, 16) == 512
+
+
+def test_prompts_that_have_no_place_do_not_count() -> None:
+    scheduler: Scheduler[One] = Scheduler(3)
+    for name in "abcde":
+        scheduler.add(One(name))
+    assert scheduler.num_prompts == 3
+    scheduler.run(scheduler.admit(anything)[0])
+    assert scheduler.num_prompts == 2
+    scheduler.max_running = 1  # memory ran out
+    assert scheduler.num_prompts == 2
 
 
 def test_pieces_of_a_prompt_are_of_one_size() -> None:
