@@ -63,7 +63,8 @@ def merge_facts(adapter: Location, origin: BaseReading, merged: BaseReading, com
         touched.add(place.new)
         wanted = _shape_of(update, weights, origin.weights, place.old)
         stored = merged.weights.tensors[place.new].shape
-        if wanted is None or not (_is_comparable(wanted, stored) and _fits(update, weights, stored)):
+        least = _num_rows_needed(update, wanted, origin, merged, place)
+        if wanted is None or not (_is_comparable(wanted, stored, least) and _fits(update, weights, stored, least)):
             reshaped[place.new] = (wanted or (), stored)
         elif merged.weights.is_float(place.new):
             known = targets.get(place.new)
@@ -138,20 +139,41 @@ def _shape_of(update: Update, weights: WeightFiles, origin: WeightFiles, name: s
     return None
 
 
-def _is_comparable(wanted: tuple[int, ...], stored: tuple[int, ...]) -> bool:
-    """Say whether shapes are equal, or those of matrices of which the rows behind the adapter's were padded."""
-    return wanted == stored or (len(wanted) == len(stored) == 2 and wanted[1] == stored[1] and wanted[0] <= stored[0])
+def _num_rows_needed(
+    update: Update, wanted: tuple[int, ...] | None, origin: BaseReading, merged: BaseReading, place: _Place
+) -> int | None:
+    """Return how many rows of a vocabulary matrix have a token or an update; None for tensors that keep all theirs."""
+    is_vocabulary = place.new in {one.tensor for one in (merged.facts.embedding, merged.facts.head) if one}
+    if not (is_vocabulary and merged.facts.tokenizer and wanted and place.old):
+        return None
+    if wanted[0] > origin.weights.tensors[place.old].shape[0]:
+        return None  # the adapter brings rows of its own
+    return max(merged.facts.tokenizer.max_id, *update.rows, -1) + 1
 
 
-def _fits(update: Update, weights: WeightFiles, stored: tuple[int, ...]) -> bool:
-    """Say whether the parts of an update have the sizes that the stored tensor asks of them."""
+def _is_comparable(wanted: tuple[int, ...], stored: tuple[int, ...], num_needed: int | None) -> bool:
+    """Say whether shapes are equal, or those of matrices whose last rows, which no token has, were padded or cut."""
+    is_longer = len(wanted) == len(stored) == 2 and wanted[1] == stored[1] and wanted[0] <= stored[0]
+    is_cut = num_needed is not None and wanted[1:] == stored[1:] and num_needed <= stored[0]
+    return wanted == stored or is_longer or is_cut
+
+
+def _fits(update: Update, weights: WeightFiles, stored: tuple[int, ...], num_needed: int | None) -> bool:
+    """Say whether the parts of an update have the sizes that the stored tensor asks of them.
+
+    Args:
+        update: What the adapter does.
+        weights: The adapter's tensors.
+        stored: Shape of the tensor in the folder.
+        num_needed: Rows of a vocabulary matrix that it must have; None for other tensors.
+    """
     num_rows, width = (stored[0], math.prod(stored[1:])) if stored else (1, 1)
     if update.rows and update.replaced:
         return weights.tensors[update.replaced].shape[1:] == stored[1:]
     if update.low_rank is None:
         return True
     left, right = update.low_rank
-    is_matrix = right.shape[1] == width and left.shape[0] <= num_rows
+    is_matrix = right.shape[1] == width and (num_needed is not None or left.shape[0] <= num_rows)
     return is_matrix and (update.magnitude is None or len(update.magnitude) == len(left))
 
 

@@ -286,15 +286,6 @@ def head_left_out_and_declared_tied(folders: Folders) -> None:
         del tensors[HEAD]
 
 
-@broken("chat_template", "generation", severity="warning")
-def tags_of_the_trainer(folders: Folders) -> None:
-    edit_template(
-        folders.base,
-        "render_content(message.content) ~ '<|im_end|>\\n' -}}",
-        "render_content(message.content) -}}{% generation %}{{- '<|im_end|>\\n' -}}{% endgeneration %}",
-    )
-
-
 @broken("trained_rows", "<stamp>")
 def a_new_token_without_training(folders: Folders) -> None:
     add_token(folders.base, "<stamp>")
@@ -388,6 +379,15 @@ def in_float32(folders: Folders) -> None:
 def a_finished_conversation_without_the_last_line_break(folders: Folders) -> None:
     ending = "('' if loop.last and message.role == 'assistant' else '\\n')"
     edit_template(folders.base, "~ '<|im_end|>\\n' -}}", f"~ '<|im_end|>' ~ {ending} -}}}}")
+
+
+@sound()
+def tags_of_the_trainer(folders: Folders) -> None:
+    edit_template(
+        folders.base,
+        "render_content(message.content) ~ '<|im_end|>\\n' -}}",
+        "render_content(message.content) -}}{% generation %}{{- '<|im_end|>\\n' -}}{% endgeneration %}",
+    )
 
 
 @sound()

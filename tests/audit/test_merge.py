@@ -16,6 +16,7 @@ from tests.builders import (
     TOKENIZER_FILES,
     edited_json,
     edited_tensors,
+    read_json,
     rename_tensors,
     shard,
     swap_last_tokens,
@@ -184,6 +185,16 @@ def rows_padded(pair: Pair) -> None:
         config["text_config"]["vocab_size"] += 64
 
 
+def rows_cut(pair: Pair) -> None:
+    """Keep no row behind the last token's; merges of adapters that add tokens are resized so."""
+    count = max(one["id"] for one in read_json(pair.tuned / "tokenizer.json")["added_tokens"]) + 1
+    with edited_tensors(pair.tuned_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            tensors[name] = tensors[name][:count].clone()
+    with edited_json(pair.tuned / "config.json") as config:
+        config["text_config"]["vocab_size"] = count
+
+
 HARMLESS: dict[str, Edit] = {
     "in_float32": cast(torch.float32),
     "in_float16": cast(torch.float16),
@@ -191,6 +202,7 @@ HARMLESS: dict[str, Edit] = {
     "names_of_the_other_layout": names_of_the_other_layout,
     "adapter_of_the_other_layout": adapter_of_the_other_layout,
     "rows_padded": rows_padded,
+    "rows_cut": rows_cut,
 }
 
 

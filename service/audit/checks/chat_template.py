@@ -89,8 +89,8 @@ def adapter_chat_template(view: AdapterView) -> Iterator[Outcome]:
     yield from _markers_are_the_processor_s(template, tokenizer, markers, "the adapter's chat template")
     yield from thoughts_are_expected(view)
     base = view.base.template
-    if base and base.is_present and template.training_tags and not base.training_tags:
-        yield _training_only(template)
+    if base and base.is_present:
+        yield from _training_only(template, base)
     if base is None or template.error:
         return
     if names := _broken_otherwise(template, base):
@@ -284,8 +284,7 @@ def _renders_the_same(
         is_certain: Training cannot have used the folder's: nothing was trained since, or what was merged brought
             another.
     """
-    if template.training_tags and not origin.training_tags:
-        yield _training_only(template)
+    yield from _training_only(template, origin)
     names = _different(template, origin)
     if names == ["finished"]:
         yield note(
@@ -365,13 +364,13 @@ def _line_breaks(template: TemplateFacts, other: TemplateFacts, names: list[str]
     )
 
 
-def _training_only(template: TemplateFacts) -> Outcome:
-    return warning(
-        f"the chat template holds the tag {template.training_tags[0]}, which only trainers use",
-        {"tags": list(template.training_tags)},
-        "It was made for computing a loss: tools, system prompts or reasoning may be missing, and other servers fail.",
-        COPY,
-    )
+def _training_only(template: TemplateFacts, other: TemplateFacts) -> Iterator[Outcome]:
+    """Say that a template was made for computing a loss. What it renders otherwise is found by itself."""
+    if template.training_tags and not other.training_tags:
+        yield note(
+            f"the chat template holds the tag {template.training_tags[0]}, which only trainers use",
+            {"tags": list(template.training_tags)},
+        )
 
 
 CHECK = Check(

@@ -26,9 +26,13 @@ LAST = re.compile(r"(o_proj|out_proj|down_proj|fc2|linear_2|w2)\.weight$")
 """What writes a layer's result beside the one before."""
 CONNECTOR = re.compile(r"(^|\.)(merger\.mlp|resampler|multi_modal_projector)\.")
 """What carries pictures into the language model, with nothing beside it."""
+AHEAD = re.compile(r"(model\.)?mtp\.")
+"""Layers that guess several tokens ahead, which releases have beside the model and transformers leaves out."""
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 """Files of slow tokenizers, which load without tokenizer.json."""
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_FILES = (ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin")
 FETCH = "Run git lfs pull in the clone, or download the file with the hub's own client."
 RESTORE = "Copy the file again from the source; convert pickle weights to safetensors where they were made."
 NAN_SPREADS = "NaN spreads through the whole answer."
@@ -41,8 +45,9 @@ versions is read and the other is not.
 Every JSON file is parsed within bounds of size and depth, every safetensors header is checked (overlapping or
 truncated data, headers beyond 32 MB), and pickle files are never opened. Tensors that two shards hold must be the
 same bytes, and shards beside a whole `model.safetensors` must hold its values: saving a merged model into the folder
-of its base leaves both, and which is read depends on the library. Links are followed, as hub caches are made of
-them; pipes, devices and folders in the place of a file count as missing."""
+of its base leaves both, and which is read depends on the library. An adapter's files in the folder of a whole model,
+which a merge leaves that is saved where the adapter was, are mounted on the weights by loading (peft#1381). Links are
+followed, as hub caches are made of them; pipes, devices and folders in the place of a file count as missing."""
 
 
 def base_files(view: BaseView) -> Iterator[Outcome]:
@@ -75,6 +80,25 @@ def base_files(view: BaseView) -> Iterator[Outcome]:
             "Save the model into an empty folder, or delete whichever of the two is older; if it is the shards, their "
             "index too.",
         )
+    yield from _adapter_beside(view.base)
+
+
+def _adapter_beside(base: BaseFacts) -> Iterator[Outcome]:
+    """An adapter in the folder of a whole model is mounted by loading, under the base's name.
+
+    Of a folder without config.json the missing file is said.
+    """
+    if ADAPTER_CONFIG not in base.files or "config.json" not in base.files:
+        return
+    beside = [one for one in ADAPTER_FILES if one in base.files]
+    yield fatal(
+        f"the model's folder holds the files of an adapter: {', '.join(beside)}",
+        {"files": beside},
+        "transformers mounts it on the weights beside it: if it is merged into them, it counts twice; if not, base "
+        "requests are answered by an adapter that nobody checked.",
+        f"If the model is the adapter's merge, delete {' and '.join(beside)}; otherwise move them into a folder of "
+        "their own and name it as an adapter.",
+    )
 
 
 def _restore(problem: FileProblem) -> str:
@@ -130,7 +154,7 @@ def _zero_throughout(base: BaseFacts, changed: Collection[str]) -> Iterator[Outc
     What connects the tower and the language model stands beside nothing: zeros there hide every picture.
     """
     zero = [name for name in base.inner.all_zero if name.endswith(".weight") and len(base.tensors[name].shape) >= 2]
-    zero = [name for name in zero if name not in changed]  # origin says so
+    zero = [name for name in zero if name not in changed and not AHEAD.match(name)]  # origin says so
     if not zero:
         return
     kinds = Counter(LAYER.sub(".*.", name) for name in base.tensors)
