@@ -133,12 +133,14 @@ def _taken_twice(base: BaseFacts) -> Iterator[Outcome]:
     """Find layers that hold the matrices of an earlier one.
 
     Training never makes two matrices equal. Tools that deepen a model repeat layers on purpose: many in a row, with a
-    recipe beside them, or with last matrices of zeros, so that they change nothing until they are trained.
+    recipe beside them, or with last matrices of zeros, so that they change nothing until they are trained. Tables that
+    no parameter takes, such as saved sines and cosines, are the same in every layer.
     """
+    unused = set(base.blueprint.unused) if base.blueprint else set()
     repeated = {
         name: first
         for name, first in base.inner.repeated.items()
-        if layer_of(name) and layer_of(name) != layer_of(first) and ".experts." not in name
+        if name not in unused and layer_of(name) and layer_of(name) != layer_of(first) and ".experts." not in name
     }
     layers = {layer: names for layer, names in by_layer(repeated).items() if not _changes_nothing(base, layer)}
     if not layers:
