@@ -174,16 +174,18 @@ def code_tensors(base: BaseFacts) -> dict[str, SampleFacts]:
     config = base.documents.get("config.json", {})
     if config.get("quantization_config") or config.get("compression_config"):
         return {}
+    used = _used(base)
     return {
         name: one
         for name, one in sorted(base.inner.samples.items())
-        if one.grid is not None and one.deviation > CODE_DEVIATION
+        if name in used and one.grid is not None and one.deviation > CODE_DEVIATION
     }
 
 
 def odd_norms(base: BaseFacts) -> list[OddNorms]:
     """Find norms that are stored as another kind of norm has them: one less, or one more."""
-    norms = {name: one for name, one in base.inner.vectors.items() if NORM.search(name)}
+    used = _used(base)
+    norms = {name: one for name, one in base.inner.vectors.items() if name in used and NORM.search(name)}
     seeing = {name: one for name, one in norms.items() if SEEING.search(name)}
     seeing = {name: one for name, one in seeing.items() if name.removesuffix("weight") + "bias" in base.tensors}
     language = {name: one for name, one in norms.items() if not SEEING.search(name) and not name.endswith(GATED)}
