@@ -32,10 +32,11 @@ HEAD_NORM = re.compile(r"\b[qk]_norm\.weight$")
 GATED = "linear_attn.norm.weight"
 """It multiplies by its weight in every family."""
 SEEING = re.compile(r"(^|\.)(vpm|vision\w*|visual|resampler\w*|merger|multi_modal_projector|apm|tts)\.")
-ADDING = frozenset(
-    {"qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_next", "gemma", "gemma2", "gemma3_text"}
-)
-"""Model types whose norms multiply by one more than their weight. Source: transformers 5.23, their modeling files."""
+ADDING = frozenset({"qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_next"})
+"""Model types whose norms multiply by one more than their weight. Source: transformers 5.23, their modeling files.
+
+Gemma's do too and are not judged: without weight decay on norms, as these have, theirs may all grow far beyond one.
+"""
 MULTIPLYING = frozenset({"llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "minicpm", "minicpm3", "minicpm4"})
 """Model types whose norms multiply by their weight."""
 TURNED_SHARE = 0.25

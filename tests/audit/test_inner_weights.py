@@ -2,11 +2,13 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from service.audit.inner_states import odd_norms
 from service.audit.judging import audit
 from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_checkpoint
@@ -187,3 +189,20 @@ def test_a_model_that_is_random_throughout_has_no_untrained_part(base: Path) -> 
             shape = tuple(tensors[name].shape)
             tensors[name] = 0.02 * torch.randn(shape) if len(shape) > 1 else torch.full(shape, float(is_norm))
     assert findings(base) == []
+
+
+@pytest.mark.parametrize(("model_type", "is_judged"), [("qwen3_5_text", True), ("gemma2", False)])
+def test_norms_that_are_all_large_are_judged_only_where_training_keeps_them_small(
+    model_type: str, is_judged: bool, base: Path
+) -> None:
+    facts = read_checkpoint(locate(str(base)), {}).base
+    vectors = {
+        name: replace(one, fifth=1.5, up_to={-1: 0.0, 0: 0.0, 1: 0.0}) for name, one in facts.inner.vectors.items()
+    }
+    large = replace(
+        facts,
+        model_type=model_type,
+        documents={"config.json": {"model_type": model_type}},
+        inner=replace(facts.inner, vectors=vectors),
+    )
+    assert bool(odd_norms(large)) == is_judged
