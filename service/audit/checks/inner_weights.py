@@ -3,10 +3,10 @@
 Knows no origin; `origin.py` compares with one. NaN, infinity and zeros are `weights.py`'s matter.
 """
 
-import re
 from collections.abc import Collection, Iterator
 
 from service.audit.check import BaseView, Check, Outcome, fatal, warning
+from service.audit.checks.weights import LAST
 from service.audit.inner_states import OddNorms, by_layer, code_tensors, layer_of, odd_norms, untrained_parts
 from service.audit.row_states import UNRELATED
 from service.domain.facts import BaseFacts
@@ -15,8 +15,6 @@ SHOWN = 3
 MOST_LISTED = 50
 ROUGH, SMOOTH, CLEARLY = 0.25, 0.4, 0.3
 """Correlation of neighbouring pixels: trained kernels have 0.7, such in another order at most a little, noise none."""
-LAST = re.compile(r"(o_proj|out_proj|down_proj|fc2|linear_2|w2)\.weight$")
-"""What writes a layer's result beside the one before."""
 RECIPE = "mergekit_config.yml"
 LONG_RUN = 4
 """As many layers in a row are taken twice on purpose, to make a deeper model."""
