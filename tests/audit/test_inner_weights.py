@@ -206,3 +206,17 @@ def test_norms_that_are_all_large_are_judged_only_where_training_keeps_them_smal
         inner=replace(facts.inner, vectors=vectors),
     )
     assert bool(odd_norms(large)) == is_judged
+
+
+def test_a_matrix_alone_shows_nothing_where_training_was_so_short_that_many_still_look_drawn(base: Path) -> None:
+    torch.manual_seed(0)
+    first = f"{LAYER}0.self_attn.v_proj.weight"
+    with edited_tensors(base / "model.safetensors") as tensors:
+        tensors[first] = 0.02 * torch.randn(tensors[first].shape)
+    assert [one.check for one in findings(base)] == ["inner_weights"]
+    with edited_tensors(base / "model.safetensors") as tensors:
+        for name in [
+            one for one in tensors if one.startswith(LAYER) and one.endswith(("gate_proj.weight", "up_proj.weight"))
+        ]:
+            tensors[name] = 0.0255 * torch.randn(tensors[name].shape)
+    assert findings(base) == []
