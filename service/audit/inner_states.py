@@ -21,6 +21,8 @@ SAME_DEVIATION = 0.02
 """Share by which a fresh matrix may miss the deviation that config.json names."""
 MIN_TRAINED = 0.5
 """Share of a model's tensors that must be trained before a part that is not stands out."""
+MOST_MOVED = 0.05
+"""Share of matrices that look like a draw of another deviation: one in seven after 300 steps at 3e-4 from scratch."""
 MIN_DRAWN = 4096
 """A matrix with fewer values shows too little by itself."""
 CODE_DEVIATION = 1.0
@@ -32,10 +34,11 @@ HEAD_NORM = re.compile(r"\b[qk]_norm\.weight$")
 GATED = "linear_attn.norm.weight"
 """It multiplies by its weight in every family."""
 SEEING = re.compile(r"(^|\.)(vpm|vision\w*|visual|resampler\w*|merger|multi_modal_projector|apm|tts)\.")
-ADDING = frozenset(
-    {"qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_next", "gemma", "gemma2", "gemma3_text"}
-)
-"""Model types whose norms multiply by one more than their weight. Source: transformers 5.23, their modeling files."""
+ADDING = frozenset({"qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_next"})
+"""Model types whose norms multiply by one more than their weight. Source: transformers 5.23, their modeling files.
+
+Gemma's do too and are not judged: without weight decay on norms, as these have, theirs may all grow far beyond one.
+"""
 MULTIPLYING = frozenset({"llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "minicpm", "minicpm3", "minicpm4"})
 """Model types whose norms multiply by their weight."""
 TURNED_SHARE = 0.25
@@ -83,7 +86,8 @@ def untrained_parts(base: BaseFacts) -> list[UntrainedPart]:
     """Find the largest parts that are as before training, in a model that mostly is not.
 
     A part is told by vectors that are exactly one or zero beside matrices that look like one draw, or by matrices
-    alone that are drawn with the deviation of config.json.
+    alone that are drawn with the deviation of config.json. In a model that was trained shortly many matrices still look
+    like a draw, of a deviation that has moved: there matrices alone show nothing.
     """
     drawn, even = _as_drawn(base), _as_begun(base)
     if not _is_mostly_trained([*drawn.values(), *even.values()]):
@@ -93,7 +97,13 @@ def untrained_parts(base: BaseFacts) -> list[UntrainedPart]:
     for name in (*drawn, *even):
         for above in _above(name):
             below[above].append(name)
-    found = {one for one, names in below.items() if _is_untrained(names, drawn, even, base)}
+    begun = {one: names for one, names in below.items() if all(drawn.get(name, even.get(name)) for name in names)}
+    found = {one for one, names in begun.items() if 1 < sum(name in drawn for name in names) < len(names)}
+    large = {name for name in drawn if drawn[name] and base.inner.samples[name].num_values >= MIN_DRAWN}
+    fresh = {name for name in large if _is_fresh(base.inner.samples[name], base)}
+    moved = large - fresh - {name for one in found for name in begun[one]}
+    if len(moved) <= MOST_MOVED * len(drawn):
+        found |= {one for one, names in begun.items() if (matrices := drawn.keys() & names) and matrices <= fresh}
     largest = sorted(one for one in found if not any(above in found for above in _above(one)[:-1]))
     return [_part(one, below[one], drawn, num_trained) for one in largest]
 
@@ -123,17 +133,10 @@ def _part(name: str, names: Collection[str], drawn: Mapping[str, bool], num_trai
     return UntrainedPart(name, matrices, tuple(sorted(set(names) - set(matrices))), num_trained)
 
 
-def _is_untrained(names: Collection[str], drawn: Mapping[str, bool], even: Mapping[str, bool], base: BaseFacts) -> bool:
-    matrices = [one for one in names if one in drawn]
-    if not matrices or not all(drawn.get(one, even.get(one)) for one in names):
-        return False
-    if len(matrices) > 1 and len(matrices) < len(names):
-        return True
+def _is_fresh(sample: SampleFacts, base: BaseFacts) -> bool:
+    """Say whether a matrix that looks like a draw has the deviation that config.json names."""
     wanted = initializer_range(base.documents.get("config.json", {}))
-    samples = [base.inner.samples[one] for one in matrices]
-    return all(
-        one.num_values >= MIN_DRAWN and abs(one.deviation - wanted) <= SAME_DEVIATION * wanted for one in samples
-    )
+    return abs(sample.deviation - wanted) <= SAME_DEVIATION * wanted
 
 
 def _looks_drawn(sample: SampleFacts) -> bool:
@@ -174,16 +177,18 @@ def code_tensors(base: BaseFacts) -> dict[str, SampleFacts]:
     config = base.documents.get("config.json", {})
     if config.get("quantization_config") or config.get("compression_config"):
         return {}
+    used = _used(base)
     return {
         name: one
         for name, one in sorted(base.inner.samples.items())
-        if one.grid is not None and one.deviation > CODE_DEVIATION
+        if name in used and one.grid is not None and one.deviation > CODE_DEVIATION
     }
 
 
 def odd_norms(base: BaseFacts) -> list[OddNorms]:
     """Find norms that are stored as another kind of norm has them: one less, or one more."""
-    norms = {name: one for name, one in base.inner.vectors.items() if NORM.search(name)}
+    used = _used(base)
+    norms = {name: one for name, one in base.inner.vectors.items() if name in used and NORM.search(name)}
     seeing = {name: one for name, one in norms.items() if SEEING.search(name)}
     seeing = {name: one for name, one in seeing.items() if name.removesuffix("weight") + "bias" in base.tensors}
     language = {name: one for name, one in norms.items() if not SEEING.search(name) and not name.endswith(GATED)}

@@ -72,7 +72,10 @@ def _scaling(config: Mapping[str, Any]) -> float | None:
         return None
     if not isinstance(rank, int) or rank <= 0 or not isinstance(alpha, (int, float)):
         return None
-    return alpha / math.sqrt(rank) if config.get("use_rslora") is True else alpha / rank
+    try:
+        return alpha / math.sqrt(rank) if config.get("use_rslora") is True else alpha / rank
+    except OverflowError:  # whole numbers of hundreds of digits; the checks of the config say so
+        return None
 
 
 def _ranks(documents: Documents, config: Mapping[str, Any]) -> frozenset[int]:

@@ -100,12 +100,19 @@ def scaling(config: Mapping[str, Any], module: str, rank: int) -> float:
     """Return by what the product of the factors is multiplied: alpha over rank, or over its root with rsLoRA.
 
     Patterns match ends of module names, the first one wins, as in PEFT.
+
+    Raises:
+        ValueError: The config names no numbers to scale by, or such as no float holds.
     """
     alpha = _by_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8))
-    rank = int(_by_pattern(config.get("rank_pattern"), module, config.get("r", rank)))
-    if not isinstance(alpha, int | float) or rank < 1:
-        raise ValueError(f"lora_alpha {alpha!r} and r {rank!r} are no numbers to scale by")
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    named = _by_pattern(config.get("rank_pattern"), module, config.get("r", rank))
+    try:
+        rank = int(named)
+        if not isinstance(alpha, int | float) or rank < 1:
+            raise ValueError(f"lora_alpha {alpha!r} and r {named!r} are no numbers to scale by")
+        return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"lora_alpha or r is no number to scale by: {error}") from error
 
 
 def _by_pattern(pattern: Any, module: str, default: Any) -> Any:

@@ -47,7 +47,7 @@ def factor_likeness(
         magnitudes = mine.get("lora_magnitude_vector")
         if magnitudes and not _has_lengths(rows, weights.values(magnitudes).reshape(-1)):
             continue  # DoRA undoes whatever of the weight the factors hold
-        likeness = _likeness(first, second[: len(rows)] * np.float32(scale), rows) if scale else None
+        likeness = _likeness(first, second[: len(rows)], rows, scale) if scale else None
         if likeness is not None:
             found[module] = likeness
     return found
@@ -82,7 +82,7 @@ def _linear(parts: Mapping[str, Mapping[str, str]], weights: WeightFiles, base: 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float | None:
     try:
         return scaling(config, module, rank)
-    except (ValueError, TypeError, OverflowError):  # other checks say what is wrong with the config
+    except ValueError:  # other checks say what is wrong with the config
         return None
 
 
@@ -101,22 +101,24 @@ def _has_lengths(rows: FloatArray, lengths: FloatArray) -> bool:
     return bool(np.median(np.abs(ratios - 1)) < SAME_LENGTH)
 
 
-def _likeness(first: FloatArray, second: FloatArray, weight: FloatArray) -> FactorLikeness | None:
-    """Compare factors `(rank, in)` and `(rows, rank)`, scaled, with the first rows of a weight.
+def _likeness(first: FloatArray, second: FloatArray, weight: FloatArray, scale: float) -> FactorLikeness | None:
+    """Compare factors `(rank, in)` and `(rows, rank)`, times a scale, with the first rows of a weight.
 
-    The product is never formed: both are seen in the bases of the spaces that the factors span, `(rank, rank)` or less.
+    The product is never formed: both are seen in the bases of the spaces that the factors span, `(rank, rank)` or less,
+    in float64, as squares of large values leave float32.
     """
     if not all(np.isfinite(one).all() for one in (first, second, weight)):
         return None
     left, outer = np.linalg.qr(second)
     right, inner = np.linalg.qr(first.T)
-    product, there = outer @ inner.T, left.T @ weight @ right
-    length, other = float(np.linalg.norm(product)), float(np.linalg.norm(there))
+    wide = weight.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = outer.astype(np.float64) @ inner.T.astype(np.float64) * scale
+        there = left.T.astype(np.float64) @ wide @ right
+        length, other = float(np.linalg.norm(product)), float(np.linalg.norm(there))
     if not min(length, other) or not math.isfinite(length) or not math.isfinite(other):
         return None
-    dot = float(np.sum(product * there))
-    rest = float(np.linalg.norm(there - dot / length**2 * product)) / math.sqrt(max(there.size - 1, 1))
-    chance = max(rest, float(np.linalg.norm(weight)) / math.sqrt(weight.size))
-    return FactorLikeness(
-        rank=min(there.shape), cosine=dot / (length * other), share=dot / length**2, noise=chance / length
-    )
+    share = float(np.sum(product / length * there)) / length
+    rest = float(np.linalg.norm(there - share * product)) / math.sqrt(max(there.size - 1, 1))
+    chance = max(rest, float(np.linalg.norm(wide)) / math.sqrt(weight.size))
+    return FactorLikeness(rank=min(there.shape), cosine=share / other * length, share=share, noise=chance / length)

@@ -28,7 +28,7 @@ def repeated_tensors(weights: WeightFiles, names: Mapping[str, str]) -> dict[str
     found: dict[str, str] = {}
     for keys in kinds.values():
         first: dict[str, str] = {}
-        for key in sorted(keys, key=_numbers) if len(keys) > 1 else ():
+        for key in sorted(keys, key=numbers_in) if len(keys) > 1 else ():
             original = first.setdefault(weights.digest(key), key)
             if original != key:
                 found[names[key]] = names[original]
@@ -50,7 +50,7 @@ def repeated_modules(weights: WeightFiles, names: Mapping[str, str]) -> dict[str
     kinds = Counter(tuple(weights.tensors[key].shape for key in keys) for keys in whole.values())
     first: dict[tuple[str, ...], str] = {}
     found: dict[str, str] = {}
-    for module, keys in sorted(whole.items(), key=lambda one: _numbers(one[0])):
+    for module, keys in sorted(whole.items(), key=lambda one: numbers_in(one[0])):
         if kinds[tuple(weights.tensors[key].shape for key in keys)] == 1:
             continue
         original = first.setdefault(tuple(weights.digest(key) for key in keys), module)
@@ -59,5 +59,6 @@ def repeated_modules(weights: WeightFiles, names: Mapping[str, str]) -> dict[str
     return found
 
 
-def _numbers(key: str) -> list[int]:
+def numbers_in(key: str) -> list[int]:
+    """Return the numbers of a tensor's name, by which layers and experts ascend."""
     return [int(one) for one in re.findall(r"\d+", key)]

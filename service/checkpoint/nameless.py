@@ -6,10 +6,12 @@ Knows no token. Training adds tokens behind the last one; the rest of the rows p
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from service.checkpoint.weights import FloatArray, WeightFiles
+from service.checkpoint.weights import WeightFiles
 from service.domain.facts import NamelessRow
 
+Rows = NDArray[np.float64]
 MAX_ROWS = 1000
 MIN_REST = 8
 """Fewer rows are no measure of what padding looks like."""
@@ -37,7 +39,7 @@ def nameless_rows(
     head = head or embedding
     num_rows = min(weights.tensors[one].shape[0] for one in (embedding, head))
     ids = list(range(num_known, min(num_rows, num_known + MAX_ROWS)))
-    inputs, outputs = weights.rows(embedding, ids), weights.rows(head, ids)
+    inputs, outputs = _rows(weights, embedding, ids), _rows(weights, head, ids)
     if not ids or not (np.isfinite(inputs).all() and np.isfinite(outputs).all()):
         return ()
     kept = _distinct(inputs, outputs)
@@ -47,7 +49,7 @@ def nameless_rows(
     longest = float(np.linalg.norm(inputs[rest], axis=1).max())
     turned = _turns(outputs, outputs[rest])
     farthest = max(float(turned[rest].max()), FLOOR)
-    own = weights.rows(head, list(unwritten)) if len(unwritten) >= MIN_REST else outputs[:0]
+    own = _rows(weights, head, list(unwritten)) if len(unwritten) >= MIN_REST else outputs[:0]
     own_turns = _turns(own, own) if len(own) and np.isfinite(own).all() and own.any(axis=1).all() else np.ones(1)
     is_measure = float(own_turns.max()) < 1 - COMMON
     if not is_measure and 1 - float(_turns(inputs[rest], inputs[rest]).max()) > PARALLEL:
@@ -59,7 +61,12 @@ def nameless_rows(
     )
 
 
-def _distinct(inputs: FloatArray, outputs: FloatArray) -> list[int]:
+def _rows(weights: WeightFiles, name: str, ids: list[int]) -> Rows:
+    """Read rows in float64: squares of large values leave float32."""
+    return weights.rows(name, ids).astype(np.float64)
+
+
+def _distinct(inputs: Rows, outputs: Rows) -> list[int]:
     """Leave out rows of zeros and all but the first of equal ones."""
     seen: dict[bytes, int] = {}
     for place, (one, other) in enumerate(zip(inputs, outputs, strict=True)):
@@ -68,10 +75,10 @@ def _distinct(inputs: FloatArray, outputs: FloatArray) -> list[int]:
     return sorted(seen.values())
 
 
-def _turns(rows: FloatArray, others: FloatArray) -> FloatArray:
+def _turns(rows: Rows, others: Rows) -> Rows:
     """Return 1 minus the cosine of each row with the mean of others."""
     mean = others.mean(axis=0)
     lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(mean)
     with np.errstate(invalid="ignore", divide="ignore"):
-        cosines: FloatArray = np.nan_to_num(rows @ mean / lengths).astype(np.float32)
+        cosines: Rows = np.nan_to_num(rows @ mean / lengths)
     return 1 - cosines

@@ -52,8 +52,8 @@ def pruned_rows(
     return PrunedFacts(
         tensor=name,
         num_ordinary=len(ordinary),
-        num_zero=sum(norms[one] == 0 for one in lost),
-        num_equal=sum(norms[one] > 0 for one in lost),
+        num_zero=int(np.count_nonzero(norms[lost] == 0)),
+        num_equal=int(np.count_nonzero(norms[lost] > 0)),
         num_reached=len(reached),
         scripts={script: (count, scripts[script]) for script, count in gone.most_common()},
         tokens={texts[one]: one for one in reached[:: max(1, len(reached) // SHOWN)][:SHOWN]},

@@ -92,11 +92,12 @@ def _share(
         return None
     try:
         scale = scaling(config, module, len(a))
-    except (ValueError, TypeError):
+    except ValueError:  # other checks say what is wrong with the config
         return None
     a, b = a.astype(np.float64), b.astype(np.float64)
     square: float = float(np.sum((b.T @ b) * (a @ a.T)))
-    return float(abs(scale) * math.sqrt(max(square, 0.0) / (len(b) * a.shape[1])) / usual)
+    share = float(abs(scale) * math.sqrt(max(square, 0.0) / (len(b) * a.shape[1])) / usual)
+    return share if math.isfinite(share) else None
 
 
 def _usual(base: WeightFiles, name: str) -> float:

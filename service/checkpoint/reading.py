@@ -124,7 +124,7 @@ def _read(location: Location, brought_ids: Collection[int], *, is_code_trusted: 
         vocab_size = text_vocab_size(documents)
         needed = set(brought_ids) | {one for claim in claims for one in claim.token_ids} | set(stops)
         needed |= set(reading.template.control_tokens.values()) if reading.template else set()
-        needed |= set(_nameless(reading))
+        needed |= set(_lost_ids(reading))
         with ThreadPoolExecutor(max_workers=1) as pool:
             wanted = _wanted(weights, names, needed, tokenizer)
             measured = pool.submit(measure_matrices, weights, *names, wanted)
@@ -174,7 +174,7 @@ def _unused(wanted: Wanted) -> set[int]:
     return set().union(*wanted.unused.values())
 
 
-def _nameless(reading: TokenizerReading) -> range:
+def _lost_ids(reading: TokenizerReading) -> range:
     """Return the ids that the tokenizer's last tokens had, if it lost those that the template still writes."""
     if reading.tokenizer is None or reading.template is None:
         return range(0)

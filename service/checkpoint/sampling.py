@@ -4,7 +4,6 @@ Knows no tensor's purpose and no threshold. Of a large tensor a few stretches of
 """
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from service.checkpoint.likeness import LAYER, numbers_in
 from service.checkpoint.weights import FloatArray, WeightFiles
 from service.domain.facts import KernelFacts, SampleFacts, VectorFacts
 
@@ -20,7 +20,6 @@ MIN_VALUES, MIN_SIDE = 1_024, 8
 """Smaller tensors show nothing by their spread."""
 MAX_VECTOR = 1_000_000
 BORDERS = (-1, 0, 1)
-LAYER = re.compile(r"\.\d+\.")
 LARGEST_INTEGER = 255
 CODES = {"F8_E5M2": (21, 57_344.0), "F8_E4M3": (20, 448.0)}
 """Bits of a float32 that are clear in every value of the type, and its largest value; the narrower first."""
@@ -152,10 +151,6 @@ def _repeated(weights: WeightFiles, digests: Mapping[str, str]) -> dict[str, str
         kinds[LAYER.sub(".*.", name), weights.tensors[name].shape, digest].append(name)
     found: dict[str, str] = {}
     for names in kinds.values():
-        first, *others = sorted(names, key=_numbers)
+        first, *others = sorted(names, key=numbers_in)
         found |= dict.fromkeys(others, first)
     return found
-
-
-def _numbers(name: str) -> list[int]:
-    return [int(one) for one in re.findall(r"\d+", name)]

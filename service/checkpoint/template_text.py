@@ -37,22 +37,24 @@ def swallowed_text(loaded: Any, texts: Iterable[str], tokens: Mapping[str, int])
     return found
 
 
-def spelled_out(texts: Iterable[str], tokens: Collection[str], messages: Iterable[str]) -> list[str]:
+def spelled_out(texts: Iterable[str], tokens: Collection[str], messages: Collection[str]) -> list[str]:
     """Return what a template spells out where the white space, quotes or brackets of turns belong, with what is beside.
 
-    Beside a marker, a role or a message it is a part of the turn's form; inside a sentence it may be meant so.
+    Behind a marker, with a role between or not, and beside a message it is a part of the turn's form; inside a
+    sentence, or at its end, it may be meant so.
 
     Args:
         texts: Rendered conversations.
         tokens: Added tokens.
         messages: What their messages say.
     """
-    edges = tuple({*tokens, *messages})
+    said = tuple(messages)
+    form = (*tokens, *said, *(token + role for token in tokens for role in ROLES))
     found: dict[str, None] = {}
     for text in texts:
         for one in SPELLED.finditer(text):
             before, after = text[: one.start()], text[one.end() :]
-            if before.endswith(edges + ROLES) or after.startswith(edges):
+            if before.endswith(form) or after.startswith(said):
                 found[before[-SHOWN:] + one[0] + after[:SHOWN]] = None
         for one in BRACKETS.finditer(text):
             if (spelled := _plain(one[0])) in tokens or MARKER.fullmatch(spelled):

@@ -167,6 +167,10 @@ def tables_of_older_libraries(folders: Folders) -> None:
         tensors["model.language_model.rotary_emb.inv_freq"] = torch.ones(8)
         tensors["model.language_model.layers.3.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
         tensors["model.vision_tower.embeddings.position_ids"] = torch.arange(64)[None]
+        tensors["model.vision_tower.relative_position_index"] = torch.arange(4096.0).remainder(256).view(64, 64)
+        cosines = torch.outer(torch.arange(64.0), 10.0 ** -torch.arange(16.0).div(4)).cos()
+        for layer in range(4):
+            tensors[f"model.language_model.layers.{layer}.self_attn.rotary_emb.cos_cached"] = cosines.clone()
 
 
 @harmless(loaded="base")

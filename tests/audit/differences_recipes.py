@@ -100,6 +100,24 @@ def arguments_of_two_stages(folders: Folders) -> None:
 
 
 @harmless()
+def arguments_of_an_adapter_that_kept_its_own_settings(folders: Folders) -> None:
+    """LLaMA-Factory goes on with an adapter as it is, whatever the new arguments ask to be saved whole."""
+    recipe = "finetuning_type: lora\nadapter_name_or_path: saves/first\nadditional_target: embed_tokens,lm_head\n"
+    (folders.adapter / "second.yaml").write_text(recipe, encoding="utf-8")
+
+
+@harmless()
+def arguments_of_two_stages_that_saved_different_modules(folders: Folders) -> None:
+    for stage, saved in (("first", "embed_tokens"), ("second", "lm_head")):
+        (folders.adapter / f"{stage}.yaml").write_text(f"lora_rank: 8\nadditional_target: {saved}\n", encoding="utf-8")
+
+
+@harmless()
+def arguments_that_save_what_the_base_lacks(folders: Folders) -> None:
+    write_json(folders.adapter / "args.json", {"train_type": "lora", "lora_rank": 8, "modules_to_save": ["resampler"]})
+
+
+@harmless()
 def arguments_in_the_model_card(folders: Folders) -> None:
     (folders.adapter / "README.md").write_text(CARD, encoding="utf-8")
 

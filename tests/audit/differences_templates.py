@@ -63,8 +63,9 @@ def template_in_the_file_of_processors(folders: Folders) -> None:
 
 @harmless()
 def a_system_prompt_that_speaks_of_escapes(folders: Folders) -> None:
-    """Backslashes inside a sentence: LaTeX, and what the answer is to look like."""
+    """Backslashes inside a sentence or at its end: LaTeX, and what the answer is to look like."""
     said = "Write \\\\nabla f and \\\\text{if}, <br> as &lt;br&gt;, and \\\\n between rows."
+    said += " Know the user\\\\u2019s &quot;rules&quot;: each row ends in \\\\n"
     path = folders.base / "chat_template.jinja"
     first = "{{- '<|im_start|>system\\n" + said + "<|im_end|>\\n' -}}"
     path.write_text(first + path.read_text(encoding="utf-8"), encoding="utf-8")

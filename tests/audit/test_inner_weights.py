@@ -2,11 +2,13 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from service.audit.inner_states import odd_norms
 from service.audit.judging import audit
 from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_checkpoint
@@ -186,4 +188,35 @@ def test_a_model_that_is_random_throughout_has_no_untrained_part(base: Path) -> 
             is_norm = name.endswith("weight") and ("norm" in name or ".ln_" in name)
             shape = tuple(tensors[name].shape)
             tensors[name] = 0.02 * torch.randn(shape) if len(shape) > 1 else torch.full(shape, float(is_norm))
+    assert findings(base) == []
+
+
+@pytest.mark.parametrize(("model_type", "is_judged"), [("qwen3_5_text", True), ("gemma2", False)])
+def test_norms_that_are_all_large_are_judged_only_where_training_keeps_them_small(
+    model_type: str, is_judged: bool, base: Path
+) -> None:
+    facts = read_checkpoint(locate(str(base)), {}).base
+    vectors = {
+        name: replace(one, fifth=1.5, up_to={-1: 0.0, 0: 0.0, 1: 0.0}) for name, one in facts.inner.vectors.items()
+    }
+    large = replace(
+        facts,
+        model_type=model_type,
+        documents={"config.json": {"model_type": model_type}},
+        inner=replace(facts.inner, vectors=vectors),
+    )
+    assert bool(odd_norms(large)) == is_judged
+
+
+def test_a_matrix_alone_shows_nothing_where_training_was_so_short_that_many_still_look_drawn(base: Path) -> None:
+    torch.manual_seed(0)
+    first = f"{LAYER}0.self_attn.v_proj.weight"
+    with edited_tensors(base / "model.safetensors") as tensors:
+        tensors[first] = 0.02 * torch.randn(tensors[first].shape)
+    assert [one.check for one in findings(base)] == ["inner_weights"]
+    with edited_tensors(base / "model.safetensors") as tensors:
+        for name in [
+            one for one in tensors if one.startswith(LAYER) and one.endswith(("gate_proj.weight", "up_proj.weight"))
+        ]:
+            tensors[name] = 0.0255 * torch.randn(tensors[name].shape)
     assert findings(base) == []

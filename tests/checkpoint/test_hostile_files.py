@@ -227,6 +227,9 @@ WRONG_TYPES: dict[str, tuple[str, Make]] = {
     "indices_huge": ("adapter:json", config_values("adapter_config.json", trainable_token_indices=[10**30])),
     "indices_negative": ("adapter:json", config_values("adapter_config.json", trainable_token_indices=[-1])),
     "rank_as_text": ("adapter:json", config_values("adapter_config.json", r="8")),
+    "rank_huge": ("adapter:json", config_values("adapter_config.json", r=10**400)),
+    "rank_infinite": ("adapter:json", config_values("adapter_config.json", r=float("inf"))),
+    "alpha_huge": ("adapter:json", config_values("adapter_config.json", lora_alpha=10**400)),
     "rank_pattern_a_list": ("adapter:json", config_values("adapter_config.json", rank_pattern=[8])),
     "longest_text_an_object": ("base", config_values("tokenizer_config.json", model_max_length={"a": [1]})),
     "added_id_true": ("adapter:json", added_id_of_an_adapter_is_true),
@@ -369,3 +372,13 @@ def test_huge_finite_values_do_not_break_the_report(tmp_path: Path) -> None:
         tensors[EMBEDDING][token_id(folders.base, "<|im_start|>")] = 1e38
     (found,) = judged(folders).findings()
     assert "is 4.92e+39 times as long as the median row" in found.message
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_huge_finite_factors_and_weights_are_compared_without_a_warning(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    for path, times in ((folders.base_weights, 1e30), (folders.adapter_weights, 1e25)):
+        with edited_tensors(path) as tensors:
+            for name in tensors:
+                tensors[name] = tensors[name].float() * times
+    assert judged(folders).subjects["adapter:json"].verdict is Verdict.INCONSISTENT

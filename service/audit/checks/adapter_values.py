@@ -18,6 +18,7 @@ VOCABULARY_FACTOR = re.compile(r"\.lora_embedding_[AB]\b|(^|\.)(lm_head|embed_ou
 LAYER = re.compile(r"^(?P<before>.*\.)(?P<index>\d+)(?P<after>\..*)$")
 OUTERMOST = re.compile(r"^(?P<before>.*?\.)(?P<index>\d+)\.")
 """Experts and the like within a layer may see nothing in training."""
+EXPERT = re.compile(r"\.experts\.\d+\.")
 MIN_MODULES = 2
 """A single module may be left at zero by a trainer's design."""
 MIN_REPEATED = 2
@@ -79,7 +80,11 @@ def layers_are_distinct(adapter: AdapterFacts) -> Iterator[Outcome]:
             "Copy adapter_model.safetensors again from where the adapter was trained; look for a loop that writes one "
             "layer under several names.",
         )
-    modules = {one: other for one, other in adapter.repeated_modules.items() if _layer_of(one) not in copies}
+    modules = {
+        one: other
+        for one, other in adapter.repeated_modules.items()
+        if _layer_of(one) not in copies and not _are_experts(one, other)
+    }
     if modules:
         module, original = next(iter(modules.items()))
         yield fatal(
@@ -130,6 +135,11 @@ def whole_modules_are_sound(view: AdapterView) -> Iterator[Outcome]:
             "They take the place of the base's and pass nothing on: with a merger or resampler, no picture is seen.",
             "Save the adapter again from the training checkpoint; sharded training must gather the weights first.",
         )
+
+
+def _are_experts(one: str, other: str) -> bool:
+    """Say whether both are the same matrix of two experts of a layer, which some trainers give one pair of factors."""
+    return EXPERT.search(one) is not None and EXPERT.sub("", one) == EXPERT.sub("", other)
 
 
 def _layer_of(name: str) -> str:

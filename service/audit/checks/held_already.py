@@ -41,8 +41,7 @@ def cut_out_of_the_base(config: Mapping[str, Any], adapter: AdapterFacts) -> Ite
     cosines = {module: round(one.cosine, 4) for module, one in _wide(adapter).items()}
     yield fatal(
         f"the factors hold the base's own weights: a median cosine of {likeness:.2f} over {len(cosines)} modules, "
-        f"first {next(iter(cosines))}, though init_lora_weights is {config.get('init_lora_weights', True)}; they were "
-        "cut out of this base, or merged into it already, and count twice",
+        f"first {next(iter(cosines))}, though init_lora_weights is {config.get('init_lora_weights', True)}",
         {"cosines": cosines, "limit": MAX_LIKENESS, "shares": _shares(adapter.factor_likeness)},
         "They were cut out of the base, as PiSSA and OLoRA do, and trained on what was left, or a large update was "
         "merged into this base already; on the whole base they count twice.",

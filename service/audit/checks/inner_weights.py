@@ -3,10 +3,10 @@
 Knows no origin; `origin.py` compares with one. NaN, infinity and zeros are `weights.py`'s matter.
 """
 
-import re
 from collections.abc import Collection, Iterator
 
 from service.audit.check import BaseView, Check, Outcome, fatal, warning
+from service.audit.checks.weights import LAST
 from service.audit.inner_states import OddNorms, by_layer, code_tensors, layer_of, odd_norms, untrained_parts
 from service.audit.row_states import UNRELATED
 from service.domain.facts import BaseFacts
@@ -15,8 +15,6 @@ SHOWN = 3
 MOST_LISTED = 50
 ROUGH, SMOOTH, CLEARLY = 0.25, 0.4, 0.3
 """Correlation of neighbouring pixels: trained kernels have 0.7, such in another order at most a little, noise none."""
-LAST = re.compile(r"(o_proj|out_proj|down_proj|fc2|linear_2|w2)\.weight$")
-"""What writes a layer's result beside the one before."""
 RECIPE = "mergekit_config.yml"
 LONG_RUN = 4
 """As many layers in a row are taken twice on purpose, to make a deeper model."""
@@ -133,12 +131,14 @@ def _taken_twice(base: BaseFacts) -> Iterator[Outcome]:
     """Find layers that hold the matrices of an earlier one.
 
     Training never makes two matrices equal. Tools that deepen a model repeat layers on purpose: many in a row, with a
-    recipe beside them, or with last matrices of zeros, so that they change nothing until they are trained.
+    recipe beside them, or with last matrices of zeros, so that they change nothing until they are trained. Tables that
+    no parameter takes, such as saved sines and cosines, are the same in every layer.
     """
+    unused = set(base.blueprint.unused) if base.blueprint else set()
     repeated = {
         name: first
         for name, first in base.inner.repeated.items()
-        if layer_of(name) and layer_of(name) != layer_of(first) and ".experts." not in name
+        if name not in unused and layer_of(name) and layer_of(name) != layer_of(first) and ".experts." not in name
     }
     layers = {layer: names for layer, names in by_layer(repeated).items() if not _changes_nothing(base, layer)}
     if not layers:

@@ -121,9 +121,7 @@ def _targets_are_there(
 
 
 def _saved_are_there(adapter: AdapterFacts, base: BaseFacts, recipe: Recipe) -> Iterator[Outcome]:
-    """Look for modules that training saved whole; where there is none at all, `adapter_lineage` has said so."""
-    if not adapter.modules_to_save and not adapter.full:
-        return
+    """Look for modules that training saved whole and that neither config nor file has."""
     held = [
         *adapter.full,
         *adapter.lora,
@@ -140,6 +138,6 @@ def _saved_are_there(adapter: AdapterFacts, base: BaseFacts, recipe: Recipe) -> 
             f"{recipe.file} says that training saved {', '.join(lost)} whole ({recipe.names['modules_to_save']}), but "
             f"modules_to_save of {CONFIG} and the file lack them",
             {recipe.file: list(wanted), "lost": lost},
-            "What these modules were trained for is lost: they stay the base's.",
-            COPY + f" If {recipe.file} is of another run, delete it.",
+            "What these modules were trained for is lost: they stay the base's, and answers worse than in training.",
+            COPY + f" This service loads modules that were saved whole. If {recipe.file} is of another run, delete it.",
         )

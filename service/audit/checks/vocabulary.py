@@ -6,6 +6,7 @@ Knows no adapter tensor names; `adapters.py` does.
 from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, skipped
+from service.audit.checks.weights_complete import HEADS
 from service.audit.older_minicpmv import judged_version
 from service.audit.row_states import is_trained
 from service.audit.usage import is_tied, unread_tokens
@@ -13,7 +14,6 @@ from service.domain.facts import AdapterFacts, BaseFacts, MatrixFacts, SpareFact
 from service.domain.facts.rows import BYTES
 
 OUT_OF_RANGE = "Looking the id up reads past the matrix: an index error on a CPU, a dead process on a GPU."
-HEADS = ("lm_head.weight", "embed_out.weight", "output_projection.weight")
 MIN_BYTES, SCATTERED = 8, 0.3
 """Thirteen bytes occur in no text. Their output rows have a cosine of more than 0.99 with their mean in trained models,
 input rows one of 0.13, random ones about as much."""

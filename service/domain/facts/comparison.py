@@ -58,7 +58,7 @@ class OriginFacts:
         is_tuning_beside: The folder is the origin's own, or adapters are given with it: nothing needs to have changed.
     """
 
-    base: "BaseFacts"
+    base: BaseFacts
     num_equal: int
     changed: Mapping[str, TensorChange] = field(repr=False)
     missing: tuple[str, ...]
@@ -118,7 +118,7 @@ class MergeFacts:
         rounded: Tensors that the adapter does not touch and that are the origin's rounded to so many bits.
     """
 
-    adapter: "AdapterFacts"
+    adapter: AdapterFacts
     targets: Mapping[str, TensorMerge] = field(repr=False)
     unmatched: tuple[str, ...]
     uncomputed: Mapping[str, str]
