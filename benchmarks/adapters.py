@@ -115,7 +115,7 @@ def _tree(base: Any, arguments: argparse.Namespace) -> RowWise:
 
 
 def _measure(base: Any, tree: RowWise, counts: list[int], arguments: argparse.Namespace) -> dict[str, list[float]]:
-    samples: dict[str, list[float]] = {"base": []} | {f"{count} mixed": [] for count in counts}
+    samples: dict[str, list[float]] = {name: [] for name in ("base", *(f"{count} mixed" for count in counts))}
     clock = time.process_time if arguments.busy else time.perf_counter
     with torch.inference_mode():
         ids = torch.randint(0, 1000, (ROWS, PROMPT_TOKENS))

@@ -189,7 +189,7 @@ def _write_weights(path: Path, num_rows: int, hidden: int, num_tokens: int) -> N
                 file.write(_bfloat16(rows))
         for shape in list(shapes.values())[2:]:
             around = float(len(shape) == 1)  # norms
-            file.write(_bfloat16(around + 0.02 * chance.standard_normal(shape, dtype=np.float32)))
+            file.write(_bfloat16((around + 0.02 * chance.standard_normal(shape, dtype=np.float32)).astype(np.float32)))
 
 
 def _bfloat16(values: NDArray[np.float32]) -> bytes:

@@ -10,6 +10,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -33,6 +34,16 @@ def microseconds(layers: list[Callable[[torch.Tensor], torch.Tensor]], x: torch.
             layer(x)
         found.append((time.perf_counter() - started) / len(layers) * 1e6)
     return statistics.median(found[1:])
+
+
+def in_float32(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Multiply in float32; a weight of another type is turned each time."""
+    return F.linear(x.float(), weight.float()).bfloat16()
+
+
+def in_eight_bit(weight: torch.Tensor, scale: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Multiply as torchao does on a CPU."""
+    return torch._weight_int8pack_mm(x, weight, scale)
 
 
 @torch.inference_mode()
@@ -60,11 +71,9 @@ def main() -> None:
                 microseconds(list(panels), x),
                 microseconds(list(eight_bit), x),
                 microseconds(list(packed), x),
-                microseconds([lambda x, w=one.weight: F.linear(x.float(), w.float()).bfloat16() for one in plain], x),
-                microseconds([lambda x, w=weight: F.linear(x.float(), w).bfloat16() for weight in kept], x),
-                microseconds(
-                    [lambda x, w=weight, s=scale: torch._weight_int8pack_mm(x, w, s) for weight, scale in small], x
-                ),
+                microseconds([partial(in_float32, one.weight) for one in plain], x),
+                microseconds([partial(in_float32, weight) for weight in kept], x),
+                microseconds([partial(in_eight_bit, *one) for one in small], x),
             ]
             speed = 2 * rows * num_in * num_out / min(times) / 1e3
             print(

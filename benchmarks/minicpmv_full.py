@@ -250,9 +250,9 @@ def _write(folder: Path) -> int:
             shards.append({})
         shards[-1][name] = shape
     block = _block()
-    names = {}
-    for index, shard in enumerate(shards):
-        file = f"model-{index + 1:05}-of-{len(shards):05}.safetensors"
+    names: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         names |= dict.fromkeys(shard, file)
         _write_shard(folder / file, shard, block)
     index = {"metadata": {"total_size": _bytes(shapes)}, "weight_map": names}

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -48,8 +49,12 @@ def main() -> None:
         sampler = Sampler(wanted.rows, wanted.vocabulary, device)
         for row in range(wanted.rows):
             sampler.set(row, rules, range(1000), (1,))
-        _report(name, lambda one=sampler: one.choose(logits).fetch(), wanted.steps)
+        _report(name, partial(_choose, sampler, logits), wanted.steps)
     _report("(a full sort)", lambda: logits.sort(dim=1).indices[:, -1].tolist(), 2)
+
+
+def _choose(sampler: Sampler, logits: torch.Tensor) -> object:
+    return sampler.choose(logits).fetch()
 
 
 def _report(name: str, step: Callable[[], object], num_steps: int) -> None:

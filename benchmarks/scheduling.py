@@ -33,7 +33,7 @@ def filled(slots: int, steps: int) -> Parts:
     for seed in range(slots):
         one = replace(job, sampling=replace(sampling, seed=seed), deadline=time.monotonic() + LONG)
         parts.batch.add(preparer.prepare(one, lambda event: None, time.monotonic()))
-    while parts.batch.num_waiting or parts.batch.num_prefilling:
+    while len(parts.batch.decoder) < slots:
         parts.batch.step()
     return parts
 

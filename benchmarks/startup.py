@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -60,7 +61,7 @@ def _start_seconds() -> dict[str, float]:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
             first = _wait_for(client, "/health/live", started)
             ready = _wait_for(client, "/health/ready", started)
-            files = {
+            files: dict[str, Any] = {
                 "request": (None, json.dumps({"prompt": "What is in the picture?"})),
                 "image": PICTURE.read_bytes(),
             }

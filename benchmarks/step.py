@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,11 @@ def _computations(model: Any, tree: Any) -> Iterator[tuple[str, Callable[[], obj
             for row, cache in enumerate(caches):
                 slots.insert(row, cache, PROMPT_TOKENS, MAX_TOKENS - PROMPT_TOKENS)
         ids = torch.randint(rows, (count, 1))
-        yield (
-            f"step of {count}",
-            lambda ids=ids, slots=slots: tree(
-                input_ids=ids, past_key_values=slots.select(0, len(ids), PROMPT_TOKENS), use_cache=True
-            ),
-        )
+        yield f"step of {count}", partial(_step, tree, ids, slots)
+
+
+def _step(tree: Any, ids: torch.Tensor, slots: BatchedSlots) -> object:
+    return tree(input_ids=ids, past_key_values=slots.select(0, len(ids), PROMPT_TOKENS), use_cache=True)
 
 
 def _measured(model: Any, compute: Callable[[], object], count: int) -> tuple[float, float, float]:

@@ -15,7 +15,7 @@ from benchmarks.unseen.fifth_adapters_editing import (
     to_pissa,
     with_settings,
 )
-from benchmarks.unseen.fourth_editing import ADAPTER_CONFIG, TEMPLATE, setting, writing
+from benchmarks.unseen.fourth_editing import ADAPTER_CONFIG, TEMPLATE, writing
 from benchmarks.unseen.third_4_6_editing import (
     Tensors,
     adapted,
@@ -24,6 +24,7 @@ from benchmarks.unseen.third_4_6_editing import (
     on_tensors,
     read_lora,
     renamed,
+    setting,
     without_tensors,
     write_json,
 )

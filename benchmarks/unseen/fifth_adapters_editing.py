@@ -149,7 +149,7 @@ def fused_qkv(tensors: Tensors) -> Tensors:
             parts = [name.replace(".q_proj.", f".{kind}_proj.") for kind in "qkv"]
             fused[name.replace(".q_proj.", ".qkv_proj.")] = torch.cat([tensors[part] for part in parts])
             seconds = [tensors[part.replace("lora_A", "lora_B")] for part in parts]
-            fused[name.replace(".q_proj.lora_A", ".qkv_proj.lora_B")] = torch.block_diag(*seconds)
+            fused[name.replace(".q_proj.lora_A", ".qkv_proj.lora_B")] = torch.block_diag(*seconds)  # type: ignore[no-untyped-call]
     return fused
 
 

@@ -156,7 +156,8 @@ def weights_of(folder: Path) -> Path:
 
 def read_tensors(folder: Path) -> Tensors:
     """Read every tensor of a folder with one weight file."""
-    return load_file(weights_of(folder))
+    tensors: Tensors = load_file(weights_of(folder))
+    return tensors
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:

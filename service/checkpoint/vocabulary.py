@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -335,8 +336,8 @@ def _histogram(scan: _Scan, reference: str) -> RowHistogram | None:
 
 def _describe_unused(rows: FloatArray, mean: FloatArray, ids: list[int]) -> SpareFacts:
     norms = [_length(one) for one in rows]
-    cosine = min(_cosine(one, mean) for one in rows)
-    return SpareFacts(len(rows), min(norms), max(norms), cosine, tuple(ids[:MIN_UNUSED]))
+    cosines = [_cosine(one, mean) for one in rows]
+    return SpareFacts(len(rows), min(norms), max(norms), min(cosines), median(cosines), tuple(ids[:MIN_UNUSED]))
 
 
 def _percentile(ascending: NDArray[Any], value: float) -> float:

@@ -53,6 +53,7 @@ class SpareFacts:
         max_norm: Of the longest.
         min_cosine: With their mean, of the row that is least like it. Near 1 in output matrices, where training pushes
             all rows of tokens that are never written into one direction.
+        median_cosine: The same of the row in the middle: `1 / sqrt(num_rows)` where rows have nothing in common.
         ids: The first few.
     """
 
@@ -60,6 +61,7 @@ class SpareFacts:
     min_norm: float
     max_norm: float
     min_cosine: float
+    median_cosine: float
     ids: tuple[int, ...] = ()
 
 
