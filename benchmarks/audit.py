@@ -186,7 +186,7 @@ def _write_weights(path: Path, num_rows: int, hidden: int, num_tokens: int) -> N
                 part = rarity[start : start + step]
                 rows = chance.standard_normal((len(part), hidden), dtype=np.float32) * (1.5 - part)
                 rows = 0.02 * (rows + 3 * part * common if is_head else rows)
-                file.write(_bfloat16(rows))
+                file.write(_bfloat16(rows.astype(np.float32)))
         for shape in list(shapes.values())[2:]:
             around = float(len(shape) == 1)  # norms
             file.write(_bfloat16((around + 0.02 * chance.standard_normal(shape, dtype=np.float32)).astype(np.float32)))
