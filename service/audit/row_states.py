@@ -17,10 +17,12 @@ NEAR_ZERO = 1e-3
 """Share of the median length below which a row says nothing."""
 NORM_MARGIN = 0.05
 """A row is as long as unused rows if it is shorter than the shortest, or longer than the longest, by at most this."""
+MOST_SPREAD = 2.0
+"""Unused rows of one kind are about as long as one another; where new ones lie beside old ones, they are no measure."""
 CLEAR_MARGIN = 0.3
 """A row that is longer than every unused one by this share was trained."""
-MIN_COMMON_COSINE = 0.5
-"""Unused rows that are less alike, as random ones are, have no direction that a row could share."""
+MIN_COMMON_COSINE = 0.9
+"""Unused rows that are less alike, as random ones and noisy means are, have no direction that a row could share."""
 MIN_TURN = 1e-5
 """Training turns a row by more; rounding to 16 bits and weight decay by less."""
 UNRELATED = 0.7
@@ -62,14 +64,20 @@ def looks_unused(
     return is_as_long(row, embedding) and is_as_turned(other, head)
 
 
-def is_as_long(row: RowFacts | None, matrix: MatrixFacts | None) -> bool:
-    """Say whether a row is as long as unused rows of one kind; those of length 0 are no measure."""
+def is_as_long(row: RowFacts | None, matrix: MatrixFacts | None, leaving_out: Collection[str] = ()) -> bool:
+    """Say whether a row is as long as unused rows of one kind; those of length 0 are no measure.
+
+    Args:
+        row: Of a token.
+        matrix: Its matrix.
+        leaving_out: Kinds of unused rows that do not count.
+    """
     if row is None or matrix is None:
         return False
     return any(
         one.min_norm * (1 - NORM_MARGIN) <= row.norm <= one.max_norm * (1 + NORM_MARGIN)
-        for one in matrix.unused.values()
-        if one.min_norm > 0
+        for kind, one in matrix.unused.items()
+        if kind not in leaving_out and one.min_norm > 0 and one.max_norm <= MOST_SPREAD * one.min_norm
     )
 
 

@@ -3,6 +3,7 @@
 Knows no severity.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service.audit.check import AdapterView, BaseView
@@ -74,6 +75,22 @@ def base_states(base: BaseFacts) -> dict[int, TokenState]:
     return states
 
 
+def astray_tokens(states: Mapping[int, TokenState], base: BaseFacts) -> list[TokenState]:
+    """Return the tokens of every prompt whose ids have the rows of tokens that no text holds, in both matrices.
+
+    Rows behind all tokens do not count as such: those of a resize may be as long as trained ones.
+    """
+    rows = base.embedding.rows if base.embedding else {}
+    return [
+        one
+        for token_id, one in states.items()
+        if one.input_state == SUSPICIOUS
+        and one.use.is_constant
+        and _rows_look_unused(token_id, base)
+        and is_as_long(rows.get(token_id), base.embedding, leaving_out=(BEHIND,))
+    ]
+
+
 def _input_state(use: Use, uses: dict[int, Use], base: BaseFacts) -> tuple[str, str]:
     if REPLACED in use.roles or READ not in use.roles:
         return EXEMPT, ""
@@ -85,8 +102,10 @@ def _input_state(use: Use, uses: dict[int, Use], base: BaseFacts) -> tuple[str, 
         return state
     head = base.head or base.embedding
     turn_end = next((one for one, other in uses.items() if other.is_turn_end), None)
-    if turn_end is None or _rows_look_unused(turn_end, base) or not _rows_look_unused(use.token_id, base):
+    if turn_end is None or not _rows_look_unused(use.token_id, base):
         return state
+    if is_as_long(base.embedding.rows.get(turn_end), base.embedding):
+        return state  # training has not moved lengths, so that they tell nothing
     return SUSPICIOUS, f"and its row in {head.tensor} look like those of tokens that no text holds"
 
 

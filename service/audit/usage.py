@@ -27,8 +27,10 @@ MARKER_TEXTS = {
 }
 """The same by their texts, for models up to MiniCPM-V 4.5, whose files name no roles; true: in every picture."""
 OLDER_PICTURE_MODELS = ("minicpmv", "minicpmo", "minicpm_v", "minicpm_o")
-RESERVED = re.compile(r"reserved|unused|dummy|placeholder|extra_(id_)?\d", re.IGNORECASE)
-"""Names of tokens that producers keep for later: nobody trains them, and no text uses them."""
+RESERVED = re.compile(
+    r"reserved|unused|dummy|placeholder|extra_(id_)?\d|<\|(fim_\w+|repo_name|file_sep)\|>", re.IGNORECASE
+)
+"""Names of tokens that producers keep for later, or for code: nobody trains them, and no chat uses them."""
 FAMILY = re.compile(
     r"<\|?/?(image|img|slice|image_id|video|audio|unit|ref|box|quad|point|asr|query|answer|unk|spk|tts|listen|speak|"
     r"interrupt|vad|turn|vision|object_ref|fim|repo_name|file_sep|tool|think|im_|endoftext|begin|end|start|eot|eom|"

@@ -41,6 +41,11 @@ def blamed_part(document: Mapping[str, Any], raw: Any, num_failing: Callable[[],
     return name if best <= SHARE * before else ""
 
 
+def described_parts(document: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the types of normalizers and splitters, in their order, and their settings as JSON, by kind."""
+    return {kind: (_types(document, kind), json.dumps(document.get(kind), sort_keys=True)) for kind in PARTS}
+
+
 def _variants(document: Mapping[str, Any], *, is_byte_level: bool) -> Iterator[tuple[str, str, Any]]:
     """Name parts, with what kind they are of and what tokenizer.json would say there if they were sound or gone."""
     for kind in ("normalizer", "pre_tokenizer"):

@@ -12,7 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from service.checkpoint.blaming import blamed_part
+from service.checkpoint.blaming import blamed_part, described_parts
 from service.checkpoint.documents import Documents
 from service.checkpoint.soundness import (
     SHOWN,
@@ -216,6 +216,7 @@ def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
         around=_around(loaded),
         disorder=_disorder(document),
         blamed=blamed,
+        parts=described_parts(document),
         num_merges=_num_merges(document),
         dropout=round(dropout, 4),
     )

@@ -188,7 +188,8 @@ class WeightFiles:
             largest = max(largest, float(kept.max(initial=0)))
             smallest = min(smallest, float(kept.min(initial=math.inf)))
         is_all_zero = not largest and not num_nonfinite and stored.size > 0
-        return ValueFacts(int(stored.size), num_nonfinite, is_all_zero, largest, smallest)
+        ends = (0, 0) if is_all_zero else (_num_zeros(stored), _num_zeros(stored[::-1]))
+        return ValueFacts(int(stored.size), num_nonfinite, is_all_zero, largest, smallest, ends)
 
     def _stored(self, name: str) -> NDArray[Any]:
         path, offset = self._places[name]
@@ -295,6 +296,18 @@ def _read_header(path: Path) -> tuple[bytes, int]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         return file.read(length), 8 + length
+
+
+def _num_zeros(stored: NDArray[Any]) -> int:
+    """Count the values before the first that is not zero, in pieces that grow, as there are hardly ever any."""
+    start, step = 0, 1024
+    while start < stored.size:
+        piece = stored[start : start + step]
+        found = np.flatnonzero(piece & 0x7FFF if piece.dtype.kind == "u" else piece)  # zeros may have a sign
+        if len(found):
+            return start + int(found[0])
+        start, step = start + step, min(2 * step, CHUNK_VALUES)
+    return int(stored.size)
 
 
 def _to_float32(stored: NDArray[Any], dtype: str) -> FloatArray:

@@ -3,6 +3,7 @@
 Each function edits a copy of the demo's merged folder; its origin and the adapter stay as they are shipped.
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -286,6 +287,17 @@ def head_left_out_and_declared_tied(folders: Folders) -> None:
         del tensors[HEAD]
 
 
+@broken("origin", "while every matrix is the origin's")
+def norms_divided_and_their_matrices_not_multiplied(folders: Folders) -> None:
+    shutil.copyfile(demo_root() / "base" / "model.safetensors", folders.base_weights)
+    generator = torch.Generator().manual_seed(5)
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one.endswith("post_attention_layernorm.weight")]:
+            one = tensors[name].float()
+            scale = torch.exp(torch.randn(one.shape, generator=generator))
+            tensors[name] = ((1 + one) / scale - 1).bfloat16()  # this kind of norm multiplies by one more
+
+
 @broken("trained_rows", "<stamp>")
 def a_new_token_without_training(folders: Folders) -> None:
     add_token(folders.base, "<stamp>")
@@ -397,6 +409,12 @@ def the_tower_s_kernel_positions_and_norms_were_trained(folders: Folders) -> Non
         for name in [one for one in tensors if one in (KERNEL, POSITIONS) or one.endswith("layer_norm1.weight")]:
             one = tensors[name].float()
             tensors[name] = (one + torch.randn(one.shape, generator=generator) * one.std() * 0.6).bfloat16()
+
+
+@sound()
+def pixels_scaled_by_mean_and_deviation(folders: Folders) -> None:
+    with edited_json(folders.base / "processor_config.json") as document:
+        document["image_processor"] |= {"do_rescale": False, "image_mean": [127.5] * 3, "image_std": [127.5] * 3}
 
 
 @sound()

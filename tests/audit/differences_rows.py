@@ -52,6 +52,14 @@ def padded_with_copies_of_the_last_token_s_row(folders: Folders) -> None:
 
 
 @harmless()
+def padded_with_noise_around_the_mean(folders: Folders) -> None:
+    """As LLaMA-Factory resizes: noise as long as an average row."""
+    torch.manual_seed(4)
+    mean = matrices(folders)[EMBEDDING].float().mean(0)
+    pad(folders, mean + torch.randn(192, len(mean)) / len(mean) ** 0.5)
+
+
+@harmless()
 def padded_with_random_rows(folders: Folders) -> None:
     torch.manual_seed(3)
     pad(folders, 0.02 * torch.randn(192, matrices(folders)[EMBEDDING].shape[1]))

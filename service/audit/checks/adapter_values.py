@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from service.audit.check import AdapterView, Outcome, fatal, note, warning
 from service.audit.new_tokens import adapter_new_tokens
 from service.audit.token_states import UNTRAINED, adapter_states, raw_late_tokens
-from service.domain.facts import AdapterFacts
+from service.domain.facts import AdapterFacts, ValueFacts
 
 SHOWN = 5
 LORA_OUTPUT = re.compile(r"\.lora_(B|embedding_A)\b")
@@ -19,6 +19,9 @@ LAYER = re.compile(r"^(?P<before>.*\.)(?P<index>\d+)(?P<after>\..*)$")
 OUTERMOST = re.compile(r"^(?P<before>.*?\.)(?P<index>\d+)\.")
 """Experts and the like within a layer may see nothing in training."""
 EXPERT = re.compile(r"\.experts\.\d+\.")
+LINEAR_OUTPUT = re.compile(r"\.lora_B\b(?!.*bias)")
+LEAST_CUT, MIN_KINDS = 0.2, 3
+"""Share of a factor in zeros at one end, and kinds of modules of which some are so."""
 MIN_MODULES = 2
 """A single module may be left at zero by a trainer's design."""
 MIN_REPEATED = 2
@@ -121,6 +124,31 @@ def layers_are_trained(factors: Sequence[str], idle: Collection[str]) -> Iterato
         )
     elif idle:
         yield note(f"{len(idle)} of {len(factors)} lora_B factors are zero", {"tensors": list(idle)[:SHOWN]})
+
+
+def factors_are_whole(adapter: AdapterFacts) -> Iterator[Outcome]:
+    """Look for rows that only another process of a distributed training had: zeros at one end of every lora_B.
+
+    A fused matrix of which training left a part alone looks so too, but then it alone does.
+    """
+    factors = {name: one for name, one in adapter.values.items() if LINEAR_OUTPUT.search(name) and not one.is_all_zero}
+    cut = {name: share for name, one in factors.items() if (share := _share_of_zeros(one)) >= LEAST_CUT}
+    kinds = {name.split(".lora_B")[0].rpartition(".")[2] for name in cut}
+    if len(kinds) < MIN_KINDS or 2 * len(cut) < len(factors):
+        return
+    first, share = next(iter(cut.items()))
+    yield fatal(
+        f"{len(cut)} of {len(factors)} lora_B factors are zero in the first or last {share:.0%} of their rows, first "
+        f"{first}",
+        {"tensors": {name: round(one, 4) for name, one in list(cut.items())[:50]}, "count": len(cut)},
+        "The file holds the rows of one process of several: the other outputs of every module get no update.",
+        "Save the adapter again from the training checkpoint; sharded training must gather the weights first.",
+    )
+
+
+def _share_of_zeros(values: ValueFacts) -> float:
+    """Return the larger share of a factor's values that are zero, from its start or to its end."""
+    return max(values.zeros_at_ends) / values.num_values
 
 
 def whole_modules_are_sound(view: AdapterView) -> Iterator[Outcome]:

@@ -65,7 +65,7 @@ def _never_trained(base: BaseFacts, strange: Collection[str]) -> Iterator[Outcom
         f"{which} never trained{f', first {first.name}' if len(parts) > 1 else ''}: "
         f"{_counted(len(samples), 'matrix looks', 'matrices look')} like a random draw (deviation {low}"
         f"{f' to {high}' if low != high else ''}, rows and columns all alike){beside}, while {first.num_trained} "
-        "tensors of the model were trained",
+        f"tensors of the model were trained{_use(base, first.name)}",
         {
             "parts": [one.name for one in parts[:MOST_LISTED]],
             "matrices": {one: _rounded(base.inner.samples[one].deviation) for one in matrices[:MOST_LISTED]},
@@ -76,6 +76,12 @@ def _never_trained(base: BaseFacts, strange: Collection[str]) -> Iterator[Outcom
         f"{COPY}, or from the base model if training left the part alone; a loader that did not find their names "
         "made them up, which it warns of.",
     )
+
+
+def _use(base: BaseFacts, part: str) -> str:
+    """Say which setting puts a part to use that another value would leave alone."""
+    mode = base.documents.get("config.json", {}).get("downsample_mode", "16x")
+    return f"; downsample_mode {mode} uses it" if part.endswith(".vit_merger") else ""
 
 
 def _odd(odd: OddNorms) -> Outcome:

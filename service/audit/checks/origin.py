@@ -27,6 +27,8 @@ MIN_RESET = 16
 """Values that are the same by no chance."""
 MIN_VALUES = 1024
 """Smaller matrices may turn far by chance."""
+MOVED_NORM = 0.5
+"""Length of the difference over that of the origin's: training norms alone moves them by a few per cent."""
 GENERATION = ("do_sample", "temperature", "top_p", "top_k", "repetition_penalty", "num_beams", "max_new_tokens")
 
 
@@ -101,6 +103,7 @@ def _values(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
         if one.is_finite and one.rearranged is None and _is_telling(name, one, base)
     }
     yield from _reset(origin, base, vocabulary)
+    yield from _norms_alone(origin, base)
     if origin.reshaped and not base.problems:
         yield from _reshaped(origin, vocabulary)
     total = sum(_is_large(one.shape) for one in origin.base.tensors.values())
@@ -166,6 +169,28 @@ def _reset(origin: OriginFacts, base: BaseFacts, vocabulary: set[str]) -> Iterat
             "They are as a library makes them before it reads a file: what they knew is lost, and layers work at "
             "another scale.",
             "Copy these tensors from the base model's files.",
+        )
+
+
+def _norms_alone(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
+    """A scale that was moved out of a norm belongs into the matrix that reads it, which is the origin's."""
+    if any(len(base.tensors[name].shape) >= 2 for name in origin.changed if name in base.tensors):
+        return
+    far = {
+        name: one.relative
+        for name, one in origin.changed.items()
+        if name in base.tensors and one.is_finite and not one.is_reset and one.relative > MOVED_NORM
+    }
+    far = {name: one for name, one in far.items() if math.prod(base.tensors[name].shape) >= MIN_RESET}
+    if far:
+        first = max(far, key=lambda name: far[name])
+        yield fatal(
+            f"{len(far)} norm(s) or bias(es) differ from the origin's by up to {far[first]:.2f} of their length, "
+            f"first {first}, while every matrix is the origin's",
+            {"tensors": {name: round(one, 4) for name, one in list(far.items())[:50]}, "count": len(far)},
+            "Quantisation moves scales out of norms and into the matrices behind them: without these, every layer "
+            "reads its input at other scales.",
+            "Copy these tensors from the base model's files, or export norms and matrices from one checkpoint.",
         )
 
 

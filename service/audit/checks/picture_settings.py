@@ -204,8 +204,8 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_near(value: Any, wanted: float) -> bool:
-    return all(math.isclose(one, wanted, abs_tol=0.01) for one in (value if isinstance(value, list) else [value]))
+def _is_near(value: Any, wanted: float, tolerance: float = 0.01) -> bool:
+    return all(math.isclose(one, wanted, abs_tol=tolerance) for one in (value if isinstance(value, list) else [value]))
 
 
 def _has_zero(value: Any) -> bool:
@@ -265,6 +265,8 @@ def _normalisation(part: Mapping[str, Any], kind: Kind, name: str) -> Iterator[O
     factor: Any = part.get("rescale_factor")
     if _is_finite(factor) and not math.isclose(factor, 1 / 255, rel_tol=1e-3):
         off["rescale_factor"] = factor
+    if off.keys() == {"do_rescale"} and _is_scaled_by_norm(part, kind):
+        return
     for key in ("image_mean", "image_std", "norm_mean", "norm_std"):
         value: Any = part.get(key)
         if value is not None and _is_channels(value) and not _is_near(value, kind.mean):
@@ -277,6 +279,12 @@ def _normalisation(part: Mapping[str, Any], kind: Kind, name: str) -> Iterator[O
             UNSEEN,
             RESTORE,
         )
+
+
+def _is_scaled_by_norm(part: Mapping[str, Any], kind: Kind) -> bool:
+    """Say whether mean and deviation are those of values from 0 to 255, which comes to the same as rescaling."""
+    values: list[Any] = [part.get(key) for key in ("image_mean", "image_std")]
+    return all(_is_channels(one) and _is_near(one, 255 * kind.mean, tolerance=1.0) for one in values)
 
 
 def _mode(part: Mapping[str, Any], config: Mapping[str, Any], kind: Kind, name: str) -> Iterator[Outcome]:

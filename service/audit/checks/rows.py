@@ -25,6 +25,7 @@ from service.audit.token_states import (
     UNTRAINED,
     TokenState,
     adapter_states,
+    astray_tokens,
     base_states,
     doubtful_tokens,
     idle_tokens,
@@ -55,6 +56,8 @@ Source: cohere-ai/magikarp; unsloth#1024, unsloth#1273; meta-llama/llama3#77; tr
 `modeling_utils.py`, mean_resizing.
 """
 
+MIN_ASTRAY = 3
+"""Tokens of every prompt, in a model whose end of a turn is trained, that have lost their rows by no chance."""
 MUTE_REPAIR = "If answers should contain them, retrain with lm_head rows too: "
 
 
@@ -72,6 +75,10 @@ def base_trained_rows(view: BaseView) -> Iterator[Outcome]:
     states = base_states(base)
     before = base_states(view.origin.base) if view.origin else {}
     needed = {one: state for one, state in sorted(states.items()) if _is_needed(state)}
+    astray = [] if is_moved else _new_in(before, astray_tokens(states, base))
+    if len(astray) >= MIN_ASTRAY:
+        yield _astray(astray)
+        is_moved = True
     for token_id, state in needed.items():
         old = before.get(token_id)
         was_so = old is not None and old.use.text == state.use.text and old.input_state == state.input_state
@@ -133,6 +140,29 @@ def adapter_trained_rows(view: AdapterView) -> Iterator[Outcome]:
             + _training_advice(fresh),
         )
     yield from _reset_rows(view, {one.use.token_id for one in new})
+
+
+def _new_in(before: Mapping[int, TokenState], states: Sequence[TokenState]) -> list[TokenState]:
+    """Leave out the tokens that were in this state before tuning."""
+    return [
+        one
+        for one in states
+        if (old := before.get(one.use.token_id)) is None
+        or (old.use.text, old.input_state) != (one.use.text, one.input_state)
+    ]
+
+
+def _astray(states: Sequence[TokenState]) -> Outcome:
+    ids = {one.use.text: one.use.token_id for one in states}
+    shown = ", ".join(f"{text} (id {one})" for text, one in list(ids.items())[:5])
+    return fatal(
+        f"the ids of {len(ids)} tokens that every conversation or picture holds have the rows of tokens that no text "
+        f"holds: {shown}",
+        {"tokens": ids, "count": len(ids)},
+        "The tokenizer's added tokens are not those of training, or are some places off: the model reads markers that "
+        "it never learned.",
+        "Restore the tokenizer files from the base as one set: minicpm-service repair --base BASE.",
+    )
 
 
 def _is_needed(state: TokenState) -> bool:

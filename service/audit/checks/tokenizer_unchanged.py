@@ -66,11 +66,25 @@ def _unchanged(own: TokenizerFacts, other: TokenizerFacts, name: str, others: st
         parts = [f"{len(moved)} token(s), first {next(iter(moved))!r}"] if moved else []
         parts += [f"{len(strings)} of the fixed strings, first {strings[0][:40]!r}"] if strings else []
         yield fatal(
-            f"{name} gives other ids than {others} for " + (" and ".join(parts) or "rare words: its merges differ"),
+            f"{name} gives other ids than {others} for "
+            + (" and ".join(parts) or "rare words: its merges differ")
+            + _because(own, other, others),
             {"tokens": dict(list(moved.items())[:20]), "count": len(moved), "strings": strings},
             "Ordinary text gets other ids than the base learned: answers are garbage or slightly off everywhere.",
             COPY + "minicpm-service repair does both.",
         )
+
+
+def _because(own: TokenizerFacts, other: TokenizerFacts, others: str) -> str:
+    """Name the parts of tokenizer.json that differ."""
+    found = []
+    for kind, (types, settings) in own.parts.items():
+        before, old_settings = other.parts.get(kind, (types, settings))
+        if types != before:
+            found.append(f"its {kind} is {types}, {others} {before}")
+        elif settings != old_settings:
+            found.append(f"its {kind} ({types}) has other settings")
+    return f"; {' and '.join(found)}" if found else ""
 
 
 def _begun_alike(

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, warning
 from service.audit.checks.adapter_values import (
     LORA_OUTPUT,
+    factors_are_whole,
     layers_are_distinct,
     layers_are_trained,
     vocabulary_is_trained,
@@ -223,6 +224,7 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
     yield from _magnitudes_are_lengths(values)
     yield from vocabulary_is_trained(view)
     yield from layers_are_distinct(view.adapter)
+    yield from factors_are_whole(view.adapter)
     yield from whole_modules_are_sound(view)
     factors = [name for name in values if LORA_OUTPUT.search(name)]
     idle = [name for name in factors if values[name].is_all_zero]

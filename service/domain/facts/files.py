@@ -26,6 +26,7 @@ class ValueFacts:
         is_all_zero: Nothing but zero.
         largest: Largest absolute value among the finite ones.
         smallest: Smallest one; infinite if none is finite.
+        zeros_at_ends: Zeros before the first other value, and behind the last; none are counted if all are zero.
     """
 
     num_values: int
@@ -33,6 +34,7 @@ class ValueFacts:
     is_all_zero: bool
     largest: float = 0.0
     smallest: float = 0.0
+    zeros_at_ends: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

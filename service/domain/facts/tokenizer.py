@@ -74,6 +74,8 @@ class TokenizerFacts:
         around: Ids that the tokenizer as it is served puts before and behind a text, likewise.
         blamed: The part of `tokenizer.json` without which most of `lossy` and `unreachable` would not be; empty if
             there is none.
+        parts: What `tokenizer.json` does to a text before and after its model, by kind: types, and their settings as
+            JSON.
         num_merges: Merges of a BPE; None for another model.
         dropout: Share of merges that encoding leaves out at random.
     """
@@ -99,6 +101,7 @@ class TokenizerFacts:
     around: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     disorder: float = 0.0
     blamed: str = ""
+    parts: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     num_merges: int | None = None
     dropout: float = 0.0
 
