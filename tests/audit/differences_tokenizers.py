@@ -11,6 +11,13 @@ from tests.audit.differences_registry import harmless
 from tests.builders import Folders, add_token, copy_tokenizer, cut_rows, edited_json, read_json, token_id, write_json
 
 
+@harmless("json")
+def tokens_for_code_that_the_family_has(folders: Folders) -> None:
+    copy_tokenizer(folders.base, folders.adapter)
+    for token in ("<|fim_prefix|>", "<|repo_name|>"):
+        add_token(folders.adapter, token)
+
+
 @harmless("official")
 def merges_as_strings(folders: Folders) -> None:
     with edited_json(folders.adapter / "tokenizer.json") as document:
