@@ -41,10 +41,11 @@ def cut_out_of_the_base(config: Mapping[str, Any], adapter: AdapterFacts) -> Ite
     cosines = {module: round(one.cosine, 4) for module, one in _wide(adapter).items()}
     yield fatal(
         f"the factors hold the base's own weights: a median cosine of {likeness:.2f} over {len(cosines)} modules, "
-        f"first {next(iter(cosines))}, though init_lora_weights is {config.get('init_lora_weights', True)}",
+        f"first {next(iter(cosines))}, though init_lora_weights is {config.get('init_lora_weights', True)}: they were "
+        "cut out of it as PiSSA does, or merged into it already",
         {"cosines": cosines, "limit": MAX_LIKENESS, "shares": _shares(adapter.factor_likeness)},
-        "They were cut out of the base, as PiSSA and OLoRA do, and trained on what was left, or a large update was "
-        "merged into this base already; on the whole base they count twice.",
+        "Factors that PiSSA or OLoRA cut out were trained on what was left; on the whole base, or on their own merge, "
+        "they count twice.",
         "Write into init_lora_weights what training had, such as pissa; or serve it on the base that training left "
         "over; or save it with PEFT's path_initial_model_for_weight_conversion. If this base is the adapter's own "
         "merge, serve it without the adapter, or the adapter on the base of its training.",
