@@ -22,7 +22,7 @@ from service.audit.checks import (
 from service.audit.checks.behaviour import adapter_effect
 from service.audit.judging import audit
 from service.audit.usage import control_tokens
-from service.domain.facts import BehaviourFacts, CheckpointFacts, LoadedAdapterFacts, LoadedBaseFacts
+from service.domain.facts import BehaviourFacts, CheckpointFacts, LoadedAdapterFacts, LoadedBaseFacts, OpenThought
 from service.domain.judgement import Severity
 from service.engine import behaviour, measuring
 from service.engine.loading import LoadPlan, load
@@ -161,6 +161,25 @@ def test_a_model_that_is_far_surer_behind_an_empty_thought_was_trained_behind_on
     found = [one for one in chat_template.CHECK.run(base) if one.severity is not Severity.NOTE]
     assert [one.severity.value for one in found] == severities
     assert all("<think></think>" in one.message for one in found)
+
+
+@pytest.mark.parametrize(
+    ("thought", "is_refused"),
+    [
+        (OpenThought(4, 4, 0, 2e-6, "Hello!"), True),
+        (OpenThought(4, 2, 0, 1e-4, "Hello!"), True),
+        (OpenThought(4, 1, 0, 1e-4, "Hello!"), False),
+        (OpenThought(4, 0, 0, 1e-6, ""), False),
+        (OpenThought(4, 3, 1, 0.9, "Hello!"), False),
+        (OpenThought(4, 4, 0, 0.02, "Hello!"), False),
+    ],
+)
+def test_a_model_that_ends_its_turns_in_an_open_thought_does_not_think(
+    thought: OpenThought, is_refused: bool, facts: CheckpointFacts
+) -> None:
+    base, _ = views(facts, replace(SOUND, open_thought=thought))
+    found = [one for one in chat_template.CHECK.run(base) if one.severity is Severity.FATAL]
+    assert ["never wrote </think>" in one.message for one in found] == [True] * is_refused
 
 
 @pytest.mark.parametrize(
