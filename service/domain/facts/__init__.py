@@ -18,6 +18,7 @@ from service.domain.facts.loaded import (
     LoadedBaseFacts,
     LoadedFacts,
     LoadWarning,
+    NamedColours,
     OpenThought,
 )
 from service.domain.facts.lock import Drift, LockFacts
@@ -69,6 +70,7 @@ __all__ = [
     "LockFacts",
     "MatrixFacts",
     "MergeFacts",
+    "NamedColours",
     "NamelessRow",
     "NormFacts",
     "OpenThought",
