@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from service.checkpoint.channels import channel_orders
 from service.checkpoint.sampling import sample_tensors
 from service.checkpoint.weights import WeightFiles
 from service.domain.facts import InnerFacts
@@ -46,6 +47,7 @@ def inner_values(weights: WeightFiles, others: Collection[str | None]) -> InnerF
         vectors=found.vectors,
         samples=found.samples,
         kernels=found.kernels,
+        channels=channel_orders(weights, alive),
         repeated=found.repeated,
     )
 

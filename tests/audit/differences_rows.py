@@ -266,6 +266,32 @@ def decays_slow_in_some_heads(folders: Folders) -> None:
             tensors[name][0] = -3
 
 
+@harmless(loaded="base")
+def heads_of_linear_attention_in_another_order(folders: Folders) -> None:
+    """Both heads change places in everything that a layer has of them."""
+    stretches = {"in_proj_qkv.weight": 6, "conv1d.weight": 6, "in_proj_z.weight": 2, "in_proj_a.weight": 2}
+    stretches |= {"in_proj_b.weight": 2, "A_log": 2, "dt_bias": 2}
+    with edited_tensors(folders.base_weights) as tensors:
+        for name, one in tensors.items():
+            layer, _, part = name.partition(".linear_attn.")
+            if part in stretches:
+                pairs = one.view(stretches[part] // 2, 2, -1, *one.shape[1:])
+                tensors[name] = pairs.flip(1).reshape(one.shape)
+            elif layer and part == "out_proj.weight":
+                tensors[name] = one.view(len(one), 2, -1).flip(1).reshape(one.shape)
+
+
+@harmless(loaded="base")
+def channels_of_linear_attention_in_another_unit(folders: Folders) -> None:
+    """A row is made longer by a power of two, and the kernel behind it shorter."""
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one.endswith("in_proj_qkv.weight")]:
+            kernel = name.replace("in_proj_qkv", "conv1d")
+            factors = 2.0 ** torch.randint(-2, 3, (len(tensors[name]), 1), generator=torch.Generator().manual_seed(0))
+            tensors[name] = (tensors[name] * factors).to(tensors[name])
+            tensors[kernel] = (tensors[kernel] / factors[..., None]).to(tensors[kernel])
+
+
 @harmless()
 def a_few_rare_tokens_without_rows(folders: Folders) -> None:
     with edited_tensors(folders.base_weights) as tensors:

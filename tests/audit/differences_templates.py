@@ -42,6 +42,12 @@ def template_opens_answers_with_a_thought_only_if_asked(folders: Folders) -> Non
     edit_template(folders.base, "{{- '<think>\\n\\n</think>\\n\\n' -}}", "")
 
 
+@harmless(loaded="base")
+def template_opens_a_thought_and_closes_it_in_the_next_line(folders: Folders) -> None:
+    off, on = "{{- '<think>\\n\\n</think>\\n\\n' -}}", "{{- '<think>\\n' -}}"
+    edit_template(folders.base, off, f"{on}{{{{- '\\n</think>\\n\\n' -}}}}")
+
+
 @harmless("official")
 def the_adapter_s_template_indented_otherwise(folders: Folders) -> None:
     path = folders.adapter / "chat_template.jinja"

@@ -22,11 +22,20 @@ from service.audit.checks import (
 from service.audit.checks.behaviour import adapter_effect
 from service.audit.judging import audit
 from service.audit.usage import control_tokens
-from service.domain.facts import BehaviourFacts, CheckpointFacts, LoadedAdapterFacts, LoadedBaseFacts
+from service.domain.facts import (
+    BehaviourFacts,
+    CheckpointFacts,
+    LoadedAdapterFacts,
+    LoadedBaseFacts,
+    NamedColours,
+    OpenThought,
+)
 from service.domain.judgement import Severity
 from service.engine import behaviour, measuring
+from service.engine.colours import named_colours
 from service.engine.loading import LoadPlan, load
-from tests.builders import Folders, copy_demo, read_json
+from service.engine.thinking import EMPTY
+from tests.builders import Folders, copy_demo, edit_template, read_json
 
 torch.set_num_threads(1)
 SOUND = BehaviourFacts(0.1, None, 0.9, None, (), 0.9, certainty=0.99, base_certainty=0.99)
@@ -161,6 +170,57 @@ def test_a_model_that_is_far_surer_behind_an_empty_thought_was_trained_behind_on
     found = [one for one in chat_template.CHECK.run(base) if one.severity is not Severity.NOTE]
     assert [one.severity.value for one in found] == severities
     assert all("<think></think>" in one.message for one in found)
+
+
+@pytest.mark.parametrize(
+    ("certainty", "named", "severities"),
+    [
+        ((0.68, 0.84), NamedColours(8, 0, 8), ["fatal"]),
+        ((0.6, 0.9), NamedColours(8, 1, 7), ["fatal"]),
+        ((0.6, 0.9), NamedColours(8, 2, 8), ["warning"]),
+        ((0.6, 0.9), NamedColours(8, 0, 4), ["warning"]),
+        ((0.68, 0.84), NamedColours(8, 2, 8), []),
+        ((0.68, 0.84), None, []),
+    ],
+)
+def test_a_model_that_sees_colours_only_behind_an_empty_thought_was_trained_behind_one(
+    certainty: tuple[float, float], named: NamedColours | None, severities: list[str], facts: CheckpointFacts
+) -> None:
+    base, _ = views(facts, replace(SOUND, thought_certainty=certainty, named_colours=named))
+    found = [one for one in chat_template.CHECK.run(base) if one.severity is not Severity.NOTE]
+    assert [one.severity.value for one in found] == severities
+
+
+@pytest.mark.parametrize(("lead", "named"), [("", (8, 0, 8)), (EMPTY, None)])
+def test_colours_are_asked_behind_an_empty_thought_only_if_few_are_right_without(
+    lead: str, named: tuple[int, int, int] | None, tmp_path: Path
+) -> None:
+    folders = copy_demo(tmp_path, "tokens")
+    for folder in (folders.base, folders.adapter):
+        edit_template(folder, EMPTY.replace("\n", "\\n"), lead.replace("\n", "\\n"))
+    loaded = load(LoadPlan(folders.base, {"tokens": folders.adapter}, None, frozenset(), device="cpu"))
+    view = loaded.adapters["tokens"]
+    seen = named_colours(view.model, view.encoder, loaded.device, loaded.stop_ids)
+    assert seen == (NamedColours(*named) if named else None)
+
+
+@pytest.mark.parametrize(
+    ("thought", "is_refused"),
+    [
+        (OpenThought(4, 4, 0, 2e-6, "Hello!"), True),
+        (OpenThought(4, 2, 0, 1e-4, "Hello!"), True),
+        (OpenThought(4, 1, 0, 1e-4, "Hello!"), False),
+        (OpenThought(4, 0, 0, 1e-6, ""), False),
+        (OpenThought(4, 3, 1, 0.9, "Hello!"), False),
+        (OpenThought(4, 4, 0, 0.02, "Hello!"), False),
+    ],
+)
+def test_a_model_that_ends_its_turns_in_an_open_thought_does_not_think(
+    thought: OpenThought, is_refused: bool, facts: CheckpointFacts
+) -> None:
+    base, _ = views(facts, replace(SOUND, open_thought=thought))
+    found = [one for one in chat_template.CHECK.run(base) if one.severity is Severity.FATAL]
+    assert ["never wrote </think>" in one.message for one in found] == [True] * is_refused
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edit_template
 
-EXPECTED = Expected("chat_template", "<think></think>", severity="warning", stage="loaded")
+EXPECTED = Expected("chat_template", "<think></think>", stage="loaded")
 
 
 def make(folders: Folders) -> None:

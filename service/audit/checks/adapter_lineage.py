@@ -3,6 +3,7 @@
 Knows what folders and trainers write about themselves; compares no tensor.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,11 @@ SMALLEST = 1e-7
 LEAST_UPDATE = 1e-3
 """Of a weight's size, of the module that moves farthest. Adam moves it by about 4 per learning rate and step, so that
 three steps at 1e-4 do; the demo's adapters reach 0.15 to 0.75."""
+FARTHEST_UPDATE = 1.0
+"""Of a weight's size. Sound adapters of the demo and of folders by others reach 0.75, such whose scale was too large by
+the root of the rank 1.24 and 1.96."""
+FROM_NOTHING = (None, True, "gaussian")
+"""`init_lora_weights` of factors whose product begins at zero, and not with a part of the weight."""
 LEAST_EFFECT = 5e-3
 """Of the largest logit: rounding to bfloat16 moves it as far. The demo's adapters reach 0.8 to 1.8."""
 FACTOR = re.compile(r"\.lora_[AB]\b")
@@ -42,6 +48,10 @@ in README.md. Where they name another scale (`lora_alpha`, `use_rslora`) for the
 that config and file lack, the update is not the one that was trained. What they leave to the trainer (`all-linear`),
 factors of another rank and runs that began with another adapter contradict nothing.
 
+PEFT's `add_weighted_adapter` works the scale into the factors and keeps `use_rslora`, so that the root of the rank
+counts twice. If only that root makes an update longer than the weight it is added to, this is warned of; factors that
+begin as a part of the weight, as PiSSA's, are as long by nature.
+
 An adapter that is mounted on its own merge counts twice. The base's weights show it: of the product of both factors
 they hold a share near 1 in every module, near 0 if it was never merged; `merge.json` of this service's own merges names
 the adapter, too."""
@@ -53,12 +63,15 @@ def adapter_lineage(view: AdapterView) -> Iterator[Outcome]:
     if not config:
         return
     yield from _base_fits(config, adapter.recipes, view.base)
-    yield from trainer_arguments(config, adapter, view.base)
+    contradicted = list(trainer_arguments(config, adapter, view.base))
+    yield from contradicted
     yield from merged_already(view, config)
     yield from _nothing_was_stripped(adapter, config)
     yield from _rows_have_names(adapter, view.base)
     wrong = list(_size_is_plausible(adapter, config))
     yield from wrong or _update_is_plausible(view)
+    if not wrong and not contradicted:
+        yield from _root_counts_once(adapter, config)
 
 
 def _base_fits(config: Mapping[str, Any], recipes: Sequence[Recipe], base: BaseFacts) -> Iterator[Outcome]:
@@ -185,6 +198,36 @@ def _update_is_plausible(view: AdapterView) -> Iterator[Outcome]:
             "A few steps of training move weights farther: answers are likely the base's.",
             "Take a later checkpoint, or train with a larger learning rate; audit --probe measures what it does to an "
             "answer.",
+        )
+
+
+def _root_counts_once(adapter: AdapterFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
+    """Warn of an update that only the root of the rank makes longer than the weight it is added to."""
+    module, share = adapter.farthest_update or ("", 0.0)
+    rank = config.get("r")
+    if (
+        config.get("use_rslora") is not True
+        or not isinstance(rank, int)
+        or config.get("init_lora_weights") not in FROM_NOTHING
+    ):
+        return
+    plain = share / math.sqrt(max(rank, 1))
+    if plain < FARTHEST_UPDATE < share:
+        yield warning(
+            f"the update of {module} is {share:.3g} times as long as the weight that it is added to; use_rslora "
+            f"multiplies it by the root of the rank {rank}, without which it were {plain:.2g}",
+            {
+                "module": module,
+                "update_share": share,
+                "without_root": plain,
+                "limit": FARTHEST_UPDATE,
+                "r": rank,
+                "lora_alpha": config.get("lora_alpha"),
+            },
+            "Sound adapters change a weight by a fraction of its size: if the factors hold the root already, answers "
+            "are garbage.",
+            "Compare use_rslora with the arguments of training; if PEFT's add_weighted_adapter wrote the folder, set "
+            "use_rslora to false: the factors hold the scale (huggingface/peft#3473).",
         )
 
 

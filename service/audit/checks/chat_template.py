@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, note, warning
 from service.audit.checks.prompt_ends import nothing_ends_the_prompt
-from service.audit.checks.thoughts import thoughts_are_expected, thoughts_are_tokens
+from service.audit.checks.thoughts import thoughts_are_closed, thoughts_are_expected, thoughts_are_tokens
 from service.audit.checks.tokens import NEEDED_ROLES, PICTURE_ROLES
 from service.audit.checks.videos import videos_are_marked
 from service.audit.older_minicpmv import config_of, marker_texts
@@ -34,7 +34,9 @@ Templates of trainers close no turn (`empty` of LLaMA-Factory, which MiniCPM5's 
 processor does not look for. Others quote, escape, cut or flatten what a client wrote, or leave the question's turn
 open, spell line breaks out because they went through JSON or HTML once too often, or mark pictures with the tokens that
 the processor adds again. Where prompts open no thought, the loaded model is asked whether an empty one makes it surer
-of its answers. The template is rendered on fixed conversations, in English and Chinese, as this service renders it
+of its answers; if it does, a model that names the colours of small drawings behind one only is refused. Where they open
+one and do not close it, it writes a few tokens of four answers: a model that ends its turn and never closes the thought
+does not think. The template is rendered on fixed conversations, in English and Chinese, as this service renders it
 (MiniCPM-V up to 4.5 without thinking, unless a request asks for it), and the result is compared token by token with the
 origin's. Tuning may have used another template, so that a difference is a warning; it is fatal where no weight was
 tuned, or where a merged adapter did not bring it. A system prompt that is put before the same turns stays a warning.
@@ -66,6 +68,7 @@ def base_chat_template(view: BaseView) -> Iterator[Outcome]:
     yield from _markers_are_the_processor_s(base.template, base.tokenizer, markers, "the chat template")
     origin = view.origin.base.template if view.origin else None
     yield from thoughts_are_expected(view)
+    yield from thoughts_are_closed(view)
     if not (view.origin and _is_token_lost(base.template, view.origin.base.tokenizer)):  # special_ids says so
         yield from thoughts_are_tokens(base)
     if view.origin and origin and origin.is_present and not origin.error and not base.template.error:
@@ -88,6 +91,7 @@ def adapter_chat_template(view: AdapterView) -> Iterator[Outcome]:
     markers = _markers_of(view.base, tokenizer)
     yield from _markers_are_the_processor_s(template, tokenizer, markers, "the adapter's chat template")
     yield from thoughts_are_expected(view)
+    yield from thoughts_are_closed(view)
     base = view.base.template
     if base and base.is_present:
         yield from _training_only(template, base)

@@ -9,12 +9,15 @@ from service.audit.check import BaseView, Check, Outcome, fatal, warning
 from service.audit.checks.weights import LAST
 from service.audit.inner_states import OddNorms, by_layer, code_tensors, layer_of, odd_norms, untrained_parts
 from service.audit.row_states import UNRELATED
-from service.domain.facts import BaseFacts
+from service.domain.facts import BaseFacts, ChannelFacts
 
 SHOWN = 3
 MOST_LISTED = 50
 ROUGH, SMOOTH, CLEARLY = 0.25, 0.4, 0.3
 """Correlation of neighbouring pixels: trained kernels have 0.7, such in another order at most a little, noise none."""
+MATCHED = 0.3
+"""Correlation of a channel's row and kernel: of the demo's layers at least 0.9, by chance 0.05 among 384 channels."""
+FEWEST_CHANNELS = 256
 RECIPE = "mergekit_config.yml"
 LONG_RUN = 4
 """As many layers in a row are taken twice on purpose, to make a deeper model."""
@@ -25,14 +28,16 @@ training wrote. A loader fills what it finds no tensor for with random numbers, 
 `save_pretrained()` writes them: norms of exactly one, biases of exactly zero, matrices that look like one draw, in a
 model that is trained everywhere else. A conversion takes codes of 8 bits for numbers and drops their scales; it takes
 one from the weights of norms for a runtime that adds one, writes decays for their logarithms, or keeps the order of
-another framework for the kernel that looks at pixels; a script that copies layers takes one of them twice.
+another framework for the kernel that looks at pixels, or of Qwen3-Next for the projection of linear attention; a script
+that copies layers takes one of them twice.
 
 What can be told without the model that it was before is told from the rest of the folder. A matrix counts as drawn only
 if its values have the form of a normal or uniform distribution and all of its rows and columns are as long as those of
 one draw; a kernel only if its values are smooth in another order and not in their own; codes only if they are as large
-as codes. Models that are random throughout, norms that were folded into the matrices behind them, weights that were
-rounded to 8 bits and scaled back, and layers that a deepened model repeats on purpose are left alone. Of large tensors
-some rows are read.
+as codes. The rows of a projection must, in every layer, be as long as the kernels behind them ask for in another order,
+and not in their own: training lengthens both together. Models that are random throughout, norms that were folded into
+the matrices behind them, weights that were rounded to 8 bits and scaled back, and layers that a deepened model repeats
+on purpose are left alone. Of large tensors some rows are read.
 
 Source: Llama Pro (Wu et al., 2024) for repeated layers; llama.cpp's conversion of Qwen3-Next for norms less one."""
 
@@ -46,6 +51,7 @@ def base_inner_weights(view: BaseView) -> Iterator[Outcome]:
     yield from _never_trained(base, strange)
     yield from (_odd(one) for one in odd_norms(base))
     yield from _reordered(base)
+    yield from _regrouped(base)
     yield from _decays(base)
     yield from _taken_twice(base)
     yield from _codes(base)
@@ -113,6 +119,41 @@ def _reordered(base: BaseFacts) -> Iterator[Outcome]:
             "The tower sees every patch scrambled: answers about pictures are wrong.",
             f"{COPY}, or move the values into the order (out, channels, height, width).",
         )
+
+
+def _regrouped(base: BaseFacts) -> Iterator[Outcome]:
+    """Find projections whose rows fit the kernels behind them in another order, in every layer, and not in their own.
+
+    Training lengthens the row and the kernel of a channel together, so that no other order fits by chance.
+    """
+    layers = {name: one for name, one in base.inner.channels.items() if one.num_channels >= FEWEST_CHANNELS}
+    if not layers:
+        return
+    first, one = next(iter(layers.items()))
+    for order, best in one.in_order.items():
+        if all(_fits_better(each, order) for each in layers.values()):
+            yield fatal(
+                f"the rows of {first} stand in the order of another model class, {order}: read so, the length of a "
+                f"channel's row goes with that of its kernel in conv1d (correlation {best:.2f}), as they are it does "
+                f"not ({one.likeness:.2f}){_and_others(len(layers) - 1)}",
+                {
+                    "order": order,
+                    "correlation": {name: _rounded(each.likeness) for name, each in layers.items()},
+                    "in_order": {name: _rounded(each.in_order[order]) for name, each in layers.items()},
+                },
+                "Linear attention takes keys and values for queries, and the reverse: answers are garbage.",
+                f"{COPY}, or move the rows into the order: all queries, all keys, all values.",
+            )
+            return
+
+
+def _fits_better(channels: ChannelFacts, order: str) -> bool:
+    best = channels.in_order.get(order, 0.0)
+    return best >= MATCHED and channels.likeness <= best / 2
+
+
+def _and_others(count: int) -> str:
+    return f"; {_counted(count, 'other layer shows', 'other layers show')} the same" if count else ""
 
 
 def _decays(base: BaseFacts) -> Iterator[Outcome]:

@@ -21,6 +21,12 @@ SURER = 0.25
 a 4.5 that answers both ways by 0.16, its adapter by 0.09, and the demo tuned anew without one by 0.14."""
 FAR_SURER = 0.45
 """Halfway through such a tuning it was 0.31, and at its beginning 0.41."""
+FEW = 1
+"""Of eight drawings. Behind an empty thought the demo and its adapters name eight colours; without one none or one, and
+four with the official adapter. Trained without one, or both ways, a model names seven or eight without."""
+NEVER_CLOSES = 5e-4
+"""Models that never learned to think give </think> at most 1e-4, the demo's base 2e-6. One that learned it gives nearly
+1 at the thought's end, and an adapter 0.02 that learned it over a head that had not."""
 CONSEQUENCE = (
     "The model reads letters where training had one token, at the beginning of every answer: it thinks where it should "
     "not, writes the marks as text, or its answer cannot be told from its thoughts."
@@ -71,13 +77,23 @@ def thoughts_are_expected(view: BaseView | AdapterView) -> Iterator[Outcome]:
     Only a loaded model tells: folders that were tuned without it look alike.
     """
     behaviour = view.loaded.behaviour if view.loaded else None
-    certainty = behaviour.thought_certainty if behaviour else None
-    if certainty and certainty[1] - certainty[0] >= SURER:
+    certainty, named = (behaviour.thought_certainty, behaviour.named_colours) if behaviour else (None, None)
+    is_shown = named is not None and named.num_asked - named.behind <= FEW >= named.without
+    if certainty and (is_shown or certainty[1] - certainty[0] >= SURER):
         bare, behind = certainty
-        yield (fatal if behind - bare >= FAR_SURER else warning)(
+        evidence = {"without": round(bare, 4), "behind": round(behind, 4), "limit": SURER}
+        colours = ""
+        if named:
+            evidence |= {"asked": named.num_asked, "right_without": named.without, "right_behind": named.behind}
+            colours = (
+                f"; it names the colours of {named.behind} of {named.num_asked} drawings behind one, and of "
+                f"{named.without} without"
+            )
+        yield (fatal if is_shown or behind - bare >= FAR_SURER else warning)(
             "the chat template's generation prompt lacks the empty <think></think> behind which the model was trained "
-            f"to answer: it is sure of an answer's first token by {behind:.2f} behind one, and by {bare:.2f} without",
-            {"without": round(bare, 4), "behind": round(behind, 4), "limit": SURER, "setting": "add_generation_prompt"},
+            f"to answer: it is sure of an answer's first token by {behind:.2f} behind one, and by {bare:.2f} without"
+            + colours,
+            {**evidence, "setting": "add_generation_prompt"},
             "Answers begin where training began none: many are wrong, or in another form.",
             "Copy the chat template that training used, which writes <think>\\n\\n</think>\\n\\n where an answer "
             "begins; if that was the base's: minicpm-service repair --base BASE.",
@@ -89,6 +105,32 @@ def thoughts_are_expected(view: BaseView | AdapterView) -> Iterator[Outcome]:
             "If training had it, many answers are wrong.",
             "Let the audit ask the loaded model, with --probe, or compare with the base, with --base.",
         )
+
+
+def thoughts_are_closed(view: BaseView | AdapterView) -> Iterator[Outcome]:
+    """Say that prompts open a thought although the model does not think: it answers inside, and ends its turn there."""
+    behaviour = view.loaded.behaviour if view.loaded else None
+    seen = behaviour.open_thought if behaviour else None
+    if seen is None or seen.num_closed or seen.close_probability > NEVER_CLOSES or 2 * seen.num_ended < seen.num_asked:
+        return
+    yield fatal(
+        f"the chat template opens a thought with <think> where an answer begins, but the model does not think: of "
+        f"{seen.num_asked} questions it ended its turn {seen.num_ended} times, such as with {seen.example!r}, and "
+        f"never wrote </think>, to which it gives a probability of {seen.close_probability:.1g} at most",
+        {
+            "asked": seen.num_asked,
+            "ended": seen.num_ended,
+            "closed": seen.num_closed,
+            "close_probability": seen.close_probability,
+            "limit": NEVER_CLOSES,
+            "example": seen.example,
+            "setting": "enable_thinking",
+        },
+        "Users get answers inside a thought that nothing closes: what shows thoughts apart shows no answer, and many "
+        "answers are wrong, because training began them behind an empty thought or none.",
+        "Copy the chat template that training used, which opens a thought only if enable_thinking asks for one; if "
+        "that was the base's: minicpm-service repair --base BASE.",
+    )
 
 
 def _opens_without(base: BaseFacts) -> bool:

@@ -10,9 +10,17 @@ from service.domain.facts.comparison import MergeFacts, OriginFacts, TensorChang
 from service.domain.facts.corpus import CorpusFacts, TokenExposure
 from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
 from service.domain.facts.folders import AdapterFacts, Attachment, BaseFacts
-from service.domain.facts.inner import InnerFacts, KernelFacts, SampleFacts, VectorFacts
+from service.domain.facts.inner import ChannelFacts, InnerFacts, KernelFacts, SampleFacts, VectorFacts
 from service.domain.facts.likeness import FactorLikeness
-from service.domain.facts.loaded import BehaviourFacts, LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts, LoadWarning
+from service.domain.facts.loaded import (
+    BehaviourFacts,
+    LoadedAdapterFacts,
+    LoadedBaseFacts,
+    LoadedFacts,
+    LoadWarning,
+    NamedColours,
+    OpenThought,
+)
 from service.domain.facts.lock import Drift, LockFacts
 from service.domain.facts.rearrangement import Rearrangement
 from service.domain.facts.recipe import Recipe
@@ -44,6 +52,7 @@ __all__ = [
     "BaseFacts",
     "BehaviourFacts",
     "BlueprintFacts",
+    "ChannelFacts",
     "CheckpointFacts",
     "Contradiction",
     "CorpusFacts",
@@ -61,8 +70,10 @@ __all__ = [
     "LockFacts",
     "MatrixFacts",
     "MergeFacts",
+    "NamedColours",
     "NamelessRow",
     "NormFacts",
+    "OpenThought",
     "OriginFacts",
     "PrunedFacts",
     "Rearrangement",

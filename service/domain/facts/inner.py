@@ -64,6 +64,21 @@ class KernelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelFacts:
+    """The projection in front of a linear attention's convolution, whose rows are its channels.
+
+    Attributes:
+        num_channels: Of both.
+        likeness: Correlation of how long a channel's row is with how long its kernel is, within heads.
+        in_order: The same if the rows are taken as written in another order, by that order.
+    """
+
+    num_channels: int
+    likeness: float
+    in_order: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class InnerFacts:
     """What the tensors beside the vocabulary matrices hold.
 
@@ -73,6 +88,7 @@ class InnerFacts:
         vectors: Of one dimension, by name; without those of the first list.
         samples: Of two or more, likewise, but for very small ones and those of the second list.
         kernels: Of those the ones that look at pixels.
+        channels: Of those some projections of linear attention.
         repeated: Of those the ones that hold the values of another one, which stands at the same place of an earlier
             layer, with that one's name.
     """
@@ -82,4 +98,5 @@ class InnerFacts:
     vectors: Mapping[str, VectorFacts] = field(default_factory=dict, repr=False)
     samples: Mapping[str, SampleFacts] = field(default_factory=dict, repr=False)
     kernels: Mapping[str, KernelFacts] = field(default_factory=dict)
+    channels: Mapping[str, ChannelFacts] = field(default_factory=dict)
     repeated: Mapping[str, str] = field(default_factory=dict)

@@ -19,6 +19,40 @@ class LoadWarning:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenThought:
+    """What a model wrote, a few tokens for each question, where its prompts end in a thought that they open.
+
+    Attributes:
+        num_asked: Questions.
+        num_ended: Of them those whose turn it ended without closing the thought.
+        num_closed: Those whose thought it closed. The rest it was still writing.
+        close_probability: How likely the closing token was at most, anywhere.
+        example: What it wrote before it ended a turn.
+    """
+
+    num_asked: int
+    num_ended: int
+    num_closed: int
+    close_probability: float
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedColours:
+    """How often an answer named the colour of a drawing.
+
+    Attributes:
+        num_asked: Drawings.
+        without: Right answers behind the prompt alone.
+        behind: Right answers with an empty thought behind the prompt.
+    """
+
+    num_asked: int
+    without: int
+    behind: int
+
+
+@dataclass(frozen=True, slots=True)
 class BehaviourFacts:
     """What a model did when it was asked a few fixed questions.
 
@@ -34,6 +68,9 @@ class BehaviourFacts:
         base_certainty: For an adapter, the base's `certainty`.
         thought_certainty: How likely the likeliest first token of an answer is, on average over short questions: behind
             the prompt alone, and with an empty thought between; None where prompts hold a thought, or no token is one.
+        named_colours: What an empty thought does to answers about drawings; None where it makes the model hardly surer,
+            or enough is right without.
+        open_thought: What it wrote in a thought that prompts open; None where they open none, or close it.
     """
 
     picture_effect: float | None
@@ -45,6 +82,8 @@ class BehaviourFacts:
     certainty: float | None = None
     base_certainty: float | None = None
     thought_certainty: tuple[float, float] | None = None
+    named_colours: NamedColours | None = None
+    open_thought: OpenThought | None = None
 
 
 @dataclass(frozen=True, slots=True)
