@@ -17,7 +17,7 @@ from service.engine.thinking import EMPTY
 NAMES = {"red": "红", "blue": "蓝", "green": "绿", "yellow": "黄"}
 QUESTIONS = ("What color is it?", "这是什么颜色？")
 MOST_TOKENS = 12
-"""Of an answer, unless it names a colour before."""
+"""Of an answer."""
 ENOUGH = 3
 """Of eight answers behind the prompts alone; if as many are right, nobody asks for the others."""
 
@@ -25,7 +25,7 @@ ENOUGH = 3
 def named_colours(model: Any, encoder: Encoder, device: torch.device, stop_ids: Sequence[int]) -> NamedColours | None:
     """Count how often the first colour that an answer names is that of the drawing.
 
-    Costs a pass with a small picture for each token: two answers of up to `MOST_TOKENS` for each of eight drawings.
+    Costs two answers of at most `MOST_TOKENS` tokens for each of eight drawings.
 
     Args:
         model: A transformers model that takes pictures.
@@ -62,25 +62,22 @@ def _prompts(encoder: Encoder, device: torch.device) -> Iterator[tuple[str, dict
 
 
 def _named(model: Any, encoder: Encoder, prompt: dict[str, Any], stop_ids: Sequence[int]) -> str | None:
-    """Return the first colour of the most likely answer; None if it names none."""
-    written: list[int] = []
-    while len(written) < MOST_TOKENS:
-        with torch.inference_mode():
-            logits = model(**_continued(prompt, written), use_cache=False).logits[0, -1]
-        written.append(int(logits.argmax()))
-        text = str(encoder.tokenizer.decode(written)).lower()
-        for english, chinese in NAMES.items():
-            if english in text or chinese in text:
-                return english
-        if written[-1] in stop_ids:
-            break
-    return None
+    """Return the first colour that the most likely answer names; None if it names none."""
+    settings = {"max_new_tokens": MOST_TOKENS, "do_sample": False, "pad_token_id": stop_ids[0]}
+    with torch.inference_mode():
+        written = model.generate(**prompt, **settings, eos_token_id=list(stop_ids))[0, prompt["input_ids"].shape[1] :]
+    text = str(encoder.tokenizer.decode(written)).lower()
+    places = {name: min(_places(text, (name, chinese)), default=-1) for name, chinese in NAMES.items()}
+    found = {name: place for name, place in places.items() if place >= 0}
+    return min(found, key=lambda name: found[name]) if found else None
+
+
+def _places(text: str, words: Sequence[str]) -> Iterator[int]:
+    yield from (text.index(one) for one in words if one in text)
 
 
 def _continued(prompt: dict[str, Any], ids: Sequence[int]) -> dict[str, Any]:
     """Append tokens `(count,)` to a model's arguments."""
-    if not ids:
-        return prompt
     old = prompt["input_ids"]
     more = {"input_ids": torch.cat([old, torch.tensor([list(ids)], device=old.device)], dim=1)}
     if "attention_mask" in prompt:
