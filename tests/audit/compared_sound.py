@@ -1,0 +1,145 @@
+"""Sound edits of tuned folders, which the comparison with what they were made from must not flag.
+
+Each function edits a copy of the demo's merged folder.
+"""
+
+import torch
+
+from tests.audit.compared_registry import KERNEL, POSITIONS, merge_into_rounded, sound
+from tests.builders import (
+    EMBEDDING,
+    HEAD,
+    Folders,
+    edit_template,
+    edited_json,
+    edited_tensors,
+    shard,
+)
+
+
+@sound("merge")
+def merged_into_a_base_of_4_bits(folders: Folders) -> None:
+    merge_into_rounded(folders, 4)
+
+
+@sound("merge")
+def merged_into_a_base_of_8_bits(folders: Folders) -> None:
+    merge_into_rounded(folders, 8)
+
+
+@sound()
+def tuned_from_a_base_of_4_bits(folders: Folders) -> None:
+    merge_into_rounded(folders, 4)
+
+
+@sound()
+def as_shipped(folders: Folders) -> None:
+    assert folders.base.is_dir()
+
+
+@sound("merge")
+def merged_as_shipped(folders: Folders) -> None:
+    assert folders.base.is_dir()
+
+
+@sound("merge")
+def in_float32(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors |= {name: one.float() for name, one in tensors.items()}
+    with edited_json(folders.base / "config.json") as config:
+        config["dtype"] = "float32"
+
+
+@sound()
+def a_finished_conversation_without_the_last_line_break(folders: Folders) -> None:
+    ending = "('' if loop.last and message.role == 'assistant' else '\\n')"
+    edit_template(folders.base, "~ '<|im_end|>\\n' -}}", f"~ '<|im_end|>' ~ {ending} -}}}}")
+
+
+@sound()
+def tags_of_the_trainer(folders: Folders) -> None:
+    edit_template(
+        folders.base,
+        "render_content(message.content) ~ '<|im_end|>\\n' -}}",
+        "render_content(message.content) -}}{% generation %}{{- '<|im_end|>\\n' -}}{% endgeneration %}",
+    )
+
+
+@sound()
+def the_tower_s_kernel_positions_and_norms_were_trained(folders: Folders) -> None:
+    generator = torch.Generator().manual_seed(7)
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one in (KERNEL, POSITIONS) or one.endswith("layer_norm1.weight")]:
+            one = tensors[name].float()
+            tensors[name] = (one + torch.randn(one.shape, generator=generator) * one.std() * 0.6).bfloat16()
+
+
+@sound()
+def pixels_scaled_by_mean_and_deviation(folders: Folders) -> None:
+    with edited_json(folders.base / "processor_config.json") as document:
+        document["image_processor"] |= {"do_rescale": False, "image_mean": [127.5] * 3, "image_std": [127.5] * 3}
+
+
+@sound()
+def fewer_frames_of_videos(folders: Folders) -> None:
+    with edited_json(folders.base / "processor_config.json") as document:
+        document["video_processor"]["max_num_frames"] = 32
+
+
+@sound()
+def in_float16(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors |= {name: one.half() for name, one in tensors.items()}
+    with edited_json(folders.base / "config.json") as config:
+        config["dtype"] = "float16"
+
+
+@sound("merge")
+def in_shards(folders: Folders) -> None:
+    shard(folders.base, 3)
+
+
+@sound()
+def one_matrix_tuned_hard(folders: Folders) -> None:
+    name = "model.language_model.layers.3.self_attn.q_proj.weight"
+    generator = torch.Generator().manual_seed(3)
+    with edited_tensors(folders.base_weights) as tensors:
+        one = tensors[name].float()
+        tensors[name] = (one + torch.randn(one.shape, generator=generator) * one.std() * 0.8).bfloat16()
+
+
+@sound()
+def padded_to_a_multiple(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            tensors[name] = torch.cat([tensors[name], tensors[name].new_zeros(64, tensors[name].shape[1])])
+    with edited_json(folders.base / "config.json") as config:
+        config["text_config"]["vocab_size"] += 64
+
+
+@sound()
+def older_spelling_of_positions(folders: Folders) -> None:
+    with edited_json(folders.base / "config.json") as config:
+        text = config["text_config"]
+        rope = text.pop("rope_parameters")
+        text |= {name: rope.pop(name) for name in ("rope_theta", "partial_rotary_factor")}
+        text["rope_scaling"] = rope
+
+
+@sound()
+def sampling_of_its_own(folders: Folders) -> None:
+    with edited_json(folders.base / "generation_config.json") as config:
+        config |= {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "repetition_penalty": 1.05}
+
+
+@sound()
+def a_bias_of_zeros_was_trained(folders: Folders) -> None:
+    name = "model.merger.mlp.0.linear_2.bias"
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors[name] = tensors[name] * 1.5
+
+
+@sound()
+def an_older_class_name_of_the_tokenizer(folders: Folders) -> None:
+    with edited_json(folders.base / "tokenizer_config.json") as config:
+        config |= {"tokenizer_class": "Qwen2TokenizerFast", "padding_side": "left", "add_bos_token": True}
