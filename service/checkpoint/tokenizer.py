@@ -218,6 +218,7 @@ def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
         blamed=blamed,
         parts=described_parts(document),
         num_merges=_num_merges(document),
+        splits_special=config.get("split_special_tokens") is True,
         dropout=round(dropout, 4),
     )
 

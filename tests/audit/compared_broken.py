@@ -54,7 +54,7 @@ def norms_are_reset(folders: Folders) -> None:
             tensors[name] = torch.zeros_like(tensors[name])
 
 
-@broken("merge", "not in the folder", "merge")
+@broken("merge", "nothing was merged", "merge")
 def only_the_base_was_saved(folders: Folders) -> None:
     scale_update(folders, 0)
 

@@ -62,11 +62,15 @@ def _tokens_without_training(view: AdapterView) -> dict[int, str]:
 
 
 def layers_are_distinct(adapter: AdapterFacts) -> Iterator[Outcome]:
-    """Look for layers all of whose factors are another layer's: as they begin at random, no training makes them so."""
+    """Look for layers all of whose factors are another layer's: as they begin at random, no training makes them so.
+
+    Layers that training never reached do not count: a seed may have drawn them alike.
+    """
     layers: dict[str, set[str]] = {}
     for name in adapter.lora:
         if (match := LAYER.match(name)) and name in adapter.values and not adapter.values[name].is_all_zero:
             layers.setdefault(match["before"] + match["index"], set()).add(name)
+    layers = {layer: names for layer, names in layers.items() if any(LORA_OUTPUT.search(one) for one in names)}
     copies: dict[str, str] = {}
     for layer, names in layers.items():
         originals = {_layer_of(adapter.repeated[one]) for one in names if one in adapter.repeated}

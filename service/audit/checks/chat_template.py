@@ -137,7 +137,8 @@ def _renders(template: TemplateFacts, tokenizer: TokenizerFacts, *, is_seeing: b
         )
     if template.split_markers:
         yield fatal(
-            f"{name} writes {', '.join(template.split_markers[:5])}, which the tokenizer splits into ordinary text",
+            f"{name} writes {', '.join(template.split_markers[:5])}, which the tokenizer splits into ordinary text"
+            + ("; its split_special_tokens is true" if tokenizer.splits_special else ""),
             {"markers": list(template.split_markers)},
             "The model reads letters where training had a control token: turns and pictures are not recognised.",
             "Restore tokenizer and template from the base as one set: minicpm-service repair.",

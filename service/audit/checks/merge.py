@@ -227,7 +227,7 @@ def _missing(merge: MergeFacts, names: list[str]) -> Iterator[Outcome]:
         return
     total = len(merge.targets)
     if len(names) == total:
-        said = f"the adapter is not in the folder: all {total} tensor(s) that it changes are the origin's, such as"
+        said = f"nothing was merged: all {total} tensor(s) that the adapter changes are as in the origin, such as"
     else:
         said = f"the adapter is only partly merged: {len(names)} of {total} tensor(s) are the origin's, first"
     yield fatal(
@@ -297,7 +297,7 @@ def _uncomputed(merge: MergeFacts, origin: OriginFacts | None) -> Iterator[Outco
     changed = {_ending(name) for name in origin.changed} if origin else set()
     if origin and not any(_ending(f"{module}.weight") in changed for module in merge.uncomputed):
         yield fatal(
-            f"the adapter is not in the folder: none of the {len(merge.uncomputed)} module(s) that it changes differs "
+            f"nothing was merged: none of the {len(merge.uncomputed)} module(s) that the adapter changes differs "
             f"from the origin, such as {next(iter(merge.uncomputed))}",
             {"modules": list(merge.uncomputed)[:50]},
             "Answers are the base's.",

@@ -18,6 +18,7 @@ from service.audit.checks.adapter_values import (
     whole_modules_are_sound,
 )
 from service.domain.facts import BaseFacts, BlueprintFacts, FileProblem, ValueFacts
+from service.domain.minicpmv import OTHER_SENSES
 
 SHOWN = 5
 LORA_INPUT = re.compile(r"\.lora_(A|embedding_B)\b")
@@ -27,8 +28,8 @@ LAST = re.compile(r"(o_proj|out_proj|down_proj|fc2|linear_2|w2)\.weight$")
 """What writes a layer's result beside the one before."""
 CONNECTOR = re.compile(r"(^|\.)(merger\.mlp|resampler|multi_modal_projector)\.")
 """What carries pictures into the language model, with nothing beside it."""
-AHEAD = re.compile(r"(model\.)?mtp\.")
-"""Layers that guess several tokens ahead, which releases have beside the model and transformers leaves out."""
+IDLE = re.compile(rf"(model\.)?mtp\.|{'|'.join(OTHER_SENSES)}")
+"""What guesses tokens ahead, hears or speaks: releases have it beside the model, and loading leaves it out."""
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 """Files of slow tokenizers, which load without tokenizer.json."""
@@ -155,7 +156,7 @@ def _zero_throughout(base: BaseFacts, changed: Collection[str]) -> Iterator[Outc
     What connects the tower and the language model stands beside nothing: zeros there hide every picture.
     """
     zero = [name for name in base.inner.all_zero if name.endswith(".weight") and len(base.tensors[name].shape) >= 2]
-    zero = [name for name in zero if name not in changed and not AHEAD.match(name)]  # origin says so
+    zero = [name for name in zero if name not in changed and not IDLE.match(name)]  # origin says so
     if not zero:
         return
     kinds = Counter(LAYER.sub(".*.", name) for name in base.tensors)

@@ -77,6 +77,7 @@ class TokenizerFacts:
         parts: What `tokenizer.json` does to a text before and after its model, by kind: types, and their settings as
             JSON.
         num_merges: Merges of a BPE; None for another model.
+        splits_special: tokenizer_config.json has loading read special tokens as ordinary text.
         dropout: Share of merges that encoding leaves out at random.
     """
 
@@ -103,6 +104,7 @@ class TokenizerFacts:
     blamed: str = ""
     parts: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     num_merges: int | None = None
+    splits_special: bool = False
     dropout: float = 0.0
 
 
