@@ -15,8 +15,6 @@ PREFIX = "base_model.model."
 LINEAR, EMBEDDING = ("lora_A", "lora_B"), ("lora_embedding_A", "lora_embedding_B")
 FIRST, SECOND = zip(LINEAR, EMBEDDING, strict=True)
 """Factors whose rank is their first dimension, and those whose rank is their second."""
-AT_ZERO = (LINEAR[1], EMBEDDING[0])
-"""The factor that PEFT starts at zero; the other one starts at random."""
 MAGNITUDES = "lora_magnitude_vector"
 ROWS = "trainable_tokens_delta"
 COPY = "base_layer"
@@ -52,15 +50,21 @@ class Part:
     @property
     def is_factor(self) -> bool:
         """It is one of two factors."""
-        return self.kind in (*LINEAR, *EMBEDDING)
+        return self.kind in (*LINEAR, *EMBEDDING) and not self.is_bias
+
+    @property
+    def is_zero_at_first(self) -> bool:
+        """PEFT starts it at zero: B of linear layers, A of embeddings. The other factor starts at random."""
+        return self.kind in (LINEAR[1], EMBEDDING[0])
 
     @property
     def owner(self) -> str:
         """The module of the base, which several adapters may lie around: one for each of `target_parameters`."""
-        module = self.module
-        while module.endswith(BENEATH):
-            module = module.removesuffix(BENEATH)
-        return module
+        return owner_of(self.module)
+
+    def rank_in(self, shape: tuple[int, ...]) -> int:
+        """Return the rank that a factor's shape, of two or more dimensions, shows."""
+        return shape[0] if self.kind in FIRST else shape[1]
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
@@ -75,6 +79,13 @@ def part_of(name: str) -> Part | None:
         return None
     module = match["module"].removesuffix(".token_adapter") if match["kind"] == ROWS else match["module"]
     return Part(module, match["kind"], match["leaf"] == "bias")
+
+
+def owner_of(module: str) -> str:
+    """Return the module of the base that an adapter's module lies around."""
+    while module.endswith(BENEATH):
+        module = module.removesuffix(BENEATH)
+    return module
 
 
 def by_module(names: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -94,6 +105,12 @@ def pair_of(parts: Mapping[str, str], kinds: tuple[str, str] = LINEAR) -> tuple[
     """Return both factors of a module; None if it has not both."""
     first, second = (parts.get(one) for one in kinds)
     return (first, second) if first is not None and second is not None else None
+
+
+def is_magnitude(name: str) -> bool:
+    """Say whether a tensor holds DoRA's magnitudes."""
+    part = part_of(name)
+    return part is not None and part.kind == MAGNITUDES
 
 
 def is_own(name: str) -> bool:

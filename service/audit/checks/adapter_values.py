@@ -9,12 +9,11 @@ from collections.abc import Collection, Iterator, Sequence
 from service.audit.check import AdapterView, Outcome, fatal, note, warning
 from service.audit.new_tokens import adapter_new_tokens
 from service.audit.token_states import UNTRAINED, adapter_states, raw_late_tokens
+from service.domain.factors import EMBEDDING, LINEAR, Part, part_of
 from service.domain.facts import AdapterFacts
 
 SHOWN = 5
-LORA_OUTPUT = re.compile(r"\.lora_(B|embedding_A)\b")
-"""The factor that PEFT starts at zero: B of linear layers, A of embeddings."""
-VOCABULARY_FACTOR = re.compile(r"\.lora_embedding_[AB]\b|(^|\.)(lm_head|embed_out|output_projection)\.lora_B\b")
+HEADS = ("lm_head", "embed_out", "output_projection")
 LAYER = re.compile(r"^(?P<before>.*\.)(?P<index>\d+)(?P<after>\..*)$")
 OUTERMOST = re.compile(r"^(?P<before>.*?\.)(?P<index>\d+)\.")
 """Experts and the like within a layer may see nothing in training."""
@@ -28,9 +27,10 @@ MIN_REPEATED = 2
 def vocabulary_is_trained(view: AdapterView) -> Iterator[Outcome]:
     """Factors on embeddings or head are asked for by name: zero ones were meant to be trained, and were not."""
     values = view.adapter.values
-    idle = [name for name, one in values.items() if VOCABULARY_FACTOR.search(name) and one.is_all_zero]
-    trained = [name for name, one in values.items() if LORA_OUTPUT.search(name) and not one.is_all_zero]
-    if not idle or not trained:
+    parts = {name: part for name in values if (part := part_of(name))}
+    idle = [name for name, part in parts.items() if _is_of_vocabulary(part) and values[name].is_all_zero]
+    is_trained = any(part.is_zero_at_first and not values[name].is_all_zero for name, part in parts.items())
+    if not idle or not is_trained:
         return
     needing = _tokens_without_training(view)
     shown = ", ".join(f"{text} (id {one})" for one, text in list(needing.items())[:SHOWN])
@@ -44,6 +44,11 @@ def vocabulary_is_trained(view: AdapterView) -> Iterator[Outcome]:
         "Some trainers read the matrix past the adapter (unsloth#9326): upgrade and train again, or train the rows as "
         "trainable_token_indices.",
     )
+
+
+def _is_of_vocabulary(part: Part) -> bool:
+    is_of_head = part.kind == LINEAR[1] and part.module.rpartition(".")[2] in HEADS
+    return part.kind in EMBEDDING or is_of_head
 
 
 def _tokens_without_training(view: AdapterView) -> dict[int, str]:
