@@ -1,7 +1,7 @@
 """Says what a PEFT adapter does to each tensor of its base, in PEFT's own arithmetic.
 
-Does not know what became of the tensors. What is not computed here is named, with the
-reason, instead of guessed. Source: peft 0.21.2, tuners/lora/layer.py, tuners/lora/dora.py, tuners/trainable_tokens.
+Does not know what became of the tensors. What is not computed here is named, with the reason, instead of guessed.
+Source: peft 0.21.2, tuners/lora/layer.py, tuners/lora/dora.py, tuners/trainable_tokens.
 """
 
 import math
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.checkpoint.adapter_config import trained_ids
 from service.checkpoint.weights import FloatArray, WeightFiles
-from service.domain.factors import COPY, EMBEDDING, MAGNITUDES, ROWS, by_module, pair_of, part_of, scale_of, short_names
+from service.domain import factors
 
 SAVED = re.compile(r"\.(modules_to_save|original_module)(\.(?!weight$|bias$)[^.]+(?=\.))?")
 OTHER_LORA = {
@@ -74,19 +74,19 @@ def read_updates(weights: WeightFiles, config: Mapping[str, Any], tokens: Mappin
         config: `adapter_config.json`.
         tokens: Ids of `trainable_token_indices`, by module.
     """
-    names = short_names(weights.tensors)
+    names = factors.short_names(weights.tensors)
     updates = {
         SAVED.sub("", name): Update(replaced=key)
         for key, name in names.items()
-        if part_of(name) is None and ".original_module." not in name
+        if factors.part_of(name) is None and ".original_module." not in name
     }
     reason = _unknown_kind(config)
     uncomputed = {}
-    for module, keys in by_module(names).items():
-        if bias := keys.pop(f"{COPY}.bias", None):  # trained with the adapter, where `bias` says so
+    for module, keys in factors.by_module(names).items():
+        if bias := keys.pop(f"{factors.COPY}.bias", None):  # trained with the adapter, where `bias` says so
             updates[f"{module}.bias"] = Update(replaced=bias)
         other = reason or _by_parameter(module, keys, weights, config)
-        if other and keys.keys() - {COPY, ROWS}:
+        if other and keys.keys() - {factors.COPY, factors.ROWS}:
             uncomputed[module] = other
             continue
         try:
@@ -100,10 +100,10 @@ def _by_parameter(module: str, keys: Mapping[str, str], weights: WeightFiles, co
     """Say why factors on a parameter that `target_parameters` names are none on a module's weight; None if they are."""
     targets = config.get("target_parameters")
     named = [str(one).rpartition(".") for one in targets] if isinstance(targets, list) else []
-    leaves = {leaf for stem, _, leaf in named if f".{module}".removesuffix(".base_layer").endswith(f".{stem}")}
+    leaves = {leaf for stem, _, leaf in named if f".{factors.owner_of(module)}".endswith(f".{stem}")}
     if not leaves:
         return None
-    if leaves != {"weight"} or module.endswith(".base_layer"):
+    if leaves != {"weight"} or module != factors.owner_of(module):
         return "it changes parameters other than the weight"
     if config.get("rank_pattern") or config.get("alpha_pattern"):
         return "it changes parameters with ranks or scales of their own"
@@ -131,18 +131,18 @@ def _module_updates(
     config: Mapping[str, Any],
     tokens: Mapping[str, tuple[int, ...]],
 ) -> dict[str, Update]:
-    name, copy = f"{module}.weight", keys.get(COPY)
-    if key := keys.get(ROWS):
+    name, copy = f"{module}.weight", keys.get(factors.COPY)
+    if key := keys.get(factors.ROWS):
         places = dict(zip(trained_ids(tokens, module), range(weights.tensors[key].shape[0]), strict=False))
         return {name: Update(replaced=key, rows=places, base=copy)}
-    if factors := pair_of(keys, EMBEDDING):
-        if MAGNITUDES in keys:
+    if pair := factors.pair_of(keys, factors.EMBEDDING):
+        if factors.MAGNITUDES in keys:
             raise ValueError("DoRA on embeddings is not computed here")
-        a, b = (weights.values(one) for one in factors)
+        a, b = (weights.values(one) for one in pair)
         return {name: Update(low_rank=(_scaled(a.T, config, module, len(a)), b.T), base=copy)}
-    if not (factors := pair_of(keys)):
+    if not (pair := factors.pair_of(keys)):
         return {}
-    a, b = (weights.values(one) for one in factors)
+    a, b = (weights.values(one) for one in pair)
     if b.ndim > 2 and math.prod(b.shape[2:]) != 1:
         raise ValueError("factors of a convolution are only computed if the second is 1 x 1")
     left, right = _scaled(b.reshape(b.shape[0], -1), config, module, len(a)), a.reshape(len(a), -1)
@@ -151,7 +151,7 @@ def _module_updates(
     if config.get("fan_in_fan_out"):
         left, right = right.T.copy(), left.T.copy()
     found = {name: Update(low_rank=(left, right), base=copy)}
-    if magnitude := keys.get(MAGNITUDES):
+    if magnitude := keys.get(factors.MAGNITUDES):
         if config.get("fan_in_fan_out") or a.ndim > 2:
             raise ValueError("DoRA is only computed for linear layers")
         found[name] = Update(low_rank=(left, right), magnitude=weights.values(magnitude).reshape(-1), base=copy)
@@ -162,4 +162,4 @@ def _module_updates(
 
 
 def _scaled(factor: NDArray[np.float32], config: Mapping[str, Any], module: str, rank: int) -> FloatArray:
-    return np.ascontiguousarray(factor * np.float32(scale_of(config, module, rank)))
+    return np.ascontiguousarray(factor * np.float32(factors.scale_of(config, module, rank)))

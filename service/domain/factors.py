@@ -6,6 +6,7 @@ tuners/trainable_tokens.
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,11 @@ def part_of(name: str) -> Part | None:
     return Part(module, match["kind"], match["leaf"] == "bias")
 
 
+def parts_in(names: Iterable[str]) -> dict[str, Part]:
+    """Read those of the names that are of such a part."""
+    return {name: part for name in names if (part := part_of(name))}
+
+
 def owner_of(module: str) -> str:
     """Return the module of the base that an adapter's module lies around."""
     while module.endswith(BENEATH):
@@ -94,11 +100,11 @@ def by_module(names: Mapping[str, str]) -> dict[str, dict[str, str]]:
     Args:
         names: The name of each key.
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, str]] = defaultdict(dict)
     for key, name in names.items():
         if part := part_of(name):
-            found.setdefault(part.module, {})[part.name] = key
-    return found
+            found[part.module][part.name] = key
+    return dict(found)
 
 
 def pair_of(parts: Mapping[str, str], kinds: tuple[str, str] = LINEAR) -> tuple[str, str] | None:
@@ -109,8 +115,7 @@ def pair_of(parts: Mapping[str, str], kinds: tuple[str, str] = LINEAR) -> tuple[
 
 def is_magnitude(name: str) -> bool:
     """Say whether a tensor holds DoRA's magnitudes."""
-    part = part_of(name)
-    return part is not None and part.kind == MAGNITUDES
+    return (part := part_of(name)) is not None and part.kind == MAGNITUDES
 
 
 def is_own(name: str) -> bool:

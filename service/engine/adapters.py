@@ -14,7 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from service.domain.factors import LINEAR, original_of, part_of, short_names
+from service.domain.factors import LINEAR, original_of, parts_in, short_names
 from service.wording import without_folders
 
 SAFE_INITS = frozenset({"gaussian", "orthogonal", "eva"})
@@ -90,8 +90,8 @@ def _overwritten(base: Any, folder: Path) -> set[str]:
     loose = {key for key in keys & names if not any(module in key for module in saved)}
     biases = {name for name in names if name.endswith(".bias")} if config.get("bias", "none") != "none" else set()
     is_safe = init in SAFE_INITS or init in ("true", "false", "none")
-    parts = [part for key in keys if (part := part_of(key))]
-    split = set() if is_safe else {f"{one.module}.weight" for one in parts if one.kind == LINEAR[0]}
+    parts = () if is_safe else parts_in(keys).values()
+    split = {f"{one.module}.weight" for one in parts if one.kind == LINEAR[0]}
     return loose | biases | (split & names)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from service.audit.targeting import is_targeted, matches_any
-from service.domain.factors import PREFIX, ROWS, is_magnitude, part_of
+from service.domain.factors import PREFIX, ROWS, is_magnitude, parts_in
 from service.domain.facts import AdapterFacts, BaseFacts
 from service.repair.change import Change
 from service.repair.headers import rename_tensors
@@ -42,7 +42,7 @@ def correct_config(folder: Path, adapter: AdapterFacts, base: BaseFacts) -> list
     path = folder / CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
     meant = adapter.attachment.meant
-    parts = [part for key in adapter.lora if (part := part_of(key))]
+    parts = parts_in(adapter.lora).values()
     modules = sorted({meant.get(one.module, one.module) for one in parts if one.is_factor})
     wanted: dict[str, tuple[Any, str]] = {}
     if modules and adapter.peft_type != "LORA" and not adapter.peft_type.startswith("ADA"):
@@ -77,10 +77,9 @@ def correct_config(folder: Path, adapter: AdapterFacts, base: BaseFacts) -> list
 def _rank(adapter: AdapterFacts, config: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     """Read ranks off the tensors, where both factors of a module agree."""
     ranks: dict[str, set[int]] = {}
-    for key, tensor in adapter.lora.items():
-        part = part_of(key)
-        if part and part.is_factor and len(tensor.shape) == 2:
-            ranks.setdefault(part.module, set()).add(part.rank_in(tensor.shape))
+    for key, part in parts_in(adapter.lora).items():
+        if part.is_factor and len(shape := adapter.lora[key].shape) == 2:
+            ranks.setdefault(part.module, set()).add(part.rank_in(shape))
     found = {next(iter(one)) for one in ranks.values() if len(one) == 1}
     is_wrong = bool(found) and not found <= adapter.ranks and not config.get("target_parameters")  # may be stacked
     if is_wrong and len(found) == 1 and not config.get("rank_pattern"):
@@ -105,8 +104,8 @@ def _token_rows(adapter: AdapterFacts, config: Mapping[str, Any]) -> dict[str, t
 
 def trained_rows(adapter: AdapterFacts) -> dict[str, int]:
     """Return how many trained rows the file holds of each module."""
-    parts = [(part, one) for key, one in adapter.lora.items() if (part := part_of(key))]
-    return {part.module: one.shape[0] for part, one in parts if part.kind == ROWS}
+    parts = parts_in(adapter.lora)
+    return {part.module: adapter.lora[key].shape[0] for key, part in parts.items() if part.kind == ROWS}
 
 
 def unlisted_modules(adapter: AdapterFacts, base: BaseFacts) -> set[str]:

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from service.checkpoint.deltas import read_updates
+from service.checkpoint.weights import WeightFiles
 from service.domain.factors import Part, by_module, pair_of, part_of, scale_of, told_scale
 from tests.broken.adapter_hardly_trained import make as make_hardly_trained
 from tests.builders import PREFIX, copy_demo, edited_json, edited_tensors, rename_tensors
@@ -94,3 +97,14 @@ def test_factors_under_the_adapter_s_own_name_reach_as_far(tmp_path: Path) -> No
     rename_tensors(folders.adapter_weights, lambda name: name.replace(".weight", ".default.weight"))
     assert reach is not None
     assert folders.facts().adapters["json"].farthest_update == reach
+
+
+def test_factors_on_parameters_of_one_module_are_named_as_not_computed(tmp_path: Path) -> None:
+    stems = ("experts", "experts.base_layer", "experts.base_layer.base_layer")
+    sizes = {"A": (8, 4), "B": (4, 8)}
+    tensors = {f"{PREFIX}{one}.lora_{side}.weight": torch.ones(size) for one in stems for side, size in sizes.items()}
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 8, "lora_alpha": 8, "target_parameters": ["experts.up", "experts.down"]}
+    updates = read_updates(WeightFiles([tmp_path / "adapter_model.safetensors"]), config, {})
+    assert not updates.by_name
+    assert updates.uncomputed == dict.fromkeys(stems, "it changes parameters other than the weight")

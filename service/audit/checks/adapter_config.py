@@ -13,7 +13,7 @@ from service.audit.checks.held_already import cut_out_of_the_base, is_splitting
 from service.audit.checks.target_parameters import modules_of, named_parameters, target_parameters
 from service.audit.targeting import LAYER, in_untouched_parts, is_targeted, matches_any
 from service.audit.usage import is_tied
-from service.domain.factors import FIRST, LINEAR, MAGNITUDES, ROWS, part_of
+from service.domain.factors import FIRST, LINEAR, MAGNITUDES, ROWS, parts_in
 from service.domain.facts import AdapterFacts, BaseFacts
 
 CONFIG = "adapter_config.json"
@@ -44,7 +44,7 @@ def adapter_config(view: AdapterView) -> Iterator[Outcome]:
     config = adapter.documents.get(CONFIG, {})
     if not config or not adapter.peft_type or any(one.file == CONFIG for one in adapter.problems):
         return  # adapter_applied says so
-    has_factors = any(part.kind in FIRST for key in adapter.lora if (part := part_of(key)))
+    has_factors = any(part.kind in FIRST for part in parts_in(adapter.lora).values())
     if adapter.peft_type in PROMPTS:
         yield fatal(
             f"peft_type is {adapter.peft_type}, which adds virtual tokens to the prompt",
@@ -156,7 +156,7 @@ def _variants_agree(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterato
         ("use_dora", MAGNITUDES, "DoRA's magnitudes"),
         ("lora_bias", f"{LINEAR[1]}.bias", "biases of LoRA factors"),
     ):
-        keys = [key for key in adapter.lora if (part := part_of(key)) and part.name == wanted]
+        keys = [key for key, part in parts_in(adapter.lora).items() if part.name == wanted]
         if bool(config.get(name)) and not keys and adapter.lora:
             yield fatal(
                 f"{name} is set, but the file holds no {what}",
@@ -192,7 +192,7 @@ def _variants_agree(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterato
 def _targets_agree(
     config: Mapping[str, Any], adapter: AdapterFacts, shapes: Mapping[str, tuple[int, ...]]
 ) -> Iterator[Outcome]:
-    modules = {part.owner for key in adapter.lora if (part := part_of(key)) and part.is_factor}
+    modules = {part.owner for part in parts_in(adapter.lora).values() if part.is_factor}
     by_name = bool(config.get("target_parameters"))
     modules -= modules_of(named_parameters(config, shapes))
     if not modules or (by_name and not shapes) or config.get("target_modules") == "all-linear":
@@ -259,7 +259,7 @@ def _is_span(value: Any) -> bool:
 
 def _rows_agree(adapter: AdapterFacts, base: BaseFacts) -> Iterator[Outcome]:
     """Every module of `trainable_token_indices` must have its rows in the file; those of tied ones are saved once."""
-    modules = {part.module for key in adapter.lora if (part := part_of(key)) and part.kind == ROWS}
+    modules = {part.module for part in parts_in(adapter.lora).values() if part.kind == ROWS}
     if modules and not adapter.trainable_tokens:
         yield fatal(
             f"the file holds trained rows of {', '.join(sorted(modules))}, but the config has no "

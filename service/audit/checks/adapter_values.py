@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from service.audit.check import AdapterView, Outcome, fatal, note, warning
 from service.audit.new_tokens import adapter_new_tokens
 from service.audit.token_states import UNTRAINED, adapter_states, raw_late_tokens
-from service.domain.factors import EMBEDDING, LINEAR, Part, part_of
+from service.domain.factors import EMBEDDING, LINEAR, Part, parts_in
 from service.domain.facts import AdapterFacts
 
 SHOWN = 5
@@ -27,7 +27,7 @@ MIN_REPEATED = 2
 def vocabulary_is_trained(view: AdapterView) -> Iterator[Outcome]:
     """Factors on embeddings or head are asked for by name: zero ones were meant to be trained, and were not."""
     values = view.adapter.values
-    parts = {name: part for name in values if (part := part_of(name))}
+    parts = parts_in(values)
     idle = [name for name, part in parts.items() if _is_of_vocabulary(part) and values[name].is_all_zero]
     is_trained = any(part.is_zero_at_first and not values[name].is_all_zero for name, part in parts.items())
     if not idle or not is_trained:

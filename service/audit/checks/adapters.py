@@ -11,7 +11,18 @@ from service.audit.check import AdapterView, Outcome, fatal, note, warning
 from service.audit.checks.target_parameters import modules_of, named_parameters
 from service.audit.targeting import in_untouched_parts
 from service.audit.usage import is_tied
-from service.domain.factors import EMBEDDING, FIRST, ROWS, SECOND, is_of_lora, original_of, owner_of, part_of, rank_of
+from service.domain.factors import (
+    EMBEDDING,
+    FIRST,
+    ROWS,
+    SECOND,
+    is_of_lora,
+    original_of,
+    owner_of,
+    part_of,
+    parts_in,
+    rank_of,
+)
 from service.domain.facts import AdapterFacts, BaseFacts, LoadedAdapterFacts, TensorFacts
 
 TENSORS_KNOWN = frozenset({"", "LORA", "ADALORA", "TRAINABLE_TOKENS"})
@@ -167,10 +178,10 @@ def _expected_rows(
 def _ranks_fit(base: BaseFacts, adapter: AdapterFacts) -> Iterator[Outcome]:
     """Compare the ranks of both factors of every module with each other and with the config."""
     ranks: dict[str, dict[str, int]] = defaultdict(dict)
-    for key, tensor in adapter.lora.items():
-        part = part_of(key)
-        if part and part.is_factor and len(tensor.shape) >= 2 and 0 not in tensor.shape:
-            ranks[part.module][part.kind] = part.rank_in(tensor.shape)
+    for key, part in parts_in(adapter.lora).items():
+        shape = adapter.lora[key].shape
+        if part.is_factor and len(shape) >= 2 and 0 not in shape:
+            ranks[part.module][part.kind] = part.rank_in(shape)
     if unpaired := sorted(module for module, sides in ranks.items() if len(sides) == 1):
         yield fatal(
             f"{len(unpaired)} module(s) have only one of the two LoRA factors: {', '.join(unpaired[:SHOWN])}",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import Outcome, fatal, note
-from service.domain.factors import LINEAR, part_of, rank_of
+from service.domain.factors import LINEAR, parts_in, rank_of
 from service.domain.facts import AdapterFacts
 
 CONFIG = "adapter_config.json"
@@ -79,9 +79,9 @@ def _peft_can_build(config: Mapping[str, Any], named: Shapes) -> Iterator[Outcom
 
 def _file_has_them(config: Mapping[str, Any], adapter: AdapterFacts, named: Shapes) -> Iterator[Outcome]:
     ranks: dict[str, set[int]] = {}
-    for key, one in adapter.lora.items():
-        if (part := part_of(key)) and part.kind == LINEAR[0] and len(one.shape) == 2:
-            ranks.setdefault(part.owner, set()).add(part.rank_in(one.shape))
+    for key, part in parts_in(adapter.lora).items():
+        if part.kind == LINEAR[0] and len(shape := adapter.lora[key].shape) == 2:
+            ranks.setdefault(part.owner, set()).add(part.rank_in(shape))
     if lost := sorted(name for name in named if name.rpartition(".")[0] not in ranks):
         yield fatal(
             f"target_parameters names {len(lost)} parameter(s) that the file has no factors for, first {lost[0]}",

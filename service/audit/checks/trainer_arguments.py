@@ -10,7 +10,7 @@ from typing import Any
 
 from service.audit.check import Outcome, fatal, note
 from service.audit.targeting import PART, is_targeted, matches_any
-from service.domain.factors import is_magnitude, part_of, told_scale
+from service.domain.factors import is_magnitude, parts_in, told_scale
 from service.domain.facts import AdapterFacts, BaseFacts, Recipe
 
 CONFIG = "adapter_config.json"
@@ -100,7 +100,7 @@ def _targets_are_there(
     config: Mapping[str, Any], adapter: AdapterFacts, base: BaseFacts, recipe: Recipe
 ) -> Iterator[Outcome]:
     """Look for modules that training targeted and neither config nor file knows any more."""
-    held = {part.owner for key in adapter.lora if (part := part_of(key)) and part.is_factor}
+    held = {part.owner for part in parts_in(adapter.lora).values() if part.is_factor}
     kept = {name: value for name, value in config.items() if name != "target_modules"}
     linear = [one.removesuffix(".weight") for one, facts in base.tensors.items() if len(facts.shape) == 2]
     linear = [one for one in linear if not PART.search(one) and not matches_any(one, adapter.modules_to_save)]

@@ -15,7 +15,7 @@ from service.audit.checks.adapter_values import (
     vocabulary_is_trained,
     whole_modules_are_sound,
 )
-from service.domain.factors import is_magnitude, part_of
+from service.domain.factors import is_magnitude, parts_in
 from service.domain.facts import BaseFacts, BlueprintFacts, FileProblem, ValueFacts
 
 SHOWN = 5
@@ -203,7 +203,7 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
             NAN_SPREADS,
             EARLIER_CHECKPOINT,
         )
-    parts = {name: part for name in values if (part := part_of(name))}
+    parts = parts_in(values)
     others = [name for name, part in parts.items() if part.is_factor and not part.is_zero_at_first]
     if others and all(values[name].is_all_zero for name in others):
         yield fatal(
