@@ -27,18 +27,6 @@ def is_targeted(config: Mapping[str, Any], module: str) -> bool:
     return index is None or index in wanted
 
 
-def by_pattern(pattern: Any, module: str, default: Any) -> Any:
-    """Return what `rank_pattern` or `alpha_pattern` says of a module: the first key that matches its end decides."""
-    for key, value in pattern.items() if isinstance(pattern, dict) else ():
-        try:
-            is_match = re.match(rf"(.*\.)?({key})$", module)
-        except re.error:
-            continue
-        if is_match:
-            return value
-    return default
-
-
 def matches_any(module: str, names: Iterable[str]) -> bool:
     """Say whether a module is one of these, or lies in one: names match whole parts at its end or inside."""
     return any(f".{name}." in f".{module}." for name in names)

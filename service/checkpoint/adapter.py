@@ -3,7 +3,6 @@
 Builds no model and runs no code that the folder names.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +21,10 @@ from service.checkpoint.tokenizer import read_adapter_tokenizer
 from service.checkpoint.updates import row_update
 from service.checkpoint.vocabulary import EMBEDDING_SUFFIXES, HEAD_SUFFIXES, tensor_turn
 from service.checkpoint.weights import WeightFiles, pickle_files
+from service.domain.factors import is_own, original_of, short_names
 from service.domain.facts import AdapterFacts, BaseFacts, FileProblem
 
 WEIGHTS = "adapter_model.safetensors"
-PREFIX = "base_model.model."
-LORA_PART = re.compile(r"\.(lora_|token_adapter\.|trainable_tokens_)|\.base_layer\.")
-COPY_PART = ".base_layer."
 MIN_TURN = 1e-5
 """Rounding to 16 bits turns a vector by less."""
 
@@ -59,7 +56,7 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
     new_tokens = {text: one.token_id for text, one in added.items() if known is not None and text not in known}
     ids = set(new_tokens.values()) | {one for rows in config.trainable_tokens.values() for one in rows}
     ids |= base.facts.embedding.rows.keys() if base.facts.embedding else set()
-    keys = {key: key.removeprefix(PREFIX) for key in weights.tensors}
+    keys = short_names(weights.tensors)
     return AdapterFacts(
         adapter_id=adapter_id,
         name=location.name,
@@ -70,8 +67,8 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         is_tying_ensured=config.is_tying_ensured,
         trainable_tokens=config.trainable_tokens,
         is_bias_trained=config.is_bias_trained,
-        lora={short: weights.tensors[key] for key, short in keys.items() if LORA_PART.search(short)},
-        full={short: weights.tensors[key] for key, short in keys.items() if not LORA_PART.search(short)},
+        lora={short: weights.tensors[key] for key, short in keys.items() if is_own(short)},
+        full={short: weights.tensors[key] for key, short in _full(keys).items()},
         values={short: weights.value_facts(key) for key, short in keys.items() if weights.is_float(key)},
         tokenizer=reading.tokenizer,
         template=reading.template,
@@ -149,7 +146,7 @@ def _missing_files(documents: Documents) -> list[FileProblem]:
 
 
 def _full(keys: dict[str, str]) -> dict[str, str]:
-    return {key: short for key, short in keys.items() if not LORA_PART.search(short)}
+    return {key: short for key, short in keys.items() if not is_own(short)}
 
 
 def _unlisted(keys: dict[str, str], saved: tuple[str, ...]) -> dict[str, str]:
@@ -164,8 +161,8 @@ def _foreign_copies(weights: WeightFiles, keys: dict[str, str], base: WeightFile
     """Name the base's matrices of which the file holds a copy (PEFT's `base_layer`) that is none."""
     found = []
     for key, short in keys.items():
-        name = short.replace(COPY_PART, ".")
-        is_copy = COPY_PART in short and name in base.tensors and not name.endswith(".bias")  # biases are trained
+        name = original_of(short)
+        is_copy = name != short and name in base.tensors and not name.endswith(".bias")  # biases are trained
         if not is_copy or not (weights.is_float(key) and base.is_float(name)):
             continue
         new, old = weights.tensors[key], base.tensors[name]

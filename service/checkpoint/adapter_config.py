@@ -3,7 +3,6 @@
 A value of the wrong type becomes a problem of the file; nothing is judged.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,7 @@ class AdapterConfig:
     """The fields, with safe types; see `AdapterFacts` for their meaning.
 
     Attributes:
-        scaling: What the product of two LoRA factors is multiplied with; None if it differs between modules or cannot
-            be told.
+        document: All fields, of whichever types.
     """
 
     peft_type: str
@@ -30,7 +28,7 @@ class AdapterConfig:
     is_tying_ensured: bool
     trainable_tokens: Mapping[str, tuple[int, ...]]
     is_bias_trained: bool
-    scaling: float | None = None
+    document: Mapping[str, Any]
 
 
 def read_config(documents: Documents) -> AdapterConfig:
@@ -50,7 +48,7 @@ def read_config(documents: Documents) -> AdapterConfig:
         is_tying_ensured=config.get("ensure_weight_tying") is True,
         trainable_tokens=_trainable_tokens(documents, _token_indices(config)),
         is_bias_trained=config.get("bias") not in (None, "none"),
-        scaling=_scaling(config),
+        document=config,
     )
 
 
@@ -64,18 +62,6 @@ def trained_ids(tokens: Mapping[str, tuple[int, ...]], module: str) -> tuple[int
     named = next((ids for name, ids in tokens.items() if module.endswith(name)), None)
     others = set(tokens.values())
     return named if named is not None else others.pop() if len(others) == 1 else ()
-
-
-def _scaling(config: Mapping[str, Any]) -> float | None:
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if config.get("rank_pattern") or config.get("alpha_pattern") or config.get("use_dora"):
-        return None
-    if not isinstance(rank, int) or rank <= 0 or not isinstance(alpha, (int, float)):
-        return None
-    try:
-        return alpha / math.sqrt(rank) if config.get("use_rslora") is True else alpha / rank
-    except OverflowError:  # whole numbers of hundreds of digits; the checks of the config say so
-        return None
 
 
 def _ranks(documents: Documents, config: Mapping[str, Any]) -> frozenset[int]:

@@ -1,7 +1,7 @@
 """Says what a PEFT adapter does to each tensor of its base, in PEFT's own arithmetic.
 
-Knows PEFT's names and scaling; does not know what became of the tensors. What is not computed here is named, with the
-reason, instead of guessed. Source: peft 0.21.2, tuners/lora/layer.py, tuners/lora/dora.py, tuners/trainable_tokens.
+Does not know what became of the tensors. What is not computed here is named, with the reason, instead of guessed.
+Source: peft 0.21.2, tuners/lora/layer.py, tuners/lora/dora.py, tuners/trainable_tokens.
 """
 
 import math
@@ -15,12 +15,8 @@ from numpy.typing import NDArray
 
 from service.checkpoint.adapter_config import trained_ids
 from service.checkpoint.weights import FloatArray, WeightFiles
+from service.domain import factors
 
-PREFIX = "base_model.model."
-PART = re.compile(
-    r"^(?P<module>.+?)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector|base_layer"
-    r"|trainable_tokens_delta|token_adapter\.trainable_tokens_delta)(\.(?!weight$|bias$)[^.]+)?(\.(?P<leaf>weight|bias))?$"
-)
 SAVED = re.compile(r"\.(modules_to_save|original_module)(\.(?!weight$|bias$)[^.]+(?=\.))?")
 OTHER_LORA = {
     "alora_invocation_tokens": "it acts after certain tokens only, and cannot be merged",
@@ -78,15 +74,19 @@ def read_updates(weights: WeightFiles, config: Mapping[str, Any], tokens: Mappin
         config: `adapter_config.json`.
         tokens: Ids of `trainable_token_indices`, by module.
     """
-    parts, saved = _sorted_keys(weights)
-    updates = {name: Update(replaced=key) for name, key in saved.items()}
+    names = factors.short_names(weights.tensors)
+    updates = {
+        SAVED.sub("", name): Update(replaced=key)
+        for key, name in names.items()
+        if factors.part_of(name) is None and ".original_module." not in name
+    }
     reason = _unknown_kind(config)
     uncomputed = {}
-    for module, keys in parts.items():
-        if bias := keys.pop("base_layer.bias", None):  # trained with the adapter, where `bias` says so
+    for module, keys in factors.by_module(names).items():
+        if bias := keys.pop(f"{factors.COPY}.bias", None):  # trained with the adapter, where `bias` says so
             updates[f"{module}.bias"] = Update(replaced=bias)
         other = reason or _by_parameter(module, keys, weights, config)
-        if other and keys.keys() - {"base_layer", "trainable_tokens_delta"}:
+        if other and keys.keys() - {factors.COPY, factors.ROWS}:
             uncomputed[module] = other
             continue
         try:
@@ -96,61 +96,14 @@ def read_updates(weights: WeightFiles, config: Mapping[str, Any], tokens: Mappin
     return Updates(updates, uncomputed)
 
 
-def scaling(config: Mapping[str, Any], module: str, rank: int) -> float:
-    """Return by what the product of the factors is multiplied: alpha over rank, or over its root with rsLoRA.
-
-    Patterns match ends of module names, the first one wins, as in PEFT.
-
-    Raises:
-        ValueError: The config names no numbers to scale by, or such as no float holds.
-    """
-    alpha = _by_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8))
-    named = _by_pattern(config.get("rank_pattern"), module, config.get("r", rank))
-    try:
-        rank = int(named)
-        if not isinstance(alpha, int | float) or rank < 1:
-            raise ValueError(f"lora_alpha {alpha!r} and r {named!r} are no numbers to scale by")
-        return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    except (TypeError, OverflowError) as error:
-        raise ValueError(f"lora_alpha or r is no number to scale by: {error}") from error
-
-
-def _by_pattern(pattern: Any, module: str, default: Any) -> Any:
-    if not isinstance(pattern, dict):
-        return default
-    for key, value in pattern.items():
-        try:
-            is_match = re.match(rf"(.*\.)?({key})$", module)
-        except re.error:
-            is_match = None
-        if is_match:
-            return value
-    return default
-
-
-def _sorted_keys(weights: WeightFiles) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-    """Sort the file's keys into parts by module, and full tensors by the name of what they replace."""
-    parts: dict[str, dict[str, str]] = {}
-    saved: dict[str, str] = {}
-    for key in weights.tensors:
-        short = key.removeprefix(PREFIX)
-        if match := PART.match(short):
-            part = match["part"].removeprefix("token_adapter.")
-            suffix = ".bias" if match["leaf"] == "bias" else ""
-            parts.setdefault(match["module"], {})[part + suffix] = key
-        elif ".original_module." not in short:
-            saved[SAVED.sub("", short)] = key
-    return parts, saved
-
-
 def _by_parameter(module: str, keys: Mapping[str, str], weights: WeightFiles, config: Mapping[str, Any]) -> str | None:
     """Say why factors on a parameter that `target_parameters` names are none on a module's weight; None if they are."""
     targets = config.get("target_parameters")
     named = [str(one).rpartition(".") for one in targets] if isinstance(targets, list) else []
-    leaves = {leaf for stem, _, leaf in named if f".{module}".removesuffix(".base_layer").endswith(f".{stem}")}
+    leaves = {leaf for stem, _, leaf in named if f".{factors.owner_of(module)}".endswith(f".{stem}")}
     if not leaves:
         return None
-    if leaves != {"weight"} or module.endswith(".base_layer"):
+    if leaves != {"weight"} or module != factors.owner_of(module):
         return "it changes parameters other than the weight"
     if config.get("rank_pattern") or config.get("alpha_pattern"):
         return "it changes parameters with ranks or scales of their own"
@@ -178,19 +131,18 @@ def _module_updates(
     config: Mapping[str, Any],
     tokens: Mapping[str, tuple[int, ...]],
 ) -> dict[str, Update]:
-    name, copy = f"{module}.weight", keys.get("base_layer")
-    if "trainable_tokens_delta" in keys:
-        key = keys["trainable_tokens_delta"]
+    name, copy = f"{module}.weight", keys.get(factors.COPY)
+    if key := keys.get(factors.ROWS):
         places = dict(zip(trained_ids(tokens, module), range(weights.tensors[key].shape[0]), strict=False))
         return {name: Update(replaced=key, rows=places, base=copy)}
-    if {"lora_embedding_A", "lora_embedding_B"} <= keys.keys():
-        if "lora_magnitude_vector" in keys:
+    if pair := factors.pair_of(keys, factors.EMBEDDING):
+        if factors.MAGNITUDES in keys:
             raise ValueError("DoRA on embeddings is not computed here")
-        a, b = weights.values(keys["lora_embedding_A"]), weights.values(keys["lora_embedding_B"])
+        a, b = (weights.values(one) for one in pair)
         return {name: Update(low_rank=(_scaled(a.T, config, module, len(a)), b.T), base=copy)}
-    if not {"lora_A", "lora_B"} <= keys.keys():
+    if not (pair := factors.pair_of(keys)):
         return {}
-    a, b = weights.values(keys["lora_A"]), weights.values(keys["lora_B"])
+    a, b = (weights.values(one) for one in pair)
     if b.ndim > 2 and math.prod(b.shape[2:]) != 1:
         raise ValueError("factors of a convolution are only computed if the second is 1 x 1")
     left, right = _scaled(b.reshape(b.shape[0], -1), config, module, len(a)), a.reshape(len(a), -1)
@@ -199,7 +151,7 @@ def _module_updates(
     if config.get("fan_in_fan_out"):
         left, right = right.T.copy(), left.T.copy()
     found = {name: Update(low_rank=(left, right), base=copy)}
-    if magnitude := keys.get("lora_magnitude_vector"):
+    if magnitude := keys.get(factors.MAGNITUDES):
         if config.get("fan_in_fan_out") or a.ndim > 2:
             raise ValueError("DoRA is only computed for linear layers")
         found[name] = Update(low_rank=(left, right), magnitude=weights.values(magnitude).reshape(-1), base=copy)
@@ -210,4 +162,4 @@ def _module_updates(
 
 
 def _scaled(factor: NDArray[np.float32], config: Mapping[str, Any], module: str, rank: int) -> FloatArray:
-    return np.ascontiguousarray(factor * np.float32(scaling(config, module, rank)))
+    return np.ascontiguousarray(factor * np.float32(factors.scale_of(config, module, rank)))

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from service.checkpoint.deltas import PART, scaling
 from service.checkpoint.pairing import pair_names
 from service.checkpoint.weights import FloatArray, WeightFiles
+from service.domain.factors import MAGNITUDES, by_module, pair_of, told_scale
 from service.domain.facts import FactorLikeness
 
 MAX_MODULES = 16
@@ -35,16 +35,16 @@ def factor_likeness(
     Returns:
         Facts by module, of at most `MAX_MODULES`, spread over all.
     """
-    parts = _parts(names)
+    parts = by_module(names)
     fit = _linear(parts, weights, base)
     modules = list(fit)
     spread = {int(place) for place in np.linspace(0, len(modules) - 1, MAX_MODULES)} if modules else set()
     found = {}
     for module in (modules[place] for place in sorted(spread)):
         mine, rows = parts[module], _rows(base, fit[module])
-        first, second = weights.values(mine["lora_A"]), weights.values(mine["lora_B"])
-        scale = _scale(config, module, len(first))
-        magnitudes = mine.get("lora_magnitude_vector")
+        first, second = (weights.values(one) for one in pair_of(mine) or ())
+        scale = told_scale(config, module, len(first))
+        magnitudes = mine.get(MAGNITUDES)
         if magnitudes and not _has_lengths(rows, weights.values(magnitudes).reshape(-1)):
             continue  # DoRA undoes whatever of the weight the factors hold
         likeness = _likeness(first, second[: len(rows)], rows, scale) if scale else None
@@ -53,22 +53,13 @@ def factor_likeness(
     return found
 
 
-def _parts(names: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Sort the keys of factors and magnitudes by module and part."""
-    found: dict[str, dict[str, str]] = {}
-    for key, short in names.items():
-        if (match := PART.match(short)) and match["leaf"] != "bias":
-            found.setdefault(match["module"], {})[match["part"]] = key
-    return found
-
-
 def _linear(parts: Mapping[str, Mapping[str, str]], weights: WeightFiles, base: WeightFiles) -> dict[str, str]:
     """Return the base's weight of every module that is linear and has two factors that fit it."""
     wanted: dict[str, tuple[int, ...]] = {}
     for module, keys in parts.items():
-        first, second = keys.get("lora_A"), keys.get("lora_B")
-        if first and second and weights.is_matrix(first) and weights.is_matrix(second):
-            (rank, width), (height, other) = weights.tensors[first].shape, weights.tensors[second].shape
+        factors = pair_of(keys)
+        if factors and all(weights.is_matrix(one) for one in factors):
+            (rank, width), (height, other) = (weights.tensors[one].shape for one in factors)
             wanted |= {f"{module}.weight": (height, width)} if rank == other else {}
     stored = {name: one.shape for name, one in base.tensors.items() if base.is_matrix(name)}
     pairs = pair_names(wanted, stored)
@@ -77,13 +68,6 @@ def _linear(parts: Mapping[str, Mapping[str, str]], weights: WeightFiles, base: 
         for name, shape in wanted.items()
         if name in pairs and stored[pairs[name]] == shape
     }
-
-
-def _scale(config: Mapping[str, Any], module: str, rank: int) -> float | None:
-    try:
-        return scaling(config, module, rank)
-    except ValueError:  # other checks say what is wrong with the config
-        return None
 
 
 def _rows(base: WeightFiles, name: str) -> FloatArray:

@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from service.checkpoint.weights import WeightFiles
+from service.domain.factors import LINEAR, by_module, pair_of, part_of
 
 LAYER = re.compile(r"\.\d+\.")
-FACTOR = re.compile(r"\.lora_(A|B)\b")
 
 
 def repeated_tensors(weights: WeightFiles, names: Mapping[str, str]) -> dict[str, str]:
@@ -21,9 +21,9 @@ def repeated_tensors(weights: WeightFiles, names: Mapping[str, str]) -> dict[str
         names: Short name of each by its key.
     """
     kinds: dict[tuple[str, tuple[int, ...], str], list[str]] = defaultdict(list)
-    for key in weights.tensors:
-        tensor = weights.tensors[key]
-        if FACTOR.search(key) and weights.is_float(key) and 0 not in tensor.shape:
+    for key, tensor in weights.tensors.items():
+        part = part_of(names[key])
+        if part and part.kind in LINEAR and weights.is_float(key) and 0 not in tensor.shape:
             kinds[LAYER.sub(".*.", key), tensor.shape, tensor.dtype].append(key)
     found: dict[str, str] = {}
     for keys in kinds.values():
@@ -42,11 +42,8 @@ def repeated_modules(weights: WeightFiles, names: Mapping[str, str]) -> dict[str
         weights: The adapter's tensors.
         names: Short name of each by its key.
     """
-    modules: dict[str, dict[str, str]] = defaultdict(dict)
-    for key, short in names.items():
-        if (match := FACTOR.search(short)) and weights.is_float(key) and 0 not in weights.tensors[key].shape:
-            modules[short[: match.start()]][match[1]] = key
-    whole = {module: (one["A"], one["B"]) for module, one in modules.items() if len(one) == len("AB")}
+    full = {key: one for key, one in names.items() if weights.is_float(key) and 0 not in weights.tensors[key].shape}
+    whole = {module: factors for module, parts in by_module(full).items() if (factors := pair_of(parts))}
     kinds = Counter(tuple(weights.tensors[key].shape for key in keys) for keys in whole.values())
     first: dict[tuple[str, ...], str] = {}
     found: dict[str, str] = {}

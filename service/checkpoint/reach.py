@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from service.checkpoint.deltas import scaling
 from service.checkpoint.weights import FloatArray, WeightFiles
+from service.domain.factors import LINEAR, MAGNITUDES, by_module, pair_of, told_scale
 
-FIRST, SECOND = ".lora_A.weight", ".lora_B.weight"
-MAGNITUDES = (".lora_magnitude_vector", ".lora_magnitude_vector.weight")
 HEAD = "lm_head.weight"
 STRETCH_VALUES = 65_536
 """Of a weight whose usual size is measured: all of it has the same."""
@@ -33,16 +31,16 @@ def farthest_update(
     Returns:
         None if there are no factors, or one of the modules is no plain pair on a weight of the base.
     """
-    keys = {short: key for key, short in names.items()}
-    modules = [short.removesuffix(FIRST) for short in keys if short.endswith(FIRST)]
     shares: dict[str, float] = {}
-    for module in modules:
-        first, second, name = keys[module + FIRST], keys.get(module + SECOND), f"{module}.weight"
-        if second is None or any(module + one in keys for one in MAGNITUDES):
+    for module, parts in by_module(names).items():
+        if LINEAR[0] not in parts:
+            continue
+        factors, name = pair_of(parts), f"{module}.weight"
+        if factors is None or MAGNITUDES in parts:
             return None
-        if name not in base.tensors or not all(files.is_float(one) for files, one in ((weights, first), (base, name))):
+        if name not in base.tensors or not base.is_float(name) or not all(weights.is_float(one) for one in factors):
             return None
-        share = _share(weights, first, second, config, module, _usual(base, name))
+        share = _share(weights, factors, config, module, _usual(base, name))
         if share is None:
             return None
         shares[module] = share
@@ -81,18 +79,16 @@ def _is_copy(weights: WeightFiles, key: str, base: WeightFiles, name: str) -> bo
 
 
 def _share(
-    weights: WeightFiles, first: str, second: str, config: Mapping[str, Any], module: str, usual: float
+    weights: WeightFiles, factors: tuple[str, str], config: Mapping[str, Any], module: str, usual: float
 ) -> float | None:
     """Return the root mean square of an update over that of the weight; None if it cannot be told."""
-    a, b = weights.values(first), weights.values(second)
-    if not (a.size and b.size and weights.is_float(second)):
+    a, b = (weights.values(one) for one in factors)
+    if not (a.size and b.size):
         return None
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     if b.shape[1] != len(a) or not usual or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return None
-    try:
-        scale = scaling(config, module, len(a))
-    except ValueError:  # other checks say what is wrong with the config
+    if (scale := told_scale(config, module, len(a))) is None:
         return None
     a, b = a.astype(np.float64), b.astype(np.float64)
     square: float = float(np.sum((b.T @ b) * (a @ a.T)))

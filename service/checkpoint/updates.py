@@ -3,7 +3,6 @@
 Knows PEFT's key names; does not know which rows should have been trained.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -12,13 +11,12 @@ import numpy as np
 from service.checkpoint.adapter_config import AdapterConfig, trained_ids
 from service.checkpoint.vocabulary import Wanted, describe_row, measure_matrix, row_total, turn, twins
 from service.checkpoint.weights import FloatArray, WeightFiles
+from service.domain.factors import EMBEDDING, ROWS, pair_of, part_of, short_names, told_scale
 from service.domain.facts import MatrixFacts, RowFacts, RowSpan, RowUpdate
 
-TOKEN_DELTA = re.compile(r"(\.token_adapter)?\.trainable_tokens_delta$")
 MAX_SPANS = 64
 MIN_TURN = 1e-5
 """Rounding to 16 bits turns a row by less."""
-LORA_FACTOR = re.compile(r"\.lora_(?P<kind>embedding_)?(?P<side>[AB])(\.weight)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +52,18 @@ def row_update(
     """
     modules = tuple(one.removesuffix(".weight") for one in suffixes)
     served = Served(base, matrix)
-    factors: dict[str, str] = {}
-    for key in weights.tensors:
+    parts: dict[str, str] = {}
+    module = ""
+    for key, name in short_names(weights.tensors).items():
         if not weights.is_matrix(key):
             continue
-        if (module := TOKEN_DELTA.sub("", key)) != key and module.endswith(modules):
-            return _token_update(weights, key, trained_ids(config.trainable_tokens, module), served)
         if key.endswith(suffixes):
             return _full_update(weights, key, ids, served)
-        if (factor := LORA_FACTOR.search(key)) and key[: factor.start()].endswith(modules):
-            factors[f"{factor['kind'] or ''}{factor['side']}"] = key
-    return _lora_update(weights, factors, sorted(ids), served, config.scaling)
+        if (part := part_of(name)) and part.module.endswith(modules):
+            if part.kind == ROWS:
+                return _token_update(weights, key, trained_ids(config.trainable_tokens, part.module), served)
+            parts[part.name], module = key, part.module
+    return _lora_update(weights, parts, sorted(ids), served, config, module)
 
 
 def _token_update(weights: WeightFiles, key: str, ids: tuple[int, ...], served: Served) -> RowUpdate:
@@ -141,16 +140,16 @@ def _spans(ids: Iterable[int], turns: Iterable[float], num_rows: int) -> tuple[t
 
 
 def _lora_update(
-    weights: WeightFiles, factors: dict[str, str], ids: list[int], served: Served, scaling: float | None
+    weights: WeightFiles, parts: dict[str, str], ids: list[int], served: Served, config: AdapterConfig, module: str
 ) -> RowUpdate | None:
     """Say which rows low-rank factors touch: columns of `lora_embedding_A` `(rank, rows)`, rows of `lora_B`.
 
     On embeddings PEFT starts A at zero and B at random, on linear layers the other way round.
     """
-    if {"embedding_A", "embedding_B"} <= factors.keys():
-        by_row, other = weights.values(factors["embedding_A"]).T, weights.values(factors["embedding_B"]).T
-    elif {"A", "B"} <= factors.keys():
-        by_row, other = weights.values(factors["B"]), weights.values(factors["A"])
+    if factors := pair_of(parts, EMBEDDING):
+        by_row, other = (weights.values(one).T for one in factors)
+    elif factors := pair_of(parts):
+        other, by_row = (weights.values(one) for one in factors)
     else:
         return None
     is_other_zero = not other.any()
@@ -158,10 +157,11 @@ def _lora_update(
     touched = np.flatnonzero(by_row.any(axis=1)) if not is_other_zero else np.empty(0, dtype=np.intp)
     spans, num_changed = _spans(touched.tolist(), [1.0] * len(touched), len(by_row))
     rows: dict[int, RowFacts] = {}
-    if scaling is not None and by_row.shape[1] == other.shape[0]:
+    scale = None if config.document.get("use_dora") else told_scale(config.document, module, len(other))
+    if scale is not None and by_row.shape[1] == other.shape[0]:
         old = _old_rows(
             {one: np.empty(other.shape[1], dtype=np.float32) for one, turned in turns.items() if turned}, served
         )
-        new = {one: (row + scaling * (by_row[one] @ other)).astype(np.float32) for one, row in old.items()}
+        new = {one: (row + scale * (by_row[one] @ other)).astype(np.float32) for one, row in old.items()}
         rows = _described(new, served)
     return RowUpdate("lora", None, turns, rows, spans, num_changed)

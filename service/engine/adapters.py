@@ -14,6 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from service.domain.factors import LINEAR, original_of, parts_in, short_names
 from service.wording import without_folders
 
 SAFE_INITS = frozenset({"gaussian", "orthogonal", "eva"})
@@ -80,7 +81,7 @@ def _overwritten(base: Any, folder: Path) -> set[str]:
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-            keys = {_base_name(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+            keys = {original_of(name) for name in short_names(file.keys()).values()}
         init = str(config.get("init_lora_weights", True)).lower()
         saved = tuple(f"{module}." for module in config.get("modules_to_save") or ())
     except (OSError, ValueError, TypeError, AttributeError, SafetensorError):
@@ -89,7 +90,8 @@ def _overwritten(base: Any, folder: Path) -> set[str]:
     loose = {key for key in keys & names if not any(module in key for module in saved)}
     biases = {name for name in names if name.endswith(".bias")} if config.get("bias", "none") != "none" else set()
     is_safe = init in SAFE_INITS or init in ("true", "false", "none")
-    split = set() if is_safe else {key.partition(".lora_")[0] + ".weight" for key in keys if ".lora_A" in key}
+    parts = () if is_safe else parts_in(keys).values()
+    split = {f"{one.module}.weight" for one in parts if one.kind == LINEAR[0]}
     return loose | biases | (split & names)
 
 
@@ -133,11 +135,6 @@ def _load(model: Any, folder: Path) -> tuple[Any, Any]:
     except Exception as error:  # PEFT raises ValueError, KeyError, RuntimeError, TypeError and more for bad folders
         raise MountFailed(_reason(error)) from error
     return peft_model, result
-
-
-def _base_name(key: str) -> str:
-    """Name the base's parameter that a tensor of the file is a version of, if it is one."""
-    return key.removeprefix("base_model.model.").replace(".base_layer.", ".")
 
 
 def _reason(error: Exception) -> str:

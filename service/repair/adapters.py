@@ -4,20 +4,17 @@ Invents no value: what the tensors and the base do not prove stays as it is.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from service.audit.targeting import is_targeted, matches_any
+from service.domain.factors import PREFIX, ROWS, is_magnitude, parts_in
 from service.domain.facts import AdapterFacts, BaseFacts
 from service.repair.change import Change
 from service.repair.headers import rename_tensors
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-PREFIX = "base_model.model."
-DELTA = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
-FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<side>A|B|embedding_A|embedding_B)\b")
 
 
 def rename_keys(folder: Path, adapter: AdapterFacts) -> list[Change]:
@@ -45,9 +42,8 @@ def correct_config(folder: Path, adapter: AdapterFacts, base: BaseFacts) -> list
     path = folder / CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
     meant = adapter.attachment.meant
-    modules = sorted(
-        {meant.get(match["module"], match["module"]) for key in adapter.lora if (match := FACTOR.match(key))}
-    )
+    parts = parts_in(adapter.lora).values()
+    modules = sorted({meant.get(one.module, one.module) for one in parts if one.is_factor})
     wanted: dict[str, tuple[Any, str]] = {}
     if modules and adapter.peft_type != "LORA" and not adapter.peft_type.startswith("ADA"):
         wanted["peft_type"] = ("LORA", "the file holds LoRA factors")
@@ -58,8 +54,7 @@ def correct_config(folder: Path, adapter: AdapterFacts, base: BaseFacts) -> list
         wanted["target_modules"] = (modules, "the file holds factors for these modules")
         wanted["exclude_modules"] = (None, "target_modules names every module")
         wanted["layers_to_transform"] = (None, "target_modules names every module")
-    has_magnitudes = any("lora_magnitude_vector" in key for key in adapter.lora)
-    if has_magnitudes and not config.get("use_dora"):
+    if any(is_magnitude(key) for key in adapter.lora) and not config.get("use_dora"):
         wanted["use_dora"] = (True, "the file holds DoRA's magnitudes")
     if config.get("target_parameters") and config.get("lora_dropout"):
         wanted["lora_dropout"] = (0.0, "it acts in training only, and PEFT puts no factors on parameters beside it")
@@ -82,10 +77,9 @@ def correct_config(folder: Path, adapter: AdapterFacts, base: BaseFacts) -> list
 def _rank(adapter: AdapterFacts, config: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     """Read ranks off the tensors, where both factors of a module agree."""
     ranks: dict[str, set[int]] = {}
-    for key, tensor in adapter.lora.items():
-        match = FACTOR.match(key)
-        if match and len(tensor.shape) == 2:
-            ranks.setdefault(match["module"], set()).add(tensor.shape[0 if match["side"].endswith("A") else 1])
+    for key, part in parts_in(adapter.lora).items():
+        if part.is_factor and len(shape := adapter.lora[key].shape) == 2:
+            ranks.setdefault(part.module, set()).add(part.rank_in(shape))
     found = {next(iter(one)) for one in ranks.values() if len(one) == 1}
     is_wrong = bool(found) and not found <= adapter.ranks and not config.get("target_parameters")  # may be stacked
     if is_wrong and len(found) == 1 and not config.get("rank_pattern"):
@@ -95,9 +89,9 @@ def _rank(adapter: AdapterFacts, config: Mapping[str, Any]) -> dict[str, tuple[A
 
 def _token_rows(adapter: AdapterFacts, config: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     """Name the rows that the file holds and the config does not, if they are as many as the tokens that it added."""
-    held = {match["module"]: tensor for key, tensor in adapter.lora.items() if (match := DELTA.match(key))}
+    held = trained_rows(adapter)
     ids = sorted(adapter.new_tokens.values())
-    if config.get("trainable_token_indices") or not ids or {one.shape[0] for one in held.values()} != {len(ids)}:
+    if config.get("trainable_token_indices") or not ids or set(held.values()) != {len(ids)}:
         return {}
     modules = sorted(name.rpartition(".")[2] for name in held)
     return {
@@ -106,6 +100,12 @@ def _token_rows(adapter: AdapterFacts, config: Mapping[str, Any]) -> dict[str, t
             "the file holds as many trained rows as the tokenizer has new tokens",
         )
     }
+
+
+def trained_rows(adapter: AdapterFacts) -> dict[str, int]:
+    """Return how many trained rows the file holds of each module."""
+    parts = parts_in(adapter.lora)
+    return {part.module: adapter.lora[key].shape[0] for key, part in parts.items() if part.kind == ROWS}
 
 
 def unlisted_modules(adapter: AdapterFacts, base: BaseFacts) -> set[str]:

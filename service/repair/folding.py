@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from service.domain.factors import ROWS, is_of_lora, short_names
 from service.domain.facts import AdapterFacts, BaseFacts
 from service.errors import CheckpointUnreadable
 from service.overlay import TOKENIZER_FILES, overlay
@@ -23,8 +24,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 NAMED_BASE = "base_model_name_or_path"
 EMPTIED = ("modules_to_save", "trainable_token_indices", "auto_mapping")
 MERGE = "merge instead: minicpm-service merge BASE ADAPTER"
-PREFIX = "base_model.model."
-DELTA = ".trainable_tokens_delta"
+DELTA = f".{ROWS}"
 
 
 def fold(
@@ -72,9 +72,10 @@ def tensors_of(file: Path) -> dict[str, Any]:
 
 def split(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Part an adapter's tensors into factors, by their own keys, and whole ones and trained rows, by the base's."""
-    plain = {key: one for key, one in tensors.items() if ".lora_" in key}
-    whole = {key.removeprefix(PREFIX): one for key, one in tensors.items() if ".lora_" not in key and DELTA not in key}
-    rows = {key.removeprefix(PREFIX): one for key, one in tensors.items() if DELTA in key}
+    plain = {key: one for key, one in tensors.items() if is_of_lora(key)}
+    others = {name: tensors[key] for key, name in short_names(tensors).items() if key not in plain}
+    whole = {name: one for name, one in others.items() if DELTA not in name}
+    rows = {name: one for name, one in others.items() if DELTA in name}
     return plain, whole, rows
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.domain.factors import FIRST, LINEAR, MAGNITUDES, parts_in
 from service.domain.facts import AdapterFacts, BaseFacts
-from service.repair.adapters import CONFIG, DELTA, FACTOR, unlisted_modules
+from service.repair.adapters import CONFIG, trained_rows, unlisted_modules
 from service.repair.change import Change
 
 ARGUMENTS = "args.json"
@@ -59,8 +60,8 @@ def rebuild_config(folder: Path, adapter: AdapterFacts, base: BaseFacts, alpha: 
     if found is None:
         said = (
             "lora_alpha: the tensors do not hold it, so nothing was written; take it from the trainer's arguments, and "
+            "run again with --lora-alpha N"
         )
-        said += "run again with --lora-alpha N"
         return Rebuilt((), (said, *uncertain), {**config, "lora_alpha": UNTOLD})
     config["lora_alpha"] = int(found) if found == int(found) else found
     (folder / CONFIG).write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -71,6 +72,7 @@ def rebuild_config(folder: Path, adapter: AdapterFacts, base: BaseFacts, alpha: 
 def _config(adapter: AdapterFacts, base: BaseFacts, ranks: Mapping[str, int]) -> dict[str, Any]:
     rank = Counter(ranks.values()).most_common(1)[0][0]
     saved = sorted(unlisted_modules(adapter, base))
+    parts = parts_in(adapter.lora).values()
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -82,8 +84,8 @@ def _config(adapter: AdapterFacts, base: BaseFacts, ranks: Mapping[str, int]) ->
         "target_modules": sorted(ranks),
         "modules_to_save": saved or None,
         "trainable_token_indices": None,
-        "use_dora": any("lora_magnitude_vector" in key for key in adapter.lora),
-        "lora_bias": any(re.search(r"\.lora_B(\.[^.]+)?\.bias$", key) for key in adapter.lora),
+        "use_dora": any(one.kind == MAGNITUDES for one in parts),
+        "lora_bias": any(one.is_bias and one.kind == LINEAR[1] for one in parts),
         "use_rslora": False,
         "bias": "none",
         "fan_in_fan_out": False,
@@ -97,10 +99,9 @@ def _ranks(adapter: AdapterFacts) -> dict[str, int]:
     """Read every module's rank off its first factor, `(rank, in)`; modules are called as the base calls them."""
     meant = adapter.attachment.meant
     found = {}
-    for key, tensor in adapter.lora.items():
-        match = FACTOR.match(key)
-        if match and match["side"].endswith("A") and len(tensor.shape) == 2:
-            found[meant.get(match["module"], match["module"])] = tensor.shape[0]
+    for key, part in parts_in(adapter.lora).items():
+        if part.kind in FIRST and len(shape := adapter.lora[key].shape) == 2:
+            found[meant.get(part.module, part.module)] = part.rank_in(shape)
     return dict(sorted(found.items()))
 
 
@@ -111,7 +112,7 @@ def _alpha(adapter: AdapterFacts) -> float | None:
 
 def _rows(config: dict[str, Any], adapter: AdapterFacts) -> list[str]:
     """Name the trained rows that the file holds, if they are as many as the tokens that the tokenizer adds."""
-    held = {match["module"]: tensor.shape[0] for key, tensor in adapter.lora.items() if (match := DELTA.match(key))}
+    held = trained_rows(adapter)
     if not held:
         return []
     ids = sorted(adapter.new_tokens.values())

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from service.checkpoint.weights import WeightFiles
+from service.domain.factors import PREFIX, ROWS
 from service.domain.facts import AdapterFacts, BaseFacts
 from service.repair.change import Change
 from service.repair.models import weights_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-DELTA = "base_model.model.{}.token_adapter.trainable_tokens_delta"
 BRACKETS = re.compile(r"[<>|/_\[\]{}]+")
 REASON = "mean of the rows of its pieces, as long as the middle row: a start, not training"
 
@@ -48,7 +48,9 @@ def initialise_rows(
     weights = weights_of(base_folder)
     matrices = [base.embedding.tensor, *([base.head.tensor] if base.head else [])]
     added = {
-        DELTA.format(name.removesuffix(".weight")): np.stack([_start(weights, name, pieces[one]) for one in wanted])
+        f"{PREFIX}{name.removesuffix('.weight')}.token_adapter.{ROWS}": np.stack(
+            [_start(weights, name, pieces[one]) for one in wanted]
+        )
         for name in matrices
     }
     _add(folder, added)

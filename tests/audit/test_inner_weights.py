@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.audit.inner_states import odd_norms
 from service.audit.judging import audit
+from service.audit.odd_norms import odd_norms
 from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_checkpoint
 from service.demo import demo_root

@@ -13,6 +13,7 @@ from service.audit.checks.held_already import cut_out_of_the_base, is_splitting
 from service.audit.checks.target_parameters import modules_of, named_parameters, target_parameters
 from service.audit.targeting import LAYER, in_untouched_parts, is_targeted, matches_any
 from service.audit.usage import is_tied
+from service.domain.factors import FIRST, LINEAR, MAGNITUDES, ROWS, parts_in
 from service.domain.facts import AdapterFacts, BaseFacts
 
 CONFIG = "adapter_config.json"
@@ -25,8 +26,6 @@ ROUTED = frozenset({"XLORA", "POLY"})
 FLAGS = ("use_rslora", "use_dora", "lora_bias", "fan_in_fan_out")
 BIASES = ("none", "all", "lora_only")
 NEEDED = ("r", "lora_alpha", "target_modules")
-FACTOR = re.compile(r"^(?P<module>.+)\.lora_(A|B|embedding_A|embedding_B)\b")
-ROWS = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
 SHOWN = 3
 COPY = "Copy adapter_config.json again from where the adapter was trained."
 WHY = """\
@@ -45,7 +44,7 @@ def adapter_config(view: AdapterView) -> Iterator[Outcome]:
     config = adapter.documents.get(CONFIG, {})
     if not config or not adapter.peft_type or any(one.file == CONFIG for one in adapter.problems):
         return  # adapter_applied says so
-    kinds = {part for key in adapter.lora for part in ("lora_A", "lora_embedding_A") if f".{part}" in key}
+    has_factors = any(part.kind in FIRST for part in parts_in(adapter.lora).values())
     if adapter.peft_type in PROMPTS:
         yield fatal(
             f"peft_type is {adapter.peft_type}, which adds virtual tokens to the prompt",
@@ -60,7 +59,7 @@ def adapter_config(view: AdapterView) -> Iterator[Outcome]:
             "This service applies adapters to weights only: they would act unweighed, or not at all.",
             "Train LoRA instead, or serve it with PEFT.",
         )
-    elif kinds and adapter.peft_type not in LORA_LIKE:
+    elif has_factors and adapter.peft_type not in LORA_LIKE:
         yield fatal(
             f"peft_type is {adapter.peft_type}, but the file holds LoRA factors",
             {"peft_type": adapter.peft_type},
@@ -153,11 +152,11 @@ def _is_number(value: Any) -> bool:
 
 def _variants_agree(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterator[Outcome]:
     """DoRA and trained biases of LoRA have tensors of their own."""
-    for name, part, what in (
-        ("use_dora", ".lora_magnitude_vector", "DoRA's magnitudes"),
-        ("lora_bias", ".lora_B.bias", "biases of LoRA factors"),
+    for name, wanted, what in (
+        ("use_dora", MAGNITUDES, "DoRA's magnitudes"),
+        ("lora_bias", f"{LINEAR[1]}.bias", "biases of LoRA factors"),
     ):
-        keys = [key for key in adapter.lora if part in key or part.replace(".bias", ".default.bias") in key]
+        keys = [key for key, part in parts_in(adapter.lora).items() if part.name == wanted]
         if bool(config.get(name)) and not keys and adapter.lora:
             yield fatal(
                 f"{name} is set, but the file holds no {what}",
@@ -193,7 +192,7 @@ def _variants_agree(config: Mapping[str, Any], adapter: AdapterFacts) -> Iterato
 def _targets_agree(
     config: Mapping[str, Any], adapter: AdapterFacts, shapes: Mapping[str, tuple[int, ...]]
 ) -> Iterator[Outcome]:
-    modules = {match["module"].removesuffix(".base_layer") for key in adapter.lora if (match := FACTOR.match(key))}
+    modules = {part.owner for part in parts_in(adapter.lora).values() if part.is_factor}
     by_name = bool(config.get("target_parameters"))
     modules -= modules_of(named_parameters(config, shapes))
     if not modules or (by_name and not shapes) or config.get("target_modules") == "all-linear":
@@ -260,7 +259,7 @@ def _is_span(value: Any) -> bool:
 
 def _rows_agree(adapter: AdapterFacts, base: BaseFacts) -> Iterator[Outcome]:
     """Every module of `trainable_token_indices` must have its rows in the file; those of tied ones are saved once."""
-    modules = {match["module"] for key in adapter.lora if (match := ROWS.match(key))}
+    modules = {part.module for part in parts_in(adapter.lora).values() if part.kind == ROWS}
     if modules and not adapter.trainable_tokens:
         yield fatal(
             f"the file holds trained rows of {', '.join(sorted(modules))}, but the config has no "

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 from service.audit.check import AdapterView, Check, Outcome, fatal
 from service.audit.layouts import Layout, foreign_layout, name_of, prefixes_in
+from service.domain.factors import part_of
 
 SHOWN = 3
 NAMED_TYPES = frozenset({"", "LORA", "ADALORA", "TRAINABLE_TOKENS"})
-PART = re.compile(
-    r"\.(lora_(A|B|E|embedding_A|embedding_B|magnitude_vector)|token_adapter|trainable_tokens_\w+|base_layer)(\.|$)"
-)
+OTHER = re.compile(r"\.(lora_E|token_adapter|trainable_tokens_\w+|base_layer)(\.|$)")
+"""Parts that no check looks into."""
 VARIANTS = ("arrow_config", "kasa_config", "monteclora_config", "velora_config", "use_bdlora", "use_qalora")
 """Settings with which LoRA has more parts."""
 WHY = """\
@@ -82,7 +82,7 @@ def _of_another_family(view: AdapterView, layout: Layout) -> Outcome:
 def _parts_are_known(view: AdapterView) -> Iterator[Outcome]:
     """Look for factors under names of other libraries; variants of LoRA bring tensors of their own."""
     config = view.adapter.documents.get("adapter_config.json", {})
-    foreign = [key for key in view.adapter.lora if not PART.search(key)]
+    foreign = [key for key in view.adapter.lora if not (part_of(key) or OTHER.search(key))]
     if not foreign or any(config.get(name) for name in VARIANTS):
         return
     yield fatal(

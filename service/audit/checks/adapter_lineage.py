@@ -13,6 +13,7 @@ from service.audit.checks.held_already import merged_already
 from service.audit.checks.saved_modules import ADD
 from service.audit.checks.trainer_arguments import trainer_arguments
 from service.audit.older_minicpmv import judged_version
+from service.domain.factors import EMBEDDING, LINEAR, by_module, pair_of, part_of, told_scale
 from service.domain.facts import AdapterFacts, BaseFacts, Recipe
 
 CONFIG = "adapter_config.json"
@@ -33,7 +34,6 @@ FROM_NOTHING = (None, True, "gaussian")
 """`init_lora_weights` of factors whose product begins at zero, and not with a part of the weight."""
 LEAST_EFFECT = 5e-3
 """Of the largest logit: rounding to bfloat16 moves it as far. The demo's adapters reach 0.8 to 1.8."""
-FACTOR = re.compile(r"\.lora_[AB]\b")
 LARGEST = 100.0
 """No trained update of a single weight is as large."""
 WHY = """\
@@ -157,18 +157,17 @@ def _rows_have_names(adapter: AdapterFacts, base: BaseFacts) -> Iterator[Outcome
 
 def _size_is_plausible(adapter: AdapterFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
     """Bound the update of a single weight by the largest values of both factors."""
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if adapter.peft_type != "LORA" or not isinstance(rank, int) or not isinstance(alpha, int | float) or rank <= 0:
+    if adapter.peft_type != "LORA" or not adapter.ranks or config.get("lora_alpha") is None:
         return
-    scale = abs(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
+    rank = max(adapter.ranks)
     bounds = {}
-    for key, one in adapter.values.items():
-        other = adapter.values.get(key.replace(".lora_A", ".lora_B").replace(".lora_embedding_A", ".lora_embedding_B"))
-        if (".lora_A" in key or ".lora_embedding_A" in key) and other is not None and other is not one:
-            bounds[key] = one.largest * other.largest * scale
-    if not bounds or not any(bounds.values()):
+    for module, parts in by_module({key: key for key in adapter.values}).items():
+        pair, scale = pair_of(parts) or pair_of(parts, EMBEDDING), told_scale(config, module, rank)
+        if pair and scale is not None:
+            bounds[module] = math.prod(adapter.values[key].largest for key in pair) * abs(scale), pair[0]
+    if not any(largest for largest, _ in bounds.values()):
         return  # finite_weights says that all are zero
-    key, largest = max(bounds.items(), key=lambda item: item[1])
+    module, (largest, key) = max(bounds.items(), key=lambda item: item[1][0])
     if largest * rank < SMALLEST:
         yield fatal(
             f"no weight is changed by more than {largest * rank:.1g}: the factors are next to zero",
@@ -178,7 +177,7 @@ def _size_is_plausible(adapter: AdapterFacts, config: Mapping[str, Any]) -> Iter
         )
     elif largest > LARGEST:
         yield fatal(
-            f"{key.partition('.lora_')[0]} has factors whose product reaches {largest:.3g} for a single weight",
+            f"{module} has factors whose product reaches {largest:.3g} for a single weight",
             {"largest_product": largest, "limit": LARGEST, "tensor": key},
             "Such an update drowns the weight: training diverged, or alpha is wrong by orders of magnitude.",
             "Take an earlier checkpoint, and compare r and lora_alpha with the training's arguments.",
@@ -239,7 +238,8 @@ def barely_moves(view: AdapterView) -> tuple[str, float] | None:
 
 def _least_moved(adapter: AdapterFacts) -> tuple[str, float] | None:
     """Return how far weights move at most, if that is hardly, and nothing was trained but factors."""
-    is_more = adapter.full.keys() - set(adapter.base_copies) or any(not FACTOR.search(one) for one in adapter.lora)
+    is_linear = all((part := part_of(one)) and part.kind in LINEAR for one in adapter.lora)
+    is_more = not is_linear or adapter.full.keys() - set(adapter.base_copies)
     moved = adapter.farthest_update
     return moved if not is_more and moved and 0 < moved[1] < LEAST_UPDATE else None
 

@@ -9,17 +9,15 @@ from collections.abc import Collection, Iterator, Sequence
 from service.audit.check import AdapterView, Outcome, fatal, note, warning
 from service.audit.new_tokens import adapter_new_tokens
 from service.audit.token_states import UNTRAINED, adapter_states, raw_late_tokens
+from service.domain.factors import EMBEDDING, LINEAR, Part, parts_in
 from service.domain.facts import AdapterFacts, ValueFacts
 
 SHOWN = 5
-LORA_OUTPUT = re.compile(r"\.lora_(B|embedding_A)\b")
-"""The factor that PEFT starts at zero: B of linear layers, A of embeddings."""
-VOCABULARY_FACTOR = re.compile(r"\.lora_embedding_[AB]\b|(^|\.)(lm_head|embed_out|output_projection)\.lora_B\b")
+HEADS = ("lm_head", "embed_out", "output_projection")
 LAYER = re.compile(r"^(?P<before>.*\.)(?P<index>\d+)(?P<after>\..*)$")
 OUTERMOST = re.compile(r"^(?P<before>.*?\.)(?P<index>\d+)\.")
 """Experts and the like within a layer may see nothing in training."""
 EXPERT = re.compile(r"\.experts\.\d+\.")
-LINEAR_OUTPUT = re.compile(r"\.lora_B\b(?!.*bias)")
 LEAST_CUT, MIN_KINDS = 0.2, 3
 """Share of a factor in zeros at one end, and kinds of modules of which some are so."""
 MIN_MODULES = 2
@@ -31,9 +29,10 @@ MIN_REPEATED = 2
 def vocabulary_is_trained(view: AdapterView) -> Iterator[Outcome]:
     """Factors on embeddings or head are asked for by name: zero ones were meant to be trained, and were not."""
     values = view.adapter.values
-    idle = [name for name, one in values.items() if VOCABULARY_FACTOR.search(name) and one.is_all_zero]
-    trained = [name for name, one in values.items() if LORA_OUTPUT.search(name) and not one.is_all_zero]
-    if not idle or not trained:
+    parts = parts_in(values)
+    idle = [name for name, part in parts.items() if _is_of_vocabulary(part) and values[name].is_all_zero]
+    is_trained = any(part.is_zero_at_first and not values[name].is_all_zero for name, part in parts.items())
+    if not idle or not is_trained:
         return
     needing = _tokens_without_training(view)
     shown = ", ".join(f"{text} (id {one})" for one, text in list(needing.items())[:SHOWN])
@@ -47,6 +46,11 @@ def vocabulary_is_trained(view: AdapterView) -> Iterator[Outcome]:
         "Some trainers read the matrix past the adapter (unsloth#9326): upgrade and train again, or train the rows as "
         "trainable_token_indices.",
     )
+
+
+def _is_of_vocabulary(part: Part) -> bool:
+    is_of_head = part.kind == LINEAR[1] and part.module.rpartition(".")[2] in HEADS
+    return part.kind in EMBEDDING or is_of_head
 
 
 def _tokens_without_training(view: AdapterView) -> dict[int, str]:
@@ -70,7 +74,9 @@ def layers_are_distinct(adapter: AdapterFacts) -> Iterator[Outcome]:
     for name in adapter.lora:
         if (match := LAYER.match(name)) and name in adapter.values and not adapter.values[name].is_all_zero:
             layers.setdefault(match["before"] + match["index"], set()).add(name)
-    layers = {layer: names for layer, names in layers.items() if any(LORA_OUTPUT.search(one) for one in names)}
+    layers = {
+        layer: names for layer, names in layers.items() if any(one.is_zero_at_first for one in parts_in(names).values())
+    }
     copies: dict[str, str] = {}
     for layer, names in layers.items():
         originals = {_layer_of(adapter.repeated[one]) for one in names if one in adapter.repeated}
@@ -135,9 +141,13 @@ def factors_are_whole(adapter: AdapterFacts) -> Iterator[Outcome]:
 
     A fused matrix of which training left a part alone looks so too, but then it alone does.
     """
-    factors = {name: one for name, one in adapter.values.items() if LINEAR_OUTPUT.search(name) and not one.is_all_zero}
-    cut = {name: share for name, one in factors.items() if (share := _share_of_zeros(one)) >= LEAST_CUT}
-    kinds = {name.split(".lora_B")[0].rpartition(".")[2] for name in cut}
+    factors = {
+        name: part
+        for name, part in parts_in(adapter.values).items()
+        if part.name == LINEAR[1] and not adapter.values[name].is_all_zero
+    }
+    cut = {name: share for name in factors if (share := _share_of_zeros(adapter.values[name])) >= LEAST_CUT}
+    kinds = {factors[name].module.rpartition(".")[2] for name in cut}
     if len(kinds) < MIN_KINDS or 2 * len(cut) < len(factors):
         return
     first, share = next(iter(cut.items()))

@@ -9,15 +9,23 @@ from collections.abc import Iterator, Mapping
 
 from service.audit.check import AdapterView, Outcome, fatal, note, warning
 from service.audit.checks.target_parameters import modules_of, named_parameters
-from service.audit.targeting import by_pattern, in_untouched_parts
+from service.audit.targeting import in_untouched_parts
 from service.audit.usage import is_tied
+from service.domain.factors import (
+    EMBEDDING,
+    FIRST,
+    ROWS,
+    SECOND,
+    is_of_lora,
+    original_of,
+    owner_of,
+    part_of,
+    parts_in,
+    rank_of,
+)
 from service.domain.facts import AdapterFacts, BaseFacts, LoadedAdapterFacts, TensorFacts
 
-FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(\.[^.]+)?(\.weight)?$")
-TOKEN_DELTA = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
-COPY_PART = ".base_layer."
 TENSORS_KNOWN = frozenset({"", "LORA", "ADALORA", "TRAINABLE_TOKENS"})
-OWN = re.compile(r"\.(lora_|trainable_tokens_delta)")
 WHOLE_NUMBERS = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
 COMPARABLE = frozenset({"F64", "F32", "F16", "BF16"})
 """Quantised weights are packed into other shapes."""
@@ -126,33 +134,32 @@ def _expected_shape(
     """Say what shape was needed, or None if it fits or cannot be told."""
     if 0 in tensor.shape:
         return "no empty dimension"
-    if tensor.dtype in WHOLE_NUMBERS and OWN.search(key):
+    part = part_of(key)
+    if tensor.dtype in WHOLE_NUMBERS and (is_of_lora(key) or (part and part.kind == ROWS)):
         return f"floating point instead of {tensor.dtype}"
-    if match := FACTOR.match(key):
-        if key.endswith(".bias"):
-            return None
-        weight = base.get(match["module"] + ".weight")
+    if part and part.is_factor:
+        weight = base.get(part.module + ".weight")
         if weight is None or len(weight.shape) != 2 or weight.dtype not in COMPARABLE:
             return None
         if len(tensor.shape) != 2:
             return "two dimensions"
-        return _expected_factor(match["kind"], match["side"], tensor.shape, weight.shape)
-    if match := TOKEN_DELTA.match(key):
-        return _expected_rows(match["module"], tensor, base, adapter)
-    weight = base.get(key.replace(COPY_PART, "."))
+        return _expected_factor(part.kind, tensor.shape, weight.shape)
+    if part and part.kind == ROWS:
+        return _expected_rows(part.module, tensor, base, adapter)
+    weight = base.get(original_of(key))
     if weight is None or weight.shape == tensor.shape or weight.dtype not in COMPARABLE:
         return None
     return str(list(weight.shape))
 
 
-def _expected_factor(kind: str | None, side: str, shape: tuple[int, ...], weight: tuple[int, ...]) -> str | None:
+def _expected_factor(kind: str, shape: tuple[int, ...], weight: tuple[int, ...]) -> str | None:
     """Compare one factor with its weight `(out, in)`, or for embeddings `(rows, hidden)`."""
     first, second = weight
-    if kind:  # embedding_A is (rank, rows), embedding_B is (hidden, rank)
+    if kind in EMBEDDING:  # embedding_A is (rank, rows), embedding_B is (hidden, rank)
         first, second = second, first
-    if side == "A" and shape[1] != second:
+    if kind in FIRST and shape[1] != second:
         return f"[rank, {second}]"
-    if side == "B" and shape[0] != first:
+    if kind in SECOND and shape[0] != first:
         return f"[{first}, rank]"
     return None
 
@@ -171,10 +178,10 @@ def _expected_rows(
 def _ranks_fit(base: BaseFacts, adapter: AdapterFacts) -> Iterator[Outcome]:
     """Compare the ranks of both factors of every module with each other and with the config."""
     ranks: dict[str, dict[str, int]] = defaultdict(dict)
-    for key, tensor in adapter.lora.items():
-        match = FACTOR.match(key)
-        if match and len(tensor.shape) >= 2 and 0 not in tensor.shape:
-            ranks[match["module"]][match["side"]] = tensor.shape[0 if match["side"] == "A" else 1]
+    for key, part in parts_in(adapter.lora).items():
+        shape = adapter.lora[key].shape
+        if part.is_factor and len(shape) >= 2 and 0 not in shape:
+            ranks[part.module][part.kind] = part.rank_in(shape)
     if unpaired := sorted(module for module, sides in ranks.items() if len(sides) == 1):
         yield fatal(
             f"{len(unpaired)} module(s) have only one of the two LoRA factors: {', '.join(unpaired[:SHOWN])}",
@@ -188,8 +195,8 @@ def _ranks_fit(base: BaseFacts, adapter: AdapterFacts) -> Iterator[Outcome]:
     stacked = modules_of(named_parameters(config, shapes))  # of their ranks adapter_config says more
     if config.get("target_parameters") and not shapes:
         is_told = False
-    told = {one: by_pattern(config.get("rank_pattern"), one, config.get("r")) if is_told else None for one in ranks}
-    told |= {one: None for one in ranks if one.removesuffix(".base_layer") in stacked}
+    told = {one: rank_of(config, one) if is_told else None for one in ranks}
+    told |= {one: None for one in ranks if owner_of(one) in stacked}
     wrong = {
         module: sorted(set(sides.values()))
         for module, sides in ranks.items()

@@ -8,6 +8,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from service.audit.check import AdapterView, Outcome, fatal
+from service.domain.factors import is_of_lora
 from service.domain.facts import AdapterFacts, FactorLikeness
 
 SPLITTING = frozenset({"pissa", "olora", "corda", "loftq", "lora_ga", "milora"})
@@ -24,7 +25,6 @@ MOST_SPREAD = 0.5
 MOST_NOISE = 0.06
 """Of the shares' mean, if the factors had nothing to do with the weights."""
 SHOWN = 3
-FACTORS = ".lora_"
 RECORD = "merge.json"
 
 
@@ -86,7 +86,7 @@ def _is_recorded(view: AdapterView) -> bool:
     sources = view.base.documents.get(RECORD, {}).get("from")
     adapter = sources.get("adapter") if isinstance(sources, dict) else None
     name = adapter.get("fingerprint") if isinstance(adapter, dict) else None
-    return bool(name) and name == view.adapter.fingerprint and any(FACTORS in key for key in view.adapter.lora)
+    return bool(name) and name == view.adapter.fingerprint and any(is_of_lora(key) for key in view.adapter.lora)
 
 
 def _likeness(config: Mapping[str, Any], adapter: AdapterFacts) -> float | None:

@@ -7,9 +7,12 @@ from collections.abc import Collection, Iterator
 
 from service.audit.check import BaseView, Check, Outcome, fatal, warning
 from service.audit.checks.weights import LAST
-from service.audit.inner_states import OddNorms, by_layer, code_tensors, layer_of, odd_norms, untrained_parts
+from service.audit.layers import by_layer, layer_of
+from service.audit.odd_norms import OddNorms, odd_norms
 from service.audit.row_states import UNRELATED
-from service.domain.facts import BaseFacts, ChannelFacts
+from service.audit.tensors_in_use import tensors_in_use
+from service.audit.untrained_parts import untrained_parts
+from service.domain.facts import BaseFacts, ChannelFacts, SampleFacts
 
 SHOWN = 3
 MOST_LISTED = 50
@@ -18,6 +21,8 @@ ROUGH, SMOOTH, CLEARLY = 0.25, 0.4, 0.3
 MATCHED = 0.3
 """Correlation of a channel's row and kernel: of the demo's layers at least 0.9, by chance 0.05 among 384 channels."""
 FEWEST_CHANNELS = 256
+CODE_DEVIATION = 1.0
+"""Weights spread by hundredths; codes without their scales by tens."""
 RECIPE = "mergekit_config.yml"
 LONG_RUN = 4
 """As many layers in a row are taken twice on purpose, to make a deeper model."""
@@ -218,7 +223,7 @@ def _longest_run(layers: list[str]) -> int:
 
 
 def _codes(base: BaseFacts) -> Iterator[Outcome]:
-    found = code_tensors(base)
+    found = _code_tensors(base)
     if not found:
         return
     name, first = next(iter(found.items()))
@@ -234,6 +239,19 @@ def _codes(base: BaseFacts) -> Iterator[Outcome]:
         "Weights are hundreds of times too large, each row by another factor: answers are noise.",
         f"{COPY} before it was quantised, or multiply the codes by their scales.",
     )
+
+
+def _code_tensors(base: BaseFacts) -> dict[str, SampleFacts]:
+    """Find matrices that hold codes of 8 bits as numbers, as if their scales were all one."""
+    config = base.documents.get("config.json", {})
+    if config.get("quantization_config") or config.get("compression_config"):
+        return {}
+    used = tensors_in_use(base)
+    return {
+        name: one
+        for name, one in sorted(base.inner.samples.items())
+        if name in used and one.grid is not None and one.deviation > CODE_DEVIATION
+    }
 
 
 def _counted(number: int, one: str, many: str) -> str:

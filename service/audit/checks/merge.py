@@ -5,7 +5,7 @@ Knows no adapter format; how large the update is and how much of it is there are
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 from typing import Any
 
@@ -26,7 +26,10 @@ SWALLOWING = 0.3
 """Rounding smaller than this, relative to the update, swallows nothing of it."""
 LEEWAY = 1.5
 COPY_TOKENIZER = "Copy tokenizer.json, tokenizer_config.json and the chat template from the adapter's folder."
-AGAIN = "Merge again in float32 and cast afterwards: `minicpm-service merge BASE ADAPTER`."
+HOW = "in float32 and cast afterwards: `minicpm-service merge BASE ADAPTER`."
+AGAIN = f"Merge again {HOW}"
+
+Judge = Callable[[MergeFacts, list[str]], Iterator[Outcome]]
 
 
 def base_merge(view: BaseView) -> Iterator[Outcome]:
@@ -40,12 +43,11 @@ def base_merge(view: BaseView) -> Iterator[Outcome]:
     yield from _adapter_fits(merge)
     yield from _tokens(merge, view.base.tokenizer)
     yield from _shapes(merge)
-    states = {name: state_of(one) for name, one in merge.targets.items()}
-    if view.base.inner.nonfinite:  # finite_weights says so
-        states = {name: state for name, state in states.items() if state != _not_finite.__name__}
-    states |= dict.fromkeys(_too_small_to_tell(merge, states), "")
+    judges = {name: _judge_of(one) for name, one in merge.targets.items()}
+    judges |= dict.fromkeys(_too_small_to_tell(merge, judges))
     for judge in (_not_finite, _missing, _swallowed, _scaled, _different):
-        yield from judge(merge, [name for name, state in states.items() if state == judge.__name__])
+        if judge is not _not_finite or not view.base.inner.nonfinite:  # else finite_weights says so
+            yield from judge(merge, [name for name, one in judges.items() if one is judge])
     yield from _rounded(merge)
     yield from _uncomputed(merge, view.origin)
     if foreign := dict(sorted(merge.foreign.items(), key=lambda one: -one[1])):
@@ -74,24 +76,24 @@ def _not_computed(merge: MergeFacts, origin: OriginFacts | None) -> Iterator[Out
     )
 
 
-def state_of(one: TensorMerge) -> str:
-    """Name the rule that judges a tensor; empty if it is merged soundly."""
+def _judge_of(one: TensorMerge) -> Judge | None:
+    """Return what judges a tensor; None if it is merged soundly."""
     if not one.is_finite:
-        return "_not_finite"
+        return _not_finite
     if one.expected == 0:
-        return "_different" if one.measured > 0 else ""
+        return _different if one.measured > 0 else None
     if one.residual <= ROUNDINGS * one.rounding + MARGIN and one.share > LOST_SHARE:
-        return ""
+        return None
     if _is_sound_but_rounded(one):
-        return ""
+        return None
     if one.share < LOST_SHARE and one.rounding > SWALLOWING:
-        return "_swallowed"
+        return _swallowed
     if abs(one.share) < MISSING_SHARE and one.measured < MISSING_SHARE * one.expected + one.rounding * one.expected:
-        return "_missing"
+        return _missing
     across = math.sqrt(max(0.0, one.residual**2 - (1 - one.share) ** 2))
     if across <= max(ROUNDINGS * one.rounding, MARGIN) * max(1.0, abs(one.share)):
-        return "_scaled"
-    return "_different"
+        return _scaled
+    return _different
 
 
 def _is_sound_but_rounded(one: TensorMerge) -> bool:
@@ -105,7 +107,7 @@ def _is_sound_but_rounded(one: TensorMerge) -> bool:
     return bool(one.base_bits or one.stored_bits) and LOST_SHARE < one.share < 2 - LOST_SHARE
 
 
-def _too_small_to_tell(merge: MergeFacts, states: Mapping[str, str]) -> list[str]:
+def _too_small_to_tell(merge: MergeFacts, judges: Mapping[str, Judge | None]) -> list[str]:
     """Name tensors that have too few values to show levels, and are off by as little as those that show them."""
     known = [
         one.residual * one.expected for one in merge.targets.values() if one.base_bits and _is_sound_but_rounded(one)
@@ -115,7 +117,7 @@ def _too_small_to_tell(merge: MergeFacts, states: Mapping[str, str]) -> list[str
     return [
         name
         for name, one in merge.targets.items()
-        if states.get(name) in (_different.__name__, _scaled.__name__)
+        if judges[name] in (_different, _scaled)
         and one.residual * one.expected < LEEWAY * max(known)
         and abs(one.share - 1) < HALF_SHARE
     ]
@@ -140,7 +142,7 @@ def _rounded(merge: MergeFacts) -> Iterator[Outcome]:
             f"{next(iter(after))}",
             {"tensors": dict(list(after.items())[:50]), "count": len(after)},
             "Rounding blurs the update itself: answers are worse than those of the mounted adapter.",
-            "Load the base in 16 bits, and m" + AGAIN[1:],
+            f"Load the base in 16 bits, and merge again {HOW}",
         )
 
 
@@ -234,7 +236,7 @@ def _missing(merge: MergeFacts, names: list[str]) -> Iterator[Outcome]:
         f"{said} {names[0]}{_of_tokens(merge, names)}",
         {"tensors": _numbers(merge, names), "missing": len(names), "targets": total},
         "Answers are the base's, or between base and adapter.",
-        f"Save the instance that the adapter was merged into (merge_and_unload returns it), or m{AGAIN[1:]}",
+        f"Save the instance that the adapter was merged into (merge_and_unload returns it), or merge again {HOW}",
     )
 
 
@@ -285,7 +287,7 @@ def _different(merge: MergeFacts, names: list[str]) -> Iterator[Outcome]:
             f"{merge.targets[worst].residual:.2f} of the update's length",
             {"tensors": _numbers(merge, names), "count": len(names)},
             "Another adapter, another base or another checkpoint of the adapter was merged.",
-            f"Name what was really merged, or m{AGAIN[1:]}",
+            f"Name what was really merged, or merge again {HOW}",
         )
 
 

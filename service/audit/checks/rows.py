@@ -33,6 +33,7 @@ from service.audit.token_states import (
     raw_late_tokens,
 )
 from service.audit.usage import is_tied, used_new_tokens
+from service.domain.factors import ROWS
 from service.domain.facts import AdapterFacts, BaseFacts, CorpusFacts, MatrixFacts
 from service.domain.judgement import Degree
 
@@ -170,7 +171,7 @@ def _is_needed(state: TokenState) -> bool:
 
 
 def _are_ids_lost(adapter: AdapterFacts) -> bool:
-    has_rows = any("trainable_tokens_delta" in key for key in adapter.lora)
+    has_rows = any(ROWS in key for key in adapter.lora)
     return has_rows and not adapter.documents.get("adapter_config.json")
 
 

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from service.audit.check import AdapterView, Check, Outcome, fatal, note
 from service.audit.checks.rearranged import rearranged
 from service.audit.older_minicpmv import OFFICIAL, config_of
+from service.domain.factors import LINEAR, part_of
 
 LEAST_LIKENESS = 0.1
 """Cosine of two versions of a matrix. Tuning leaves it near 1, and even noise of five times its size at 0.2; that of
 matrices of two unrelated models is near 0."""
 SHOWN = 3
 LOOSE = re.compile(r"^(?P<modules>[a-z_]*(vpm|resampler|embed)[a-z_]*)\.(pt|pth|bin)$", re.IGNORECASE)
-INPUT = re.compile(r"^llm\..*\.self_attn\.[qkv]_proj\.lora_A\b")
+ATTENTION = re.compile(r"llm\..*\.self_attn\.[qkv]_proj")
 NAMED = {"vpm": "vpm", "resampler": "resampler", "embed": "embed_tokens"}
 """Modules that the name of a loose file can stand for."""
 WHY = """\
@@ -75,8 +76,8 @@ def adapter_saved_modules(view: AdapterView) -> Iterator[Outcome]:
 def _of_another_version(view: AdapterView) -> Iterator[Outcome]:
     """Name the version that the adapter's width is of, where it is not the base's; `adapter_applied` refuses it."""
     width = config_of(view.base).get("hidden_size")
-    factors = [one.shape for key, one in view.adapter.lora.items() if INPUT.search(key) and len(one.shape) == 2]
-    found = {shape[1] for shape in factors} - {width}
+    shapes = [one.shape for key, one in view.adapter.lora.items() if _reads_width(key)]
+    found = {shape[1] for shape in shapes if len(shape) == 2} - {width}
     versions = {official.hidden: version for version, official in OFFICIAL.items()}
     if width and len(found) == 1 and (hidden := found.pop()) in versions:
         yield note(
@@ -85,6 +86,11 @@ def _of_another_version(view: AdapterView) -> Iterator[Outcome]:
             "The adapter was trained on that version.",
             f"Serve it on MiniCPM-V {versions[hidden]}.",
         )
+
+
+def _reads_width(key: str) -> bool:
+    part = part_of(key)
+    return part is not None and part.kind == LINEAR[0] and ATTENTION.fullmatch(part.module) is not None
 
 
 def _alike(view: AdapterView) -> Iterator[Outcome]:

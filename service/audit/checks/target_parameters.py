@@ -3,19 +3,17 @@
 Knows what PEFT builds for them and what it refuses; no value of a tensor. Source: peft 0.21.2, `lora.ParamWrapper`.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import Outcome, fatal, note
-from service.audit.targeting import by_pattern
+from service.domain.factors import LINEAR, parts_in, rank_of
 from service.domain.facts import AdapterFacts
 
 CONFIG = "adapter_config.json"
 UNUSABLE = ("lora_dropout", "fan_in_fan_out", "lora_bias", "use_dora")
 """Settings beside which PEFT refuses to put factors on a parameter."""
 DIMENSIONS = (2, 3)
-FACTOR_A = re.compile(r"^(?P<module>.+?)(\.base_layer)*\.lora_A\b")
 COPY = "Copy adapter_config.json and adapter_model.safetensors again from where the adapter was trained, as one set."
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -81,9 +79,9 @@ def _peft_can_build(config: Mapping[str, Any], named: Shapes) -> Iterator[Outcom
 
 def _file_has_them(config: Mapping[str, Any], adapter: AdapterFacts, named: Shapes) -> Iterator[Outcome]:
     ranks: dict[str, set[int]] = {}
-    for key, one in adapter.lora.items():
-        if (match := FACTOR_A.match(key)) and len(one.shape) == 2:
-            ranks.setdefault(match["module"], set()).add(one.shape[0])
+    for key, part in parts_in(adapter.lora).items():
+        if part.kind == LINEAR[0] and len(shape := adapter.lora[key].shape) == 2:
+            ranks.setdefault(part.owner, set()).add(part.rank_in(shape))
     if lost := sorted(name for name in named if name.rpartition(".")[0] not in ranks):
         yield fatal(
             f"target_parameters names {len(lost)} parameter(s) that the file has no factors for, first {lost[0]}",
@@ -93,7 +91,7 @@ def _file_has_them(config: Mapping[str, Any], adapter: AdapterFacts, named: Shap
         )
     wrong = {}
     for name, shape in named.items():
-        found, rank = ranks.get(name.rpartition(".")[0]), by_pattern(config.get("rank_pattern"), name, config.get("r"))
+        found, rank = ranks.get(name.rpartition(".")[0]), rank_of(config, name)
         wanted = rank * (shape[0] if len(shape) == 3 else 1) if type(rank) is int else None  # a stack of experts
         if found and wanted and wanted not in found:
             wrong[name] = {"found": sorted(found), "expected": wanted}

@@ -10,6 +10,7 @@ from typing import Any
 
 from service.audit.check import Outcome, fatal, note
 from service.audit.targeting import PART, is_targeted, matches_any
+from service.domain.factors import is_magnitude, parts_in, told_scale
 from service.domain.facts import AdapterFacts, BaseFacts, Recipe
 
 CONFIG = "adapter_config.json"
@@ -17,7 +18,6 @@ SAME_SCALE = 0.01
 SCALE = ("r", "lora_alpha", "use_rslora")
 DEFAULTS = {"r": 8, "lora_alpha": 8, "use_rslora": False, "use_dora": False}
 """What PEFT takes where the config is silent."""
-MAGNITUDES = ".lora_magnitude_vector"
 COPY = "Copy adapter_config.json and adapter_model.safetensors again from where the adapter was trained, as one set."
 
 
@@ -70,9 +70,9 @@ def _scale_agrees(config: Mapping[str, Any], recipe: Recipe) -> Iterator[Outcome
 
 
 def _scale(values: Mapping[str, Any]) -> float | None:
-    rank, alpha = values["r"], values["lora_alpha"]
-    is_number = all(isinstance(one, int | float) and not isinstance(one, bool) and one > 0 for one in (rank, alpha))
-    return float(alpha / (math.sqrt(rank) if values["use_rslora"] is True else rank)) if is_number else None
+    numbers = (values["r"], values["lora_alpha"])
+    is_number = all(isinstance(one, int | float) and not isinstance(one, bool) and one > 0 for one in numbers)
+    return told_scale(values, "", 0) if is_number else None
 
 
 def _shown(value: Any) -> str:
@@ -86,7 +86,7 @@ def _settings(values: Mapping[str, Any], names: list[str]) -> str:
 def _magnitudes_are_there(config: Mapping[str, Any], adapter: AdapterFacts, recipe: Recipe) -> Iterator[Outcome]:
     """DoRA that neither file nor config shows was taken out of both; the other cases are told without arguments."""
     is_told = recipe.values.get("use_dora") is True and not recipe.is_continued
-    if is_told and not config.get("use_dora") and not any(MAGNITUDES in key for key in adapter.lora):
+    if is_told and not config.get("use_dora") and not any(is_magnitude(key) for key in adapter.lora):
         yield fatal(
             f"{recipe.file} says {recipe.names['use_dora']} true, but {CONFIG} does not set use_dora and the file "
             "holds no magnitudes (lora_magnitude_vector)",
@@ -100,7 +100,7 @@ def _targets_are_there(
     config: Mapping[str, Any], adapter: AdapterFacts, base: BaseFacts, recipe: Recipe
 ) -> Iterator[Outcome]:
     """Look for modules that training targeted and neither config nor file knows any more."""
-    held = {key.partition(".lora_")[0] for key in adapter.lora if ".lora_" in key}
+    held = {part.owner for part in parts_in(adapter.lora).values() if part.is_factor}
     kept = {name: value for name, value in config.items() if name != "target_modules"}
     linear = [one.removesuffix(".weight") for one, facts in base.tensors.items() if len(facts.shape) == 2]
     linear = [one for one in linear if not PART.search(one) and not matches_any(one, adapter.modules_to_save)]

@@ -10,19 +10,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, warning
 from service.audit.checks.adapter_values import (
-    LORA_OUTPUT,
     factors_are_whole,
     layers_are_distinct,
     layers_are_trained,
     vocabulary_is_trained,
     whole_modules_are_sound,
 )
+from service.domain.factors import is_magnitude, parts_in
 from service.domain.facts import BaseFacts, BlueprintFacts, FileProblem, ValueFacts
 from service.domain.minicpmv import OTHER_SENSES
 
 SHOWN = 5
-LORA_INPUT = re.compile(r"\.lora_(A|embedding_B)\b")
-"""The other one, which starts at random."""
 LAYER = re.compile(r"\.\d+\.")
 LAST = re.compile(r"(o_proj|out_proj|down_proj|fc2|linear_2|w2)\.weight$")
 """What writes a layer's result beside the one before."""
@@ -183,7 +181,7 @@ def _is_lone_last(name: str, zero: Collection[str], base: BaseFacts) -> bool:
 
 def _magnitudes_are_lengths(values: Mapping[str, ValueFacts]) -> Iterator[Outcome]:
     """Magnitudes begin as the lengths of a weight's rows, of which no two are the same."""
-    magnitudes = {name: one for name, one in values.items() if ".lora_magnitude_vector" in name and one.num_values > 1}
+    magnitudes = {name: one for name, one in values.items() if is_magnitude(name) and one.num_values > 1}
     even = [name for name, one in magnitudes.items() if one.smallest == one.largest > 0 and not one.num_nonfinite]
     if even:
         yield fatal(
@@ -207,7 +205,8 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
             NAN_SPREADS,
             EARLIER_CHECKPOINT,
         )
-    others = [name for name in values if LORA_INPUT.search(name)]
+    parts = parts_in(values)
+    others = [name for name, part in parts.items() if part.is_factor and not part.is_zero_at_first]
     if others and all(values[name].is_all_zero for name in others):
         yield fatal(
             f"all {len(others)} LoRA factors that start at random are zero, such as {others[0]}",
@@ -215,7 +214,7 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
             "The LoRA part of the adapter changes nothing: its tensors were lost when it was saved.",
             "Copy the adapter again from where it was trained; sharded training must gather the weights before saving.",
         )
-    if empty := [name for name, one in values.items() if ".lora_magnitude_vector" in name and one.is_all_zero]:
+    if empty := [name for name, one in values.items() if is_magnitude(name) and one.is_all_zero]:
         yield fatal(
             f"{len(empty)} of DoRA's magnitudes are zero throughout, such as {empty[0]}",
             {"tensors": empty[:50], "count": len(empty)},
@@ -227,7 +226,7 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
     yield from layers_are_distinct(view.adapter)
     yield from factors_are_whole(view.adapter)
     yield from whole_modules_are_sound(view)
-    factors = [name for name in values if LORA_OUTPUT.search(name)]
+    factors = [name for name, part in parts.items() if part.is_zero_at_first]
     idle = [name for name in factors if values[name].is_all_zero]
     if factors and len(idle) == len(factors):
         yield fatal(

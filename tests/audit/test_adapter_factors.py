@@ -1,0 +1,49 @@
+"""Factors whose module or scale is told by more than one line of the config are judged by what PEFT makes of them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.audit.check import AdapterView
+from service.audit.checks.adapter_config import adapter_config
+from service.audit.checks.adapter_lineage import adapter_lineage
+from service.audit.checks.adapters import adapter_applied
+from service.domain.facts import CheckpointFacts, TensorFacts
+from service.domain.judgement import Severity
+from tests.builders import copy_demo, edited_json
+
+EXPERTS = "model.language_model.layers.0.mlp.experts"
+PARAMETERS = {f"{EXPERTS}.{name}": (4, 16, 16) for name in ("gate_proj", "up_proj", "down_proj")}
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> CheckpointFacts:
+    return copy_demo(tmp_path).facts()
+
+
+def test_three_stacks_of_experts_in_one_module_have_factors_of_their_own(facts: CheckpointFacts) -> None:
+    adapter, blueprint = facts.adapters["json"], facts.base.blueprint
+    assert blueprint is not None
+    config = adapter.documents["adapter_config.json"] | {"target_parameters": list(PARAMETERS), "lora_dropout": 0.0}
+    rank = config["r"] * 4
+    lora = dict(adapter.lora)
+    for stem in (EXPERTS, f"{EXPERTS}.base_layer", f"{EXPERTS}.base_layer.base_layer"):
+        lora[f"{stem}.lora_A.weight"] = TensorFacts((rank, 16), "F32", "")
+        lora[f"{stem}.lora_B.weight"] = TensorFacts((16, rank), "F32", "")
+    base = replace(facts.base, blueprint=replace(blueprint, parameters={**(blueprint.parameters or {}), **PARAMETERS}))
+    adapter = replace(adapter, lora=lora, documents={**adapter.documents, "adapter_config.json": config})
+    view = AdapterView(base, adapter, None)
+    assert [
+        one.message for one in (*adapter_config(view), *adapter_applied(view)) if one.severity is not Severity.NOTE
+    ] == []
+
+
+def test_the_size_of_an_update_is_bounded_by_its_own_module_s_alpha(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    with edited_json(folders.adapter / "adapter_config.json") as config:
+        config["alpha_pattern"] = {"q_proj": 1e6}
+    facts = folders.facts()
+    found = list(adapter_lineage(AdapterView(facts.base, facts.adapters["json"], None)))
+    assert [one.severity for one in found] == [Severity.FATAL]
+    assert "q_proj has factors whose product reaches" in found[0].message
