@@ -80,7 +80,7 @@ def _lengths(weights: WeightFiles, name: str) -> NDArray[np.float64]:
     """Return the logarithm of each row's length `(channels,)`; of a row of zeros that of a very short one."""
     count = weights.tensors[name].shape[0]
     values = np.concatenate(list(weights.float_pieces(name))).reshape(count, -1)
-    lengths = np.linalg.norm(values.astype(np.float64), axis=1)
+    lengths = np.sqrt(np.einsum("ij,ij->i", values, values, dtype=np.float64))
     logarithms: NDArray[np.float64] = np.log(np.maximum(lengths, SHORTEST * lengths.max()))
     return logarithms
 
