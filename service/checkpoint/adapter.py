@@ -14,6 +14,7 @@ from service.checkpoint.fingerprint import content_digests, fingerprint
 from service.checkpoint.likeness import repeated_modules, repeated_tensors
 from service.checkpoint.locating import Location
 from service.checkpoint.lock import read_lock
+from service.checkpoint.magnitudes import magnitude_facts
 from service.checkpoint.reach import base_copies, farthest_update
 from service.checkpoint.recipe import recipes
 from service.checkpoint.saved_copies import saved_likeness, saved_rearranged
@@ -91,6 +92,7 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         recipes=recipes(location.folder),
         base_copies=base_copies(weights, _unlisted(keys, config.modules_to_save), base.weights, _tied(base.facts)),
         farthest_update=farthest_update(weights, keys, documents.json(CONFIG), base.weights),
+        magnitudes=magnitude_facts(weights, keys, base.weights),
     )
 
 

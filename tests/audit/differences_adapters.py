@@ -21,6 +21,19 @@ from tests.builders import (
 
 
 @harmless(loaded="adapter")
+def factors_drawn_alike_that_training_never_reached(folders: Folders) -> None:
+    """Of a frozen tower, in a training that began each layer with one seed."""
+    tower = "model.vision_tower.encoder.layers."
+    with edited_tensors(folders.adapter_weights) as tensors:
+        for name in [one for one in load_file(folders.base_weights) if one.startswith(tower) and "_proj.weight" in one]:
+            module = PREFIX + name.removesuffix(".weight")
+            first = torch.randn(8, 128, generator=torch.Generator().manual_seed(2))
+            tensors |= {f"{module}.lora_A.weight": first, f"{module}.lora_B.weight": torch.zeros(128, 8)}
+    with edited_json(folders.adapter / "adapter_config.json") as config:
+        config["exclude_modules"] = None
+
+
+@harmless(loaded="adapter")
 def unknown_and_null_fields_in_the_adapter_config(folders: Folders) -> None:
     with edited_json(folders.adapter / "adapter_config.json") as config:
         config |= {"eva_config": None, "corda_config": None, "a_field_of_tomorrow": None, "peft_version": "0.30.0"}

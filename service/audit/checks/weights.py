@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from statistics import median
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, warning
 from service.audit.checks.adapter_values import (
@@ -17,7 +18,7 @@ from service.audit.checks.adapter_values import (
     whole_modules_are_sound,
 )
 from service.domain.factors import is_magnitude, parts_in
-from service.domain.facts import BaseFacts, BlueprintFacts, FileProblem, ValueFacts
+from service.domain.facts import BaseFacts, BlueprintFacts, FileProblem, MagnitudeFacts, ValueFacts
 from service.domain.minicpmv import OTHER_SENSES
 
 SHOWN = 5
@@ -26,6 +27,9 @@ LAST = re.compile(r"(o_proj|out_proj|down_proj|fc2|linear_2|w2)\.weight$")
 """What writes a layer's result beside the one before."""
 CONNECTOR = re.compile(r"(^|\.)(merger\.mlp|resampler|multi_modal_projector)\.")
 """What carries pictures into the language model, with nothing beside it."""
+MIN_MODULES = 3
+UNLIKE, APART = 0.3, 1.1
+"""Correlation and factor: of sound DoRA adapters at least 0.86 and about 1.02, of magnitudes of a fresh layer 0."""
 IDLE = re.compile(rf"(model\.)?mtp\.|{'|'.join(OTHER_SENSES)}")
 """What guesses tokens ahead, hears or speaks: releases have it beside the model, and loading leaves it out."""
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
@@ -193,6 +197,24 @@ def _magnitudes_are_lengths(values: Mapping[str, ValueFacts]) -> Iterator[Outcom
         )
 
 
+def _magnitudes_are_the_base_s(found: Mapping[str, MagnitudeFacts]) -> Iterator[Outcome]:
+    """Training moves magnitudes by a few per cent: they go with the lengths of the rows that they began as."""
+    if len(found) < MIN_MODULES:
+        return
+    likeness = median(one.likeness for one in found.values())
+    factor = median(one.factor for one in found.values())
+    if likeness < UNLIKE and factor > APART:
+        first, one = next(iter(found.items()))
+        yield fatal(
+            f"DoRA's magnitudes have nothing to do with the lengths of the base's rows: a median correlation of "
+            f"{likeness:.2f} over {len(found)} modules, first {first}, whose middle row is off by a factor of "
+            f"{one.factor:.2f}",
+            {"likeness": {module: round(one.likeness, 4) for module, one in found.items()}, "limit": UNLIKE},
+            "Each row is stretched to a length that it never had: modules with them answer noise.",
+            "They were computed from another layer than the base's, such as a fresh one: train on the loaded base.",
+        )
+
+
 def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
     """Look for NaN and infinity in the adapter, and for factors that were never trained."""
     values = view.adapter.values
@@ -222,6 +244,7 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
             "Copy the adapter again from where it was trained; sharded training must gather the weights before saving.",
         )
     yield from _magnitudes_are_lengths(values)
+    yield from _magnitudes_are_the_base_s(view.adapter.magnitudes)
     yield from vocabulary_is_trained(view)
     yield from layers_are_distinct(view.adapter)
     yield from factors_are_whole(view.adapter)

@@ -11,7 +11,7 @@ from service.domain.facts.corpus import CorpusFacts, TokenExposure
 from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
 from service.domain.facts.folders import AdapterFacts, Attachment, BaseFacts
 from service.domain.facts.inner import ChannelFacts, InnerFacts, KernelFacts, SampleFacts, VectorFacts
-from service.domain.facts.likeness import FactorLikeness
+from service.domain.facts.likeness import FactorLikeness, MagnitudeFacts
 from service.domain.facts.loaded import (
     BehaviourFacts,
     LoadedAdapterFacts,
@@ -68,6 +68,7 @@ __all__ = [
     "LoadedBaseFacts",
     "LoadedFacts",
     "LockFacts",
+    "MagnitudeFacts",
     "MatrixFacts",
     "MergeFacts",
     "NamedColours",

@@ -11,7 +11,7 @@ from service.domain.facts.blueprint import BlueprintFacts
 from service.domain.facts.corpus import CorpusFacts
 from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
 from service.domain.facts.inner import InnerFacts
-from service.domain.facts.likeness import FactorLikeness
+from service.domain.facts.likeness import FactorLikeness, MagnitudeFacts
 from service.domain.facts.lock import LockFacts
 from service.domain.facts.rearrangement import Rearrangement
 from service.domain.facts.recipe import Recipe
@@ -123,6 +123,7 @@ class AdapterFacts:
         base_copies: Full tensors that `modules_to_save` does not name and that are the base's own, value by value.
         farthest_update: The module whose weight plain LoRA factors move farthest, and the length of its update over
             that of the weight; None if there is none, or that cannot be told of every module.
+        magnitudes: How DoRA's magnitudes compare with the base's rows, by module, of a few.
     """
 
     adapter_id: str
@@ -157,3 +158,4 @@ class AdapterFacts:
     recipes: tuple[Recipe, ...] = ()
     base_copies: tuple[str, ...] = ()
     farthest_update: tuple[str, float] | None = None
+    magnitudes: Mapping[str, MagnitudeFacts] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""How much of what LoRA factors add a weight already holds.
+"""How much of what LoRA factors add a weight already holds, and how DoRA's magnitudes compare with it.
 
 Knows no limit.
 """
@@ -23,3 +23,16 @@ class FactorLikeness:
     cosine: float
     share: float
     noise: float
+
+
+@dataclass(frozen=True, slots=True)
+class MagnitudeFacts:
+    """DoRA's magnitudes of a module beside the lengths of its weight's rows, which they begin as.
+
+    Attributes:
+        factor: By what one is larger than the other, for the row in the middle; 1 where they are the same.
+        likeness: Correlation of their logarithms.
+    """
+
+    factor: float
+    likeness: float

@@ -1,0 +1,66 @@
+"""Compares DoRA's magnitudes with what they begin as: the lengths of the rows of the base's weights.
+
+Reads the first rows of some modules. Does not judge.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from service.checkpoint.weights import FloatArray, WeightFiles
+from service.domain.factors import MAGNITUDES, by_module
+from service.domain.facts import MagnitudeFacts
+
+MAX_MODULES = 16
+MAX_VALUES = 2_097_152
+"""Of a module's weight."""
+MIN_ROWS = 16
+
+
+def magnitude_facts(weights: WeightFiles, names: Mapping[str, str], base: WeightFiles) -> dict[str, MagnitudeFacts]:
+    """Return how magnitudes compare with lengths, by module, of at most `MAX_MODULES`, spread over all.
+
+    Args:
+        weights: The adapter's tensors.
+        names: Short name of each by its key.
+        base: The base's tensors.
+    """
+    keys = {module: parts[MAGNITUDES] for module, parts in by_module(names).items() if MAGNITUDES in parts}
+    fit = [module for module, key in keys.items() if _fits(weights, key, base, f"{module}.weight")]
+    spread = {int(place) for place in np.linspace(0, len(fit) - 1, MAX_MODULES)} if fit else set()
+    found = {}
+    for module in (fit[place] for place in sorted(spread)):
+        lengths = _lengths(base, f"{module}.weight")
+        one = _compared(weights.values(keys[module]).reshape(-1)[: len(lengths)], lengths)
+        if one is not None:
+            found[module] = one
+    return found
+
+
+def _fits(weights: WeightFiles, key: str, base: WeightFiles, name: str) -> bool:
+    if name not in base.tensors or not (base.is_matrix(name) and base.is_float(name) and weights.is_float(key)):
+        return False
+    return weights.num_values(key) == base.tensors[name].shape[0] >= MIN_ROWS
+
+
+def _lengths(base: WeightFiles, name: str) -> FloatArray:
+    height, width = base.tensors[name].shape
+    rows = min(height, max(MIN_ROWS, MAX_VALUES // width))
+    flat: FloatArray = np.concatenate(list(base.float_pieces(name, 0, rows * width)))
+    squares = np.einsum("ij,ij->i", *[flat.reshape(rows, width)] * 2, dtype=np.float64)
+    lengths: FloatArray = np.sqrt(squares).astype(np.float32)
+    return lengths
+
+
+def _compared(magnitudes: FloatArray, lengths: FloatArray) -> MagnitudeFacts | None:
+    """Compare logarithms; None where a value is not above zero, or all of one side are the same."""
+    both = np.stack([magnitudes, lengths]).astype(np.float64)
+    if not (np.isfinite(both).all() and (both > 0).all()):
+        return None
+    logarithms = np.log(both)
+    deviations = logarithms.std(axis=1)
+    if not deviations.all():
+        return None
+    centred = logarithms - logarithms.mean(axis=1, keepdims=True)
+    likeness = float((centred[0] * centred[1]).mean() / deviations.prod())
+    return MagnitudeFacts(float(np.exp(np.median(np.abs(logarithms[0] - logarithms[1])))), likeness)
