@@ -19,13 +19,17 @@ from tests.builders import (
     write_json,
 )
 
+ATTENTION = ("q_proj.weight", "k_proj.weight", "v_proj.weight")
+
 
 @harmless(loaded="adapter")
 def factors_drawn_alike_that_training_never_reached(folders: Folders) -> None:
     """Of a frozen tower, in a training that began each layer with one seed."""
     tower = "model.vision_tower.encoder.layers."
     with edited_tensors(folders.adapter_weights) as tensors:
-        for name in [one for one in load_file(folders.base_weights) if one.startswith(tower) and "_proj.weight" in one]:
+        for name in [
+            one for one in load_file(folders.base_weights) if one.startswith(tower) and one.endswith(ATTENTION)
+        ]:
             module = PREFIX + name.removesuffix(".weight")
             first = torch.randn(8, 128, generator=torch.Generator().manual_seed(2))
             tensors |= {f"{module}.lora_A.weight": first, f"{module}.lora_B.weight": torch.zeros(128, 8)}
