@@ -25,11 +25,9 @@ ATTENTION = ("q_proj.weight", "k_proj.weight", "v_proj.weight")
 @harmless(loaded="adapter")
 def factors_drawn_alike_that_training_never_reached(folders: Folders) -> None:
     """Of a frozen tower, in a training that began each layer with one seed."""
-    tower = "model.vision_tower.encoder.layers."
+    names = [one for one in load_file(folders.base_weights) if "vision_tower" in one and one.endswith(ATTENTION)]
     with edited_tensors(folders.adapter_weights) as tensors:
-        for name in [
-            one for one in load_file(folders.base_weights) if one.startswith(tower) and one.endswith(ATTENTION)
-        ]:
+        for name in names:
             module = PREFIX + name.removesuffix(".weight")
             first = torch.randn(8, 128, generator=torch.Generator().manual_seed(2))
             tensors |= {f"{module}.lora_A.weight": first, f"{module}.lora_B.weight": torch.zeros(128, 8)}
