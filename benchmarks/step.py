@@ -2,7 +2,7 @@
 
     python -m benchmarks.step --shape 70m
 
-Takes the random checkpoint of `benchmarks.serving`, made if it is not there, and computes steps of 1 and 8 rows and
+Takes the random checkpoint of `benchmarks.serving`, made if it is not there, and computes steps of 1, 8 and 14 rows and
 prompts of 93 tokens, with the modules that the service decodes with: without its kernels, with them, and with weights
 of 8 bits; `--ways` takes some of the three. What is neither in a linear layer nor in the mixing of tokens is mostly the
 cost of calling operations one by one.
@@ -30,7 +30,7 @@ from service.engine.lean import kernels, make_lean, pack, speed_up
 from service.engine.lean.linear import PackedLinear
 from service.engine.slots import BatchedSlots, new_cache
 
-ROWS = (1, 8)
+ROWS = (1, 8, 14)
 PROMPT_TOKENS = 93
 MAX_TOKENS = 400
 AMPLE = 1 << 40

@@ -157,8 +157,8 @@ CASES: tuple[Case, ...] = (
                 "truncation", {"direction": "Right", "max_length": 24, "strategy": "LongestFirst", "stride": 0}
             )
         ),
-        "The trainer's truncation was saved inside tokenizer.json and cuts every longer prompt, pictures included.",
-        ("truncation", "max_length", "tokenizer.json"),
+        "The trainer's truncation was saved inside tokenizer.json. Written as broken, which it is for whoever encodes "
+        "with that file alone; transformers sets it aside, and so does the service, so that answers are the same.",
     ),
     Case(
         "only_the_last_turn_4_5",
