@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from service.checkpoint.weights import FloatArray
 
 Order = NDArray[np.intp]
-WIDTH = 64
-"""Numbers that stand for a neuron; two that have nothing in common resemble each other by 1/8 then."""
+WIDTH = 32
+"""Numbers that stand for a neuron in one matrix; of 12,288 that have nothing in common none seems alike by 0.8 then."""
 CHUNK = 1024
 """Neurons that are matched with all others at a time."""
 MIN_NEURONS = 16

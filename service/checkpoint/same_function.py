@@ -26,11 +26,13 @@ ODD_TURN, ODD_LENGTH = 0.1, 1.25
 """Beyond these, a matrix may have been multiplied or put in order."""
 OUT_OF_ORDER = 0.3
 """Turn of a matrix, or share of its rows, below which most neurons stand where they stood."""
+MOST_FRUITLESS = 4
+"""Layers in which no order is found, before no further ones are searched: the folder has another origin."""
 LEAST_MOVED = 0.01
 """Of the neurons; a few that resemble one another may be taken for each other."""
 FITS = 0.5
 """An order, or factors, must leave less than this share of the difference."""
-LARGEST, SMALLEST = 64.0, 1e-20
+LARGEST, SMALLEST, MOST = 64.0, 1e-20, 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +102,13 @@ def same_function(
     norms: dict[str, NormShift] = {}
     undone: dict[str, TensorChange] = {}
     neurons: list[NeuronOrder] = []
+    fruitless = 0
     factors: dict[tuple[str, str], tuple[float, float]] = {}
     for block in blocks(pairs, config):
         if not _is_suspicious(block, changed) or not _is_comparable(block, before, after):
             continue
-        layer = _Layer(block, before, after, changed)
+        layer = _Layer(block, before, after, changed, may_search=fruitless < MOST_FRUITLESS)
+        fruitless += layer.is_search_fruitless
         if layer.order is not None:
             neurons.append(_named(layer.order, pairs))
         if layer.factors:
@@ -151,17 +155,22 @@ class _Layer:
     Attributes:
         shift: How far the norm's factors moved.
         order: The order of its neurons; None if it is the origin's, or nothing is known of it.
+        is_search_fruitless: Another order was looked for and not found.
         factors: Smallest and largest factor by which the linear matrix was multiplied and the last one divided.
     """
 
-    def __init__(self, block: Block, before: _Side, after: _Side, changed: Mapping[str, TensorChange]) -> None:
+    def __init__(
+        self, block: Block, before: _Side, after: _Side, changed: Mapping[str, TensorChange], *, may_search: bool
+    ) -> None:
         self._block, self._before, self._after, self._changed = block, before, after, changed
         self._old, self._new = (one.scale(block.norm, adds_one=block.adds_one) for one in (before, after))
         self._ratio = _ratio(self._old.factors, self._new.factors)
         self.shift = _shift(self._old.factors, self._new.factors, self._ratio)
         self._places: Order | None = None
         self._multiplied: FloatArray | None = None
-        self.order = self._find_order() if block.is_forward and block.last and self._is_out_of_order() else None
+        does_search = may_search and block.is_forward and bool(block.last) and self._is_out_of_order()
+        self.order = self._find_order() if does_search else None
+        self.is_search_fruitless = does_search and self.order is None
         self.factors = self._find_factors() if block.linear and block.last else None
 
     def norm(self, pairs: Mapping[str, str]) -> NormShift:
@@ -265,11 +274,11 @@ class _Layer:
     def _find_factors(self) -> tuple[float, float] | None:
         """Take the factors of the linear matrix's rows, if the last one's columns were divided by them."""
         block = self._block
-        if not (_is_odd(self._changed.get(block.linear)) or _is_odd(self._changed.get(block.last))):
-            return None
         if block.linear not in self._changed or block.last not in self._changed or not self._is_joined():
             return None
         before = self._left(block.last)
+        if not (_is_odd(before) or _is_odd(self._left(block.linear))):
+            return None
         self._multiplied = np.concatenate(
             [self._factors_of(ids) for ids in _chunks(self._before.shape(block.linear)[0])]
         )
@@ -327,7 +336,8 @@ def _moved(order: Order) -> float:
 
 
 def _finite(values: FloatArray) -> FloatArray:
-    finite: FloatArray = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    """Keep squares and their sums in the range of float32."""
+    finite: FloatArray = np.clip(np.nan_to_num(values, posinf=0.0, neginf=0.0), -MOST, MOST)
     return finite
 
 

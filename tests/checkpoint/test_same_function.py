@@ -71,7 +71,7 @@ def test_who_holds_the_inverse_of_a_norm_s_scale_is_told_from_who_lacks_it(amoun
     tensors[NORM] = layer()[NORM] / scales()
     tensors[GATE] = tensors[GATE] * scales()
     (shift,) = measured(tensors, tmp_path).norms.values()
-    assert shift.strength == pytest.approx(0.7, abs=0.2)
+    assert shift.strength == pytest.approx(0.8, abs=0.3)
     gate, up = shift.readers[GATE], shift.readers[UP]
     assert (gate.share, up.share) == (pytest.approx(1, abs=0.1), pytest.approx(0, abs=0.1))
     assert gate.error < 0.1
@@ -181,7 +181,7 @@ def test_a_matrix_that_was_made_up_is_in_no_order(tmp_path: Path) -> None:
     assert same == SameFunction()
 
 
-def test_the_tower_s_norms_add_nothing_and_biases_move_with_them(tmp_path: Path) -> None:
+def test_the_tower_s_norms_add_nothing() -> None:
     (found,) = blocks({"vpm.encoder.layers.0.layer_norm2.weight", "vpm.encoder.layers.0.mlp.fc1.weight"}, ADDS_ONE)
     assert (found.adds_one, found.linear, found.last) == (False, "", "")
 
@@ -197,3 +197,13 @@ def test_values_that_were_cut_count_only_if_all_others_are_the_origin_s(
     save_file(tensors, tmp_path / "new.safetensors")
     changed = compare(*(WeightFiles([tmp_path / f"{one}.safetensors"]) for one in ("old", "new"))).changed
     assert changed[GATE].cut == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38, 1e-44, 0.0])
+def test_values_of_any_size_are_measured(value: float, tmp_path: Path) -> None:
+    tensors = layer() | {NORM: layer()[NORM] / 4}
+    for name in (GATE, DOWN, VALUES, NORM):
+        tensors[name].view(-1)[::3] = value
+    same = measured(tensors, tmp_path)
+    readers = [one for norm in same.norms.values() for one in norm.readers.values()]
+    assert all(np.isfinite([one.share, one.error, one.kept, one.undone.turn]).all() for one in readers)
