@@ -12,10 +12,7 @@ from service.domain.facts import BaseFacts, TensorChange
 
 LAYERS = ".layers."
 LOST, RISKY = 0.7, 0.4
-"""Share of a matrix; without training a model survives half at most, and that only if it is large.
-
-Source: arXiv:2301.00774 (SparseGPT), figure 1 and table 1, for pruning by magnitude.
-"""
+"""Share of a matrix: pruning by magnitude without training is known to harm long before the first of them."""
 
 
 def cut_weights(base: BaseFacts, matrices: Mapping[str, TensorChange]) -> Iterator[Outcome]:
