@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from service.checkpoint.adapter import BaseReading
 from service.checkpoint.pairing import pair_names
 from service.checkpoint.rearrangement import rearrangement
+from service.checkpoint.same_function import same_function
 from service.checkpoint.vocabulary import EMBEDDING_SUFFIXES, HEAD_SUFFIXES, turn
 from service.checkpoint.weights import FloatArray, WeightFiles
 from service.domain.facts import MatrixFacts, OriginFacts, TensorChange
@@ -29,6 +30,8 @@ STEPS = {"F64": 2**-24, "F32": 2**-22, "F16": 2**-10, "BF16": 2**-7}
 """What rounding, or cutting, to a type changes at most, relative to a value: one unit in the last place."""
 SMALLEST = {"F64": 0.0, "F32": 1e-45, "F16": 2**-24, "BF16": 1e-40}
 """What it changes at most close to zero, where a type's steps no longer shrink."""
+GLANCE = 4096
+"""Values of a piece that tell whether it was trained."""
 VOCABULARY = (*EMBEDDING_SUFFIXES, *HEAD_SUFFIXES)
 
 
@@ -92,6 +95,9 @@ def origin_facts(origin: BaseReading, tuned: BaseReading, comparison: Comparison
             for old, new in ((origin.facts.embedding, tuned.facts.embedding), (origin.facts.head, tuned.facts.head))
             if old and new and old.hidden_size == new.hidden_size and old.tensor in comparison.changed
         },
+        same=same_function(
+            origin.weights, tuned.weights, pairs, comparison.changed, origin.facts.documents.get("config.json", {})
+        ),
     )
 
 
@@ -152,7 +158,8 @@ class _Sums:
 
     def __init__(self, step: float, smallest: float) -> None:
         self._step, self._smallest = step, smallest
-        self._is_equal, self._is_rounding, self._is_finite = True, True, True
+        self._is_equal, self._is_rounding, self._is_finite, self._is_cut = True, True, True, True
+        self._num_cut = self._num_values = 0
         self._old = self._new = self._product = self._difference = 0.0
         self._old_value, self._new_value = _OneValue(), _OneValue()
 
@@ -162,12 +169,15 @@ class _Sums:
         self._new_value.add(new)
         with np.errstate(over="ignore", invalid="ignore"):
             difference = np.subtract(new, old)
+        self._num_values += len(new)
         if not math.isfinite(_dot(difference, difference)):
             self._is_finite = self._is_finite and bool(np.isfinite(new).all())
-            self._is_equal = self._is_rounding = False
+            self._is_equal = self._is_rounding = self._is_cut = False
             is_usable = np.isfinite(old) & np.isfinite(new)
             old, new = np.where(is_usable, old, np.float32(0)), np.where(is_usable, new, np.float32(0))
             difference = new - old
+        if self._is_cut:
+            self._cut(difference, old, new)
         if self._is_equal:
             self._is_equal = _is_within(difference, old, self._step, self._smallest)
         if self._is_rounding:
@@ -176,6 +186,15 @@ class _Sums:
         self._new += _dot(new, new)
         self._product += _dot(old, new)
         self._difference += _dot(difference, difference)
+
+    def _cut(self, difference: FloatArray, old: FloatArray, new: FloatArray) -> None:
+        """Count values that became zero, as long as nothing else did anything; trained ones are told at once."""
+        for part in (slice(0, GLANCE), slice(None)):
+            kept = new[part] != 0
+            if not (kept <= _within(difference[part], old[part], self._step, self._smallest)).all():
+                self._is_cut = False
+                return
+        self._num_cut += int(np.count_nonzero(~kept & (old != 0)))
 
     def change(self) -> TensorChange | None:
         """Return what differs, or None for nothing."""
@@ -187,7 +206,10 @@ class _Sums:
         length = math.sqrt(self._new / self._old) if self._old else 1.0
         is_reset = self._new_value.is_one and not self._old_value.is_one
         is_zero = self._old == 0
-        return TensorChange(relative, max(0.0, turned), self._is_finite, is_zero, self._is_rounding, length, is_reset)
+        cut = self._num_cut / self._num_values if self._is_cut and self._num_values else 0.0
+        return TensorChange(
+            relative, max(0.0, turned), self._is_finite, is_zero, self._is_rounding, length, is_reset, cut=cut
+        )
 
 
 class _OneValue:
@@ -204,10 +226,15 @@ class _OneValue:
 
 
 def _is_within(difference: FloatArray, old: FloatArray, step: float, smallest: float) -> bool:
+    return bool(_within(difference, old, step, smallest).all())
+
+
+def _within(difference: FloatArray, old: FloatArray, step: float, smallest: float) -> NDArray[np.bool_]:
     limit = np.abs(old)
     limit *= np.float32(step)
     limit += np.float32(smallest)
-    return bool((np.abs(difference) <= limit).all())
+    is_within: NDArray[np.bool_] = np.abs(difference) <= limit
+    return is_within
 
 
 def _dot(left: FloatArray, right: FloatArray) -> float:

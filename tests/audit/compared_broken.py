@@ -13,8 +13,11 @@ from tests.audit.compared_registry import (
     ORIGIN,
     POSITIONS,
     broken,
+    cut_smallest,
     exact_update,
     merge_into_rounded,
+    order_neurons,
+    scale_norms,
     scale_update,
     to_bits,
     weights_of,
@@ -242,7 +245,7 @@ def head_left_out_and_declared_tied(folders: Folders) -> None:
         del tensors[HEAD]
 
 
-@broken("origin", "while every matrix is the origin's")
+@broken("origin", "8 of the 8 matrices that read them do not hold the inverse")
 def norms_divided_and_their_matrices_not_multiplied(folders: Folders) -> None:
     shutil.copyfile(demo_root() / "base" / "model.safetensors", folders.base_weights)
     generator = torch.Generator().manual_seed(5)
@@ -278,3 +281,70 @@ def rounded_after_merging(folders: Folders) -> None:
     with edited_tensors(folders.base_weights) as tensors:
         for name in [one for one in tensors if one in changed and tensors[one].numel() >= 4096]:
             tensors[name] = to_bits((weights_of(ORIGIN)[name].float() + exact_update(name)), 4).bfloat16()
+
+
+@broken("origin", "norm(s) or bias(es) differ from the origin's by up to 1.00 of their length")
+def a_norm_doubled_that_no_known_matrix_reads(folders: Folders) -> None:
+    shutil.copyfile(demo_root() / "base" / "model.safetensors", folders.base_weights)
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one.endswith("post_layernorm.weight")]:
+            tensors[name] = tensors[name] * 2
+
+
+@broken("origin", "of the 12 matrices that read them do not hold the inverse: model.language_model.layers.")
+def norms_smoothed_for_queries_keys_and_values_alone(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        scale_norms(tensors, "input_layernorm", ("in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b"))
+
+
+@broken("origin", "up_proj")
+def norms_smoothed_a_little_and_one_matrix_left_out(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        scale_norms(tensors, "post_attention_layernorm", ("up_proj",), spread=0.15)
+
+
+@broken("origin", "layer_norm2")
+def norms_of_the_tower_smoothed_and_nothing_behind_them(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        scale_norms(tensors, "layer_norm2", ("fc1",))
+
+
+@broken("origin", "multiplied by a number")
+def a_factor_given_back_only_in_part(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one.endswith("mlp.up_proj.weight")]:
+            tensors[name] = tensors[name] * 4
+            tensors[name.replace("up_proj", "down_proj")] /= 2
+
+
+@broken("origin", "neurons in other places in one matrix than in the next")
+def neurons_in_another_order_but_what_comes_down(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        order_neurons(tensors, "gate_proj", "up_proj")
+
+
+@broken("origin", "alone)")
+def neurons_in_another_order_where_they_come_down_alone(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        order_neurons(tensors, "down_proj")
+
+
+@broken("origin", "each in an order of its own")
+def neurons_in_three_orders(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for part in ("gate_proj", "up_proj", "up_proj", "down_proj", "down_proj", "down_proj"):
+            order_neurons(tensors, part)
+
+
+@broken("origin", "80% and more of the values are zero")
+def most_weights_pruned_and_nothing_trained(folders: Folders) -> None:
+    shutil.copyfile(demo_root() / "base" / "model.safetensors", folders.base_weights)
+    with edited_tensors(folders.base_weights) as tensors:
+        cut_smallest(tensors, 0.8)
+
+
+@broken("origin", "of the values are zero", severity="warning")
+def half_of_the_weights_pruned_and_nothing_trained(folders: Folders) -> None:
+    shutil.copyfile(demo_root() / "base" / "model.safetensors", folders.base_weights)
+    with edited_tensors(folders.base_weights) as tensors:
+        cut_smallest(tensors, 0.5)

@@ -95,3 +95,48 @@ def exact_update(name: str) -> torch.Tensor:
     factors = load_file(ADAPTER / "adapter_model.safetensors")
     module = f"base_model.model.{name.removesuffix('.weight')}"
     return 2 * factors[f"{module}.lora_B.weight"].float() @ factors[f"{module}.lora_A.weight"].float()
+
+
+READERS = {
+    "input_layernorm": ("q_proj", "k_proj", "v_proj", "in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b"),
+    "post_attention_layernorm": ("gate_proj", "up_proj"),
+    "layer_norm1": ("q_proj", "k_proj", "v_proj"),
+    "layer_norm2": ("fc1",),
+}
+
+
+def scale_norms(
+    tensors: dict[str, torch.Tensor], kind: str, left_out: tuple[str, ...] = (), spread: float = 0.7
+) -> None:
+    """Divide norms by a scale of each channel and multiply the columns behind them, as smoothing does."""
+    generator = torch.Generator().manual_seed(5)
+    for name in [one for one in tensors if one.endswith(f".{kind}.weight")]:
+        norm, layer = tensors[name].float(), name.removesuffix(f"{kind}.weight")
+        scale = torch.exp(spread * torch.randn(norm.shape, generator=generator))
+        adds_one = float("language_model" in name)  # this kind of norm multiplies by one more
+        tensors[name] = ((norm + adds_one) / scale - adds_one).bfloat16()
+        if (bias := f"{layer}{kind}.bias") in tensors:
+            tensors[bias] = (tensors[bias].float() / scale).bfloat16()
+        ends = tuple(f".{one}.weight" for one in READERS[kind] if one not in left_out)
+        for matrix in [one for one in tensors if one.startswith(layer) and one.endswith(ends)]:
+            tensors[matrix] = (tensors[matrix].float() * scale).bfloat16()
+
+
+def order_neurons(tensors: dict[str, torch.Tensor], *parts: str) -> None:
+    """Put the neurons of feed-forward layers in another order, in the matrices whose names have one of these parts."""
+    generator = torch.Generator().manual_seed(7)
+    for name in [one for one in tensors if one.endswith(("mlp.down_proj.weight", "mlp.fc2.weight"))]:
+        mlp = name.rsplit(".", 2)[0]
+        order = torch.randperm(tensors[name].shape[1], generator=generator)
+        for other in [one for one in tensors if one.startswith(mlp) and any(part in one for part in parts)]:
+            if other.endswith(("fc2.weight", "down_proj.weight")):
+                tensors[other] = tensors[other][:, order].contiguous()
+            elif not other.endswith("fc2.bias"):
+                tensors[other] = tensors[other][order].contiguous()
+
+
+def cut_smallest(tensors: dict[str, torch.Tensor], share: float) -> None:
+    """Set so many of the language model's values to zero, the smallest of each matrix."""
+    for name in [one for one in tensors if ".language_model.layers." in one and tensors[one].ndim == 2]:
+        size = tensors[name].float().abs()
+        tensors[name] = tensors[name] * (size > size.quantile(share))

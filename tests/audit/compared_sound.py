@@ -5,7 +5,18 @@ Each function edits a copy of the demo's merged folder.
 
 import torch
 
-from tests.audit.compared_registry import KERNEL, POSITIONS, merge_into_rounded, sound
+from tests.audit.compared_registry import (
+    KERNEL,
+    ORIGIN,
+    POSITIONS,
+    READERS,
+    cut_smallest,
+    merge_into_rounded,
+    order_neurons,
+    scale_norms,
+    sound,
+    weights_of,
+)
 from tests.builders import (
     EMBEDDING,
     HEAD,
@@ -143,3 +154,93 @@ def a_bias_of_zeros_was_trained(folders: Folders) -> None:
 def an_older_class_name_of_the_tokenizer(folders: Folders) -> None:
     with edited_json(folders.base / "tokenizer_config.json") as config:
         config |= {"tokenizer_class": "Qwen2TokenizerFast", "padding_side": "left", "add_bos_token": True}
+
+
+@sound()
+def norms_smoothed_into_all_matrices_that_read_them(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for kind in READERS:
+            scale_norms(tensors, kind)
+
+
+@sound()
+def norms_folded_into_all_matrices_that_read_them(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        for kind in ("input_layernorm", "post_attention_layernorm"):
+            for name in [one for one in tensors if one.endswith(f".{kind}.weight")]:
+                layer, ends = name.removesuffix(f"{kind}.weight"), tuple(f".{one}.weight" for one in READERS[kind])
+                for matrix in [one for one in tensors if one.startswith(layer) and one.endswith(ends)]:
+                    tensors[matrix] = (tensors[matrix].float() * (1 + tensors[name].float())).bfloat16()
+                tensors[name] = torch.zeros_like(tensors[name])
+
+
+@sound()
+def a_factor_moved_from_one_projection_into_the_next(folders: Folders) -> None:
+    pairs = (("up_proj", "down_proj"), ("v_proj", "o_proj"), ("v_proj", "out_proj"))
+    with edited_tensors(folders.base_weights) as tensors:
+        for first, last in pairs:
+            for name in [one for one in tensors if one.endswith(f".{last}.weight") and "linear_attn" not in one]:
+                if (other := name.replace(last, first)) in tensors:
+                    tensors[name] = tensors[name] / 4
+                    for part in (other, other.replace(".weight", ".bias")):
+                        tensors |= {part: tensors[part] * 4} if part in tensors else {}
+
+
+@sound()
+def a_factor_of_each_channel_moved_from_one_projection_into_the_next(folders: Folders) -> None:
+    generator = torch.Generator().manual_seed(2)
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if one.endswith((".up_proj.weight", "self_attn.v_proj.weight"))]:
+            last = next(
+                one
+                for new in ("down_proj", "o_proj", "out_proj")
+                if (one := name.replace("up_proj", new).replace("v_proj", new)) in tensors
+            )
+            factors = torch.exp(torch.randn(tensors[name].shape[0], generator=generator))
+            tensors[name] = (tensors[name].float() * factors[:, None]).bfloat16()
+            if (bias := name.replace(".weight", ".bias")) in tensors:
+                tensors[bias] = (tensors[bias].float() * factors).bfloat16()
+            heads = tensors[last].shape[1] // len(factors)
+            columns = factors.view(-1, 64).repeat_interleave(heads, 0).ravel() if heads > 1 else factors
+            tensors[last] = (tensors[last].float() / columns).bfloat16()
+
+
+@sound()
+def neurons_in_another_order(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        order_neurons(tensors, "gate_proj", "up_proj", "down_proj", "fc1", "fc2")
+
+
+@sound()
+def smoothed_multiplied_and_in_another_order(folders: Folders) -> None:
+    norms_smoothed_into_all_matrices_that_read_them(folders)
+    a_factor_of_each_channel_moved_from_one_projection_into_the_next(folders)
+    neurons_in_another_order(folders)
+
+
+@sound()
+def most_weights_pruned_and_the_others_trained(folders: Folders) -> None:
+    generator = torch.Generator().manual_seed(6)
+    before = weights_of(ORIGIN)
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors |= before
+        cut_smallest(tensors, 0.7)
+        for name in [one for one in tensors if not torch.equal(tensors[one], before[one])]:
+            one = tensors[name].float()
+            tensors[name] = (one * (1 + 0.03 * torch.randn(one.shape, generator=generator))).bfloat16()
+
+
+@sound()
+def a_third_of_the_weights_pruned(folders: Folders) -> None:
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors |= weights_of(ORIGIN)
+        cut_smallest(tensors, 0.33)
+
+
+@sound()
+def norms_trained_hard(folders: Folders) -> None:
+    generator = torch.Generator().manual_seed(8)
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in [one for one in tensors if "norm" in one and one.endswith(".weight")]:
+            one = tensors[name].float()
+            tensors[name] = (one + 0.1 * torch.randn(one.shape, generator=generator)).bfloat16()

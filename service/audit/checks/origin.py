@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note, warning
+from service.audit.checks.cut_weights import RISKY, cut_weights
 from service.audit.checks.picture_settings import KINDS
 from service.audit.checks.rearranged import rearranged
+from service.audit.checks.same_function import in_effect, taken_over, uncancelled
 from service.audit.checks.weights_complete import HEADS, TABLES
 from service.audit.settings_diff import Difference, differing_settings, picture_differences
 from service.domain.facts import BaseFacts, OriginFacts, TensorChange
@@ -27,8 +29,6 @@ MIN_RESET = 16
 """Values that are the same by no chance."""
 MIN_VALUES = 1024
 """Smaller matrices may turn far by chance."""
-MOVED_NORM = 0.5
-"""Length of the difference over that of the origin's: training norms alone moves them by a few per cent."""
 GENERATION = ("do_sample", "temperature", "top_p", "top_k", "repetition_penalty", "num_beams", "max_new_tokens")
 
 
@@ -99,11 +99,12 @@ def _values(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
     )
     matrices = {
         name: one
-        for name, one in origin.changed.items()
+        for name, one in in_effect(origin).items()
         if one.is_finite and one.rearranged is None and _is_telling(name, one, base)
     }
+    yield from cut_weights(base, matrices)
+    matrices = {name: one for name, one in matrices.items() if not RISKY <= one.cut < 1}
     yield from _reset(origin, base, vocabulary)
-    yield from _norms_alone(origin, base)
     if origin.reshaped and not base.problems:
         yield from _reshaped(origin, vocabulary)
     total = sum(_is_large(one.shape) for one in origin.base.tensors.values())
@@ -111,6 +112,7 @@ def _values(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
     if unrelated and 2 * len(unrelated) > total:
         yield _other_origin(unrelated, total)
         return
+    yield from uncancelled(origin, base)
     if unrelated:
         yield _made_up(unrelated, matrices)
     if moved := [name for name, one in matrices.items() if _is_moved(name, one, vocabulary)]:
@@ -161,6 +163,7 @@ def _reset(origin: OriginFacts, base: BaseFacts, vocabulary: set[str]) -> Iterat
         for name, one in origin.changed.items()
         if one.is_reset and not _is_telling(name, one, base) and name in base.tensors and name not in vocabulary
     ]
+    found = [name for name in found if name not in taken_over(origin)]  # what reads them took it
     if found := [name for name in found if math.prod(base.tensors[name].shape) >= MIN_RESET]:
         yield fatal(
             f"{len(found)} tensor(s) hold the same number throughout, where the origin's are trained: "
@@ -169,28 +172,6 @@ def _reset(origin: OriginFacts, base: BaseFacts, vocabulary: set[str]) -> Iterat
             "They are as a library makes them before it reads a file: what they knew is lost, and layers work at "
             "another scale.",
             "Copy these tensors from the base model's files.",
-        )
-
-
-def _norms_alone(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
-    """A scale that was moved out of a norm belongs into the matrix that reads it, which is the origin's."""
-    if any(len(base.tensors[name].shape) >= 2 for name in origin.changed if name in base.tensors):
-        return
-    far = {
-        name: one.relative
-        for name, one in origin.changed.items()
-        if name in base.tensors and one.is_finite and not one.is_reset and one.relative > MOVED_NORM
-    }
-    far = {name: one for name, one in far.items() if math.prod(base.tensors[name].shape) >= MIN_RESET}
-    if far:
-        first = max(far, key=lambda name: far[name])
-        yield fatal(
-            f"{len(far)} norm(s) or bias(es) differ from the origin's by up to {far[first]:.2f} of their length, "
-            f"first {first}, while every matrix is the origin's",
-            {"tensors": {name: round(one, 4) for name, one in list(far.items())[:50]}, "count": len(far)},
-            "Quantisation moves scales out of norms and into the matrices behind them: without these, every layer "
-            "reads its input at other scales.",
-            "Copy these tensors from the base model's files, or export norms and matrices from one checkpoint.",
         )
 
 
@@ -332,7 +313,10 @@ Tuning turns weights by a few per cent and leaves names, shapes and settings alo
 compares every tensor: parts that export dropped, tensors that a failed load made up anew and that were saved so,
 tensors that were swapped or multiplied, rows in another framework's order, signs that turned, the tower's colours and
 positions in another order, a base that is not the one that was tuned, and a folder in which nothing changed because
-the base was saved instead of the tuned model. Names are matched exactly, or behind a prefix that re-saving renamed as
+the base was saved instead of the tuned model. Scales, factors and orders that one tensor takes and the next one gives
+back (a norm's channels and all matrices that read it, a projection and the next one, neurons of a feed-forward layer)
+are no difference; those that only some of these tensors took are, and so are weights that were pruned while nothing
+was trained afterwards. Names are matched exactly, or behind a prefix that re-saving renamed as
 a whole; casts between float32, bfloat16 and float16 count as equal.
 
 Settings of `config.json` are compared as the model's class reads them, defaults filled in, so that another spelling

@@ -6,7 +6,7 @@ wrong here is judged in `service.audit`.
 
 from service.domain.facts.blueprint import BlueprintFacts
 from service.domain.facts.checkpoint import CheckpointFacts
-from service.domain.facts.comparison import MergeFacts, OriginFacts, TensorChange, TensorMerge
+from service.domain.facts.comparison import MergeFacts, OriginFacts, TensorMerge
 from service.domain.facts.corpus import CorpusFacts, TokenExposure
 from service.domain.facts.files import FileProblem, TensorFacts, ValueFacts
 from service.domain.facts.folders import AdapterFacts, Attachment, BaseFacts
@@ -36,6 +36,8 @@ from service.domain.facts.rows import (
     Shift,
     SpareFacts,
 )
+from service.domain.facts.same_function import NeuronOrder, NormShift, Reader, SameFunction
+from service.domain.facts.tensor_change import TensorChange
 from service.domain.facts.tokenizer import (
     AddedToken,
     Contradiction,
@@ -73,16 +75,20 @@ __all__ = [
     "MergeFacts",
     "NamedColours",
     "NamelessRow",
+    "NeuronOrder",
     "NormFacts",
+    "NormShift",
     "OpenThought",
     "OriginFacts",
     "PrunedFacts",
+    "Reader",
     "Rearrangement",
     "Recipe",
     "RowFacts",
     "RowHistogram",
     "RowSpan",
     "RowUpdate",
+    "SameFunction",
     "SampleFacts",
     "Shift",
     "SpareFacts",

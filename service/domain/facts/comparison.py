@@ -7,36 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from service.domain.facts.folders import AdapterFacts, BaseFacts
-from service.domain.facts.rearrangement import Rearrangement
-
-
-@dataclass(frozen=True, slots=True)
-class TensorChange:
-    """One tensor that both folders have, with values that differ.
-
-    Attributes:
-        relative: Length of the difference over the length of the original, both in float32. Of a vocabulary matrix that
-            was resized, over the rows that both have.
-        turn: 1 minus the cosine of both, flattened; 1 if exactly one of them is zero throughout.
-        is_finite: There is no NaN and no infinity in it.
-        is_origin_zero: The original is zero throughout, so that there is nothing to resemble.
-        length: Of the tensor over that of the original.
-        is_reset: All its values are one and the same, and those of the original are not.
-        is_rounding: No value differs by more than what saving it once in bfloat16 or float16 does.
-        strange_share: Of the original's square length, what lies in rows that have next to nothing in common with what
-            stands in their place; 0 where the whole matrix resembles the original, or is no matrix.
-        rearranged: Its values are the original's in another order or with other signs; None if not.
-    """
-
-    relative: float
-    turn: float
-    is_finite: bool = True
-    is_origin_zero: bool = False
-    is_rounding: bool = False
-    length: float = 1.0
-    is_reset: bool = False
-    strange_share: float = 0.0
-    rearranged: Rearrangement | None = None
+from service.domain.facts.same_function import SameFunction
+from service.domain.facts.tensor_change import TensorChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +27,7 @@ class OriginFacts:
         head_turns: The same for output rows.
         strangest_blocks: Of each vocabulary matrix that changed, by its name: the turn of the stretch of ids whose rows
             turned most, without what all rows have in common.
+        same: What of the changes cancels out between tensors.
         is_tuning_beside: The folder is the origin's own, or adapters are given with it: nothing needs to have changed.
     """
 
@@ -67,6 +40,7 @@ class OriginFacts:
     embedding_turns: Mapping[int, float]
     head_turns: Mapping[int, float]
     strangest_blocks: Mapping[str, float] = field(default_factory=dict)
+    same: SameFunction = field(default_factory=SameFunction)
     is_tuning_beside: bool = False
 
     @property

@@ -1,0 +1,191 @@
+"""Judges changes that several tensors of a layer share: scales, factors and orders that cancel out, or do not.
+
+Knows no other change; `origin` says what is left of them.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from service.audit.check import Outcome, fatal, note
+from service.domain.facts import BaseFacts, NeuronOrder, NormShift, OriginFacts, Reader, TensorChange
+
+SHOWN = 5
+MADE_UP = 0.9
+"""Turn beyond which a matrix is another one, whatever its norm is."""
+CLOSE = 0.25
+"""How far from the whole inverse scale a matrix may be that holds it and was tuned."""
+SURE = 0.1
+"""Error of what a matrix holds, up to which it is no chance; training moves norms and columns the same way."""
+ERRORS = 3
+SCALED = 0.3
+"""Root mean square of the logarithm of a norm's factors: training alone moves norms by a few per cent."""
+IN_ORDER = 0.3
+"""Turn up to which neurons stand in an order."""
+MOVED_VECTOR = 0.5
+"""Length of the difference over that of the origin's: training alone moves norms by a few per cent."""
+MIN_VALUES = 16
+"""Fewer may be what they are by chance."""
+
+
+def in_effect(origin: OriginFacts) -> dict[str, TensorChange]:
+    """Return what changed, by tensor, without what cancels out and without what `uncancelled` says."""
+    held = {
+        name: one.undone
+        for shift in origin.same.norms.values()
+        for name, one in shift.readers.items()
+        if _holds(one) and name in origin.changed
+    }
+    told = {name for one in origin.same.neurons if _is_mixed(one) for name in one.alone}
+    return {name: one for name, one in {**origin.changed, **held, **origin.same.undone}.items() if name not in told}
+
+
+def taken_over(origin: OriginFacts) -> set[str]:
+    """Name the norms whose scale moved into all matrices that read them."""
+    return {name for name, one in origin.same.norms.items() if all(_holds(reader) for reader in one.readers.values())}
+
+
+def uncancelled(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
+    """Say which scales and orders reached only some of the tensors that had to take them, and which reached all."""
+    yield from _norms(origin)
+    yield from _vectors_alone(origin, base)
+    yield from _neurons(origin)
+    yield from _cancelled(origin)
+
+
+def _holds(one: Reader) -> bool:
+    return abs(one.share - 1) <= CLOSE + ERRORS * one.error
+
+
+def _lacking(origin: OriginFacts, shift: NormShift) -> list[str]:
+    """Name the readers without the inverse scale, where either the norm moved too far or others have it.
+
+    A norm that moved a little may have been trained; then one matrix must plainly have been scaled for it.
+    """
+    readers = {
+        name: one
+        for name, one in shift.readers.items()
+        if name not in origin.changed or origin.changed[name].turn <= MADE_UP
+    }
+    is_meant = any(_holds(one) and one.error <= SURE for one in readers.values())
+    if not is_meant and shift.strength <= SCALED:
+        return []
+    return [name for name, one in readers.items() if not _holds(one)]
+
+
+def _norms(origin: OriginFacts) -> Iterator[Outcome]:
+    lacking = {
+        name: missing
+        for name, one in origin.same.norms.items()
+        if not origin.changed[name].is_reset and (missing := _lacking(origin, one))
+    }
+    if not lacking:
+        return
+    norms = {name: origin.same.norms[name] for name in lacking}
+    first = max(norms, key=lambda name: norms[name].strength)
+    num_readers, num_lacking = sum(len(one.readers) for one in norms.values()), sum(map(len, lacking.values()))
+    shown = [one for name in sorted(lacking, key=lambda name: name != first) for one in lacking[name]][:SHOWN]
+    yield fatal(
+        f"{len(norms)} norm(s) multiply channels by other numbers than the origin's, first {first} (by "
+        f"{norms[first].low:.3g} to {norms[first].high:.3g} times as much), and {num_lacking} of the {num_readers} "
+        f"matrices that read them do not hold the inverse: {', '.join(shown)}",
+        {
+            "norms": {name: _described(norms[name], lacking[name]) for name in list(norms)[:20]},
+            "count": len(norms),
+            "lacking": num_lacking,
+        },
+        "Quantisation moves scales out of norms and into all matrices behind them: these read their input at other "
+        "scales than they were trained for.",
+        "Multiply the columns of these matrices by the inverse of what their norm's channels were multiplied by, or "
+        "copy these norms and every matrix that reads them from the base model's files.",
+    )
+
+
+def _described(norm: NormShift, lacking: list[str]) -> dict[str, object]:
+    return {
+        "times": [round(norm.low, 4), round(norm.high, 4)],
+        "share of the inverse": {name: round(one.share, 4) for name, one in norm.readers.items()},
+        "lacking": lacking,
+    }
+
+
+def _vectors_alone(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
+    """Norms and biases of which no matrix is known that reads them, in a folder whose matrices are the origin's."""
+    if any(len(base.tensors[name].shape) >= 2 for name in origin.changed if name in base.tensors):
+        return
+    far = {
+        name: one.relative
+        for name, one in origin.changed.items()
+        if name in base.tensors and one.is_finite and not one.is_reset and one.relative > MOVED_VECTOR
+    }
+    known = {name.rpartition(".")[0] for name in origin.same.norms}
+    far = {name: one for name, one in far.items() if name.rpartition(".")[0] not in known}
+    far = {name: one for name, one in far.items() if math.prod(base.tensors[name].shape) >= MIN_VALUES}
+    if far:
+        first = max(far, key=lambda name: far[name])
+        yield fatal(
+            f"{len(far)} norm(s) or bias(es) differ from the origin's by up to {far[first]:.2f} of their length, "
+            f"first {first}, while every matrix is the origin's",
+            {"tensors": {name: round(one, 4) for name, one in list(far.items())[:50]}, "count": len(far)},
+            "Quantisation moves scales out of norms and into the matrices behind them: without these, every layer "
+            "reads its input at other scales.",
+            "Copy these tensors from the base model's files, or export norms and matrices from one checkpoint.",
+        )
+
+
+def _is_mixed(one: NeuronOrder) -> bool:
+    return bool(one.alone)
+
+
+def _neurons(origin: OriginFacts) -> Iterator[Outcome]:
+    mixed = [one for one in origin.same.neurons if _is_mixed(one)]
+    if not mixed:
+        return
+    first = mixed[0]
+    moved = [name for name, turn in first.alone.items() if turn <= IN_ORDER]
+    others = [name for name in first.turns if name not in moved]
+    where = "each in an order of its own" if len(moved) > 1 else "alone"
+    yield fatal(
+        f"{len(mixed)} feed-forward layer(s) have neurons in other places in one matrix than in the next, first "
+        f"{', '.join(moved) or next(iter(first.alone))} ({first.share:.0%} of the neurons, {where})"
+        + (f", and not {', '.join(others)}" if others and moved else ""),
+        {
+            "layers": [
+                {
+                    "share": round(one.share, 4),
+                    "turn in the origin's order": _rounded(one.turns),
+                    "in one order": _rounded(one.together),
+                    "each in its best order": _rounded(one.alone),
+                }
+                for one in mixed[:20]
+            ],
+            "count": len(mixed),
+        },
+        "The rows of what goes up and the columns of what comes down must be in one order: these layers multiply what "
+        "does not belong together, and answers are noise.",
+        "Put the rows and columns of all matrices of a layer in one order, or copy these tensors from the base model's "
+        "files if they were not trained.",
+    )
+
+
+def _cancelled(origin: OriginFacts) -> Iterator[Outcome]:
+    """Say what differs in every value and not in what is computed."""
+    same = origin.same
+    norms = sorted(taken_over(origin))
+    orders = [one for one in same.neurons if not _is_mixed(one)]
+    what = {
+        f"{len(norms)} norm(s) gave a scale to all matrices that read them": norms,
+        f"{len(same.factors)} matrix(es) gave a factor to the next one": [one for one, _ in same.factors],
+        f"{len(orders)} feed-forward layer(s) have their neurons in another order": [
+            next(iter(o.turns)) for o in orders
+        ],
+    }
+    for said, names in what.items():
+        if names:
+            yield note(
+                f"{said}, first {sorted(names)[0]}: they compute what the origin's do",
+                {"tensors": sorted(names)[:50], "count": len(names)},
+            )
+
+
+def _rounded(turns: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(one, 4) for name, one in turns.items()}
