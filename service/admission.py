@@ -94,7 +94,7 @@ class Admission:
         if phase in HOPELESS:
             raise Refused(detail, extra=self._fatal_findings(BASE))
         if phase is not Phase.READY:
-            raise NotReady(detail, retry_after_seconds=RETRY_SECONDS)
+            raise self._not_ready()
         self._check_room()
 
     def admit_adapter(self, adapter_id: str | None) -> None:
@@ -149,7 +149,7 @@ class Admission:
             ServiceError: The engine does not take it.
         """
         if self.phase is not Phase.READY:
-            raise NotReady(f"the service is {self.phase.value}", retry_after_seconds=RETRY_SECONDS)
+            raise self._not_ready()
         self._engine().submit(ticket)
         self._inflight.add(ticket)
 
@@ -200,8 +200,13 @@ class Admission:
     def _engine(self) -> "Engine":
         engine = self._lifecycle.engine
         if engine is None:
-            raise NotReady(f"the service is {self.phase.value}", retry_after_seconds=RETRY_SECONDS)
+            raise self._not_ready()
         return engine
+
+    def _not_ready(self) -> NotReady:
+        detail = f"the service is {self.phase.value}" + (f": {self.reason}" if self.reason else "")
+        way_out = f"try again in {RETRY_SECONDS} s; GET /health/ready answers 200 once it takes requests"
+        return NotReady(f"{detail}; {way_out}", retry_after_seconds=RETRY_SECONDS)
 
     def _fatal_findings(self, subject: str) -> dict[str, Any]:
         """Return the findings that refuse a subject, for an error's body."""

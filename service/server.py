@@ -71,6 +71,17 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+def why_closed(host: str, port: int) -> str:
+    """Say why a port cannot be opened, and what to do; empty if it can."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host, port), family=family):
+            return ""
+    except OSError as error:
+        why = error.strerror or str(error)
+        return f"port {port} on {host} cannot be opened ({why}): end what has it, or set MINICPM_PORT (--port)"
+
+
 def serve(app: FastAPI, host: str, port: int, drain_seconds: float) -> int:
     """Serve until a signal; return the exit status."""
     config = uvicorn.Config(

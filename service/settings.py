@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.domain.judgement import BASE, MERGED, UNKNOWN, Policy, Waiver
 
@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     adapters: dict[AdapterId, str] = Field(
         default_factory=dict,
         description="Adapters served unmerged, as JSON: name to a folder, or to a hub id with @commit.",
+        examples=['{"NAME": "FOLDER"}'],
     )
     merged_adapter: str | None = Field(
         None, description="One adapter to merge into the base at load, in float32; excludes `adapters`."
@@ -162,11 +163,17 @@ class _SecretFiles(PydanticBaseSettingsSource):
         return {name: value for name, value in found.items() if value is not None}
 
 
+def given_variables() -> dict[str, str]:
+    """Return what `.env` and the environment set; the latter wins."""
+    file = DotEnvSettingsSource(Settings, env_file=Settings.model_config["env_file"]).env_vars
+    return {name.upper(): value or "" for name, value in file.items()} | dict(os.environ)
+
+
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
     """Find `MINICPM_*` variables that set nothing.
 
     Args:
-        environment: Usually `os.environ`.
+        environment: Usually `given_variables()`.
 
     Returns:
         Each unknown variable with the nearest known one, or None if nothing is near.

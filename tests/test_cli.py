@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,7 @@ def test_a_setting_that_is_not_json_is_named(tmp_path: Path) -> None:
     result = run("serve", "--adapters", '{"x" /models/x}', cwd=tmp_path)
     assert result.returncode == 2
     assert "MINICPM_ADAPTERS is not JSON: Expecting ':' delimiter: line 1 column 6" in result.stderr
+    assert 'write it like {"NAME": "FOLDER"}' in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -180,3 +182,12 @@ def test_merging_what_does_not_go_together_is_refused_before_anything_is_read(
     assert main(["merge", *arguments, "--output", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_port_that_is_taken_is_named_with_the_way_out(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run("serve", "--host", "127.0.0.1", "--port", str(port), cwd=tmp_path)
+    assert result.returncode == 2
+    assert f"port {port} on 127.0.0.1 cannot be opened" in result.stderr
+    assert "MINICPM_PORT" in result.stderr

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.domain.judgement import Policy, Waiver
-from service.settings import Settings, unknown_variables
+from service.settings import Settings, given_variables, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +105,9 @@ def test_an_unknown_variable_is_named_with_the_nearest_known_one() -> None:
         "PATH": "",
     }
     assert unknown_variables(environment) == {"MINICPM_ADAPTER": "MINICPM_ADAPTERS", "MINICPM_QQQ": None}
+
+
+def test_a_name_in_the_file_that_sets_nothing_is_found_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("MINICPM_MODL=demo\nMINICPM_PORT=1\nOTHER=x\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert unknown_variables(given_variables()) == {"MINICPM_MODL": "MINICPM_MODEL"}

@@ -97,10 +97,20 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     error = cast(HTTPException, error)
     kind = HTTP_ERRORS.get(error.status_code, MalformedBody)
     where = f"{request.method[:MAX_ECHO_CHARACTERS]} {request.scope['path']}"  # request.url trusts the Host header
-    response = render(kind(f"{where[:MAX_ECHO_CHARACTERS]}: {error.detail}"))
+    response = render(kind(f"{where[:MAX_ECHO_CHARACTERS]}: {_said(request, error)}"))
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
     return response
+
+
+def _said(request: Request, error: HTTPException) -> str:
+    """Say what Starlette says, and of a route or method that there is not which ones there are."""
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        routes = ", ".join(sorted(request.app.openapi()["paths"]))
+        return f"no such route; there are {routes}; GET /openapi.json has the fields of each"
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := (error.headers or {}).get("Allow")):
+        return f"no such method here; it takes {allowed}"
+    return error.detail
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:

@@ -218,9 +218,8 @@ class WeightFiles:
                 opened.keys()
             header, start = _read_header(path)
         except (SafetensorError, OSError, ValueError) as error:
-            self.problems.append(
-                FileProblem(path.name, f"is not a valid safetensors file: {without_folders(str(error))}")
-            )
+            problem = _shortfall(path) or f"is not a valid safetensors file: {without_folders(str(error))}"
+            self.problems.append(FileProblem(path.name, problem))
             return
         other: list[str] = []
         for name, entry in json.loads(header).items():
@@ -296,6 +295,17 @@ def _read_header(path: Path) -> tuple[bytes, int]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         return file.read(length), 8 + length
+
+
+def _shortfall(path: Path) -> str:
+    """Say how much a file lacks of what its header announces; empty if that is not what is wrong with it."""
+    try:
+        header, start = _read_header(path)
+        ends = [entry["data_offsets"][1] for name, entry in json.loads(header).items() if name != "__metadata__"]
+        size, needed = path.stat().st_size, start + max(ends)
+        return f"was cut off: it has {size:,} bytes, its header announces {needed:,}" if size < needed else ""
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error, RecursionError):
+        return ""
 
 
 def _num_zeros(stored: NDArray[Any]) -> int:

@@ -37,7 +37,7 @@ def _serve(_: argparse.Namespace, flags: list[str]) -> int:
     from pydantic_settings import SettingsError
 
     from service import logs
-    from service.settings import PREFIX, Settings, unknown_variables
+    from service.settings import PREFIX, Settings, given_variables, unknown_variables
 
     for name, value in vars(_settings_parser(Settings.model_fields).parse_args(flags)).items():
         if value is not None:
@@ -49,12 +49,15 @@ def _serve(_: argparse.Namespace, flags: list[str]) -> int:
         return COULD_NOT_RUN
     logs.configure(settings.log_level)
     logs.log(logging.INFO, "settings", **settings.masked())
-    for name, nearest in unknown_variables(os.environ).items():
+    for name, nearest in unknown_variables(given_variables()).items():
         logs.log(logging.WARNING, f"{name} sets nothing" + (f"; did you mean {nearest}?" if nearest else ""))
 
     from service.app import create_app
-    from service.server import serve
+    from service.server import serve, why_closed
 
+    if why := why_closed(settings.host, settings.port):
+        print(why, file=sys.stderr)
+        return COULD_NOT_RUN
     status = 0
 
     def on_rejected() -> None:
@@ -93,12 +96,20 @@ def _explain(error: Exception) -> str:
 
     if not isinstance(error, ValidationError):
         named = re.search(r'field "(\w+)"', str(error))
-        return f"  MINICPM_{named[1].upper()} is not JSON: {error.__cause__}" if named else f"  {error}"
+        return f"  {_not_json(named[1], error)}" if named else f"  {error}"
     from service.explaining import explain
     from service.settings import Settings
 
     problems = explain(error, Settings, MAX_ECHO_CHARACTERS, MAX_PROBLEMS)
     return "\n".join(f"  {_setting(place)}: {text}" for place, text in problems)
+
+
+def _not_json(name: str, error: Exception) -> str:
+    from service.settings import Settings
+
+    field = Settings.model_fields.get(name)
+    example = f"; write it like {field.examples[0]}" if field and field.examples else ""
+    return f"MINICPM_{name.upper()} is not JSON: {error.__cause__}{example}"
 
 
 def _setting(place: tuple[int | str, ...]) -> str:

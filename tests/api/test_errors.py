@@ -40,7 +40,9 @@ def test_any_other_request_id_is_replaced(client: httpx.Client, given: str) -> N
     "path", ["/nope", "/generate/", "//generate", "/v1/nope", "/%00", "/health/", "/" + "x" * 5000]
 )
 def test_a_path_that_does_not_exist_is_answered_404(client: httpx.Client, path: str) -> None:
-    assert_problem(client.get(path), 404, "not-found")
+    detail = assert_problem(client.get(path), 404, "not-found")["detail"]
+    assert "/generate" in detail
+    assert "/openapi.json" in detail
     assert_problem(client.post(path, json=HELLO), 404, "not-found")
 
 
@@ -48,7 +50,7 @@ def test_a_path_that_does_not_exist_is_answered_404(client: httpx.Client, path: 
 def test_another_method_is_answered_405_with_the_right_ones(client: httpx.Client, method: str, path: str) -> None:
     response = client.request(method, path)
     assert_problem(response, 405, "method-not-allowed")
-    assert response.headers["allow"]
+    assert response.headers["allow"] in response.json()["detail"]
 
 
 @pytest.mark.parametrize("host", ["[", "[::1", "evil.example", "a b", "x" * 2000, "127.0.0.1:99999", "é"])

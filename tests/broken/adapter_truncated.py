@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders
 
-EXPECTED = Expected("adapter_applied", "adapter_model.safetensors", "adapter")
+EXPECTED = Expected("adapter_applied", "was cut off", "adapter")
 
 
 def make(folders: Folders) -> None:
