@@ -67,7 +67,7 @@ class Settings(BaseSettings):
         examples=['{"NAME": "FOLDER"}'],
     )
     merged_adapter: str | None = Field(
-        None, description="One adapter to merge into the base at load, in float32; excludes `adapters`."
+        None, description="One adapter to merge into the base at load, in float32; excludes MINICPM_ADAPTERS."
     )
     trusted_remote_code: str | None = Field(
         None,

@@ -105,7 +105,8 @@ def _merge_into(known: argparse.Namespace, folder: Path) -> int:
     }
     write_record(folder, proof, sources, known.dtype)
     print(
-        f"merged equals mounted within {proof.merged_difference:.2g} of {proof.scale:.3g} (float32); "
+        f"merged equals mounted: logits differ by {proof.merged_difference:.2g} (float32), the largest is "
+        f"{proof.scale:.3g}; "
         f"the stored type moves logits by {proof.rounding_difference:.2g}, the likeliest tokens are "
         + ("the same" if proof.is_same_answer else "not all the same")
     )
