@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 RECORD = "repair.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
-OFFER = "--initialise-rows gives the untrained input rows a start to train from, the mean of their pieces; it trains nothing"
+OFFER = (
+    "--initialise-rows gives the untrained input rows a start for training, the mean of their pieces: no trained token"
+)
 SHOWN, LONGEST = 3, 100
 """How many changes of one kind are printed, and how much of a value."""
 
@@ -43,7 +45,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     repair.add_argument(
         "--initialise-rows",
         action="store_true",
-        help="give an adapter's untrained input rows the mean of their pieces as a start for training; the audit warns of them",
+        help="give an adapter's untrained input rows the mean of their pieces: a start for training, of which the audit warns",
     )
     repair.add_argument(
         "--lora-alpha",
@@ -161,9 +163,7 @@ def _lines(repaired: "Repaired") -> list[str]:
     if repaired.initialised:
         named = ", ".join(f"{text} (id {one})" for one, text in sorted(repaired.initialised.items())[:SHOWN])
         more = f" and {len(repaired.initialised) - SHOWN} more" if len(repaired.initialised) > SHOWN else ""
-        lines.append(
-            f"{named}{more}: a start for training, not trained; only answers to texts that hold them may change"
-        )
+        lines.append(f"{named}{more}: a start for training, not trained: train before serving, as answers may be worse")
     lines += [f"not corrected: {one}" for one in repaired.declined]
     lines += [f"uncertain: {one}" for one in repaired.uncertain]
     if repaired.proposed:

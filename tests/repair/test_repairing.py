@@ -237,7 +237,7 @@ def test_tied_matrices_get_no_start_and_are_told_why(tmp_path: Path, capsys: pyt
 def test_repair_offers_a_start_where_rows_are_untrained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = broken("new_tokens_untrained", tmp_path)
     repaired(folders.adapter, tmp_path / "1")
-    assert "--initialise-rows gives the untrained input rows a start" in capsys.readouterr().out
+    assert "--initialise-rows gives the untrained input rows a start for training" in capsys.readouterr().out
     repaired(folders.adapter, tmp_path / "2", "--initialise-rows")
     assert "--initialise-rows" not in capsys.readouterr().out
 

@@ -221,9 +221,9 @@ def _started(started: Sequence[NewToken]) -> Iterator[Outcome]:
         f"{rows.format(_names(started))} the mean of the rows of the pieces of {'its' if len(ids) == 1 else 'their'} "
         f"name{'' if len(ids) == 1 else 's'}: initialised, as by repair, and not trained",
         {"ids": ids[:50], "count": len(ids), "tokens": [one.evidence() for one in started[:50]]},
-        "That is a start for training, not a trained token: where prompts or answers hold it, LoRA reads a row that it was "
-        "not trained on, and answers may be worse than before. Texts without it are answered as before.",
-        "Train from here with the rows trainable: " + _training_advice(ids),
+        "That is a start for training, not a trained token: where prompts or answers hold it, LoRA meets a row that it "
+        "was not trained with, and answers may be worse than without the start.",
+        "Before serving it, train from here with the rows trainable: " + _training_advice(ids),
     )
 
 
