@@ -81,7 +81,7 @@ def _token_update(
     new = dict(zip(places, weights.rows(key, list(places.values())), strict=True))
     turns = _turns(new, served)
     spans, num_changed = _spans(list(turns), list(turns.values()), served.matrix.num_rows if served.matrix else 0)
-    met = {one: row for one, row in new.items() if one in starts and len(row) == len(starts[one])}
+    met = {one: row for one, row in new.items() if one in starts and row.any() and len(row) == len(starts[one])}
     started = tuple(one for one, row in met.items() if turn(starts[one], row) <= MIN_TURN)
     return RowUpdate("trainable_tokens", None, turns, _described(new, served), spans, num_changed, started)
 

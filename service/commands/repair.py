@@ -45,7 +45,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     repair.add_argument(
         "--initialise-rows",
         action="store_true",
-        help="give an adapter's untrained input rows the mean of their pieces: a start for training, of which the audit warns",
+        help="give untrained input rows the mean of their pieces: a start for training, not a trained token",
     )
     repair.add_argument(
         "--lora-alpha",
