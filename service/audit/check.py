@@ -89,6 +89,7 @@ class Check:
         needs_merge: It judges nothing but the comparison with what merging must have written.
         takes_foreign: It also judges an adapter of another family than the base's.
         is_decisive: What it finds fatal makes every other finding beside the point: no later check runs.
+        is_for_sound: It advises on what is served, so that it has nothing to say while a fatal finding stands.
     """
 
     check_id: str
@@ -100,6 +101,7 @@ class Check:
     needs_merge: bool = False
     takes_foreign: bool = False
     is_decisive: bool = False
+    is_for_sound: bool = False
     why: str = ""
 
     def run(self, view: BaseView | AdapterView) -> list[Finding]:

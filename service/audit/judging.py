@@ -91,12 +91,18 @@ def _run(
     """Run checks in order, up to one that decides; return those that ran, and what they found."""
     ran, findings = list[Check](), list[Finding]()
     for check in checks:
+        if check.is_for_sound and _is_fatal(findings):
+            continue
         found = [_waive(one, waivers, today) for one in check.run(view)]
         ran.append(check)
         findings += found
-        if check.is_decisive and any(one.severity is Severity.FATAL and one.waiver is None for one in found):
+        if check.is_decisive and _is_fatal(found):
             break
     return ran, findings
+
+
+def _is_fatal(findings: Sequence[Finding]) -> bool:
+    return any(one.severity is Severity.FATAL and one.waiver is None for one in findings)
 
 
 def _waive(finding: Finding, waivers: Sequence[Waiver], today: date) -> Finding:

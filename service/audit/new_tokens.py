@@ -25,6 +25,8 @@ from service.domain.facts import AdapterFacts, BaseFacts, MatrixFacts, OriginFac
 SAME_REASON = "is the same for every new token"
 LOST_REASONS = ("is zero", SAME_REASON)
 """Rows that no training leaves."""
+ABSENT = "is not in the adapter"
+STARTED = "is the mean of those of the pieces of the token's name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,16 @@ class NewToken:
     norm_percentile: float | None
     output_reason: str = ""
     is_writing_meant: bool = False
+
+    @property
+    def is_started(self) -> bool:
+        """The input row was given a start to train from, and was not trained."""
+        return self.input_reason == STARTED
+
+    @property
+    def is_absent(self) -> bool:
+        """The adapter has neither row."""
+        return self.input_reason == self.output_reason == ABSENT
 
     def evidence(self) -> dict[str, object]:
         """Return the facts as JSON."""
@@ -109,7 +121,9 @@ def _update_reason(
 ) -> str:
     """Say why a row that an adapter was to train is untrained; empty if it is trained."""
     if update is None:
-        return "is not in the adapter"
+        return ABSENT
+    if token_id in update.started:
+        return STARTED
     if update.turns.get(token_id, 0.0) <= MIN_TURN:
         return "is as it was before training"
     row = update.rows.get(token_id)

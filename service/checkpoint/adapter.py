@@ -3,11 +3,13 @@
 Builds no model and runs no code that the folder names.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.checkpoint.adapter_config import CONFIG, read_config
 from service.checkpoint.attachment import attach
+from service.checkpoint.beginnings import mean_rows, pieces_of
 from service.checkpoint.documents import Documents
 from service.checkpoint.factor_likeness import factor_likeness
 from service.checkpoint.fingerprint import content_digests, fingerprint
@@ -21,7 +23,7 @@ from service.checkpoint.saved_copies import saved_likeness, saved_rearranged
 from service.checkpoint.tokenizer import read_adapter_tokenizer
 from service.checkpoint.updates import row_update
 from service.checkpoint.vocabulary import EMBEDDING_SUFFIXES, HEAD_SUFFIXES, tensor_turn
-from service.checkpoint.weights import WeightFiles, pickle_files
+from service.checkpoint.weights import FloatArray, WeightFiles, pickle_files
 from service.domain.factors import is_own, original_of, short_names
 from service.domain.facts import AdapterFacts, BaseFacts, FileProblem
 
@@ -74,7 +76,15 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         tokenizer=reading.tokenizer,
         template=reading.template,
         new_tokens=new_tokens,
-        embedding_update=row_update(weights, config, EMBEDDING_SUFFIXES, ids, base.weights, base.facts.embedding),
+        embedding_update=row_update(
+            weights,
+            config,
+            EMBEDDING_SUFFIXES,
+            ids,
+            base.weights,
+            base.facts.embedding,
+            _starts(base, new_tokens) if config.trainable_tokens else {},
+        ),
         head_update=row_update(
             weights, config, HEAD_SUFFIXES, ids, base.weights, base.facts.head or base.facts.embedding
         ),
@@ -94,6 +104,14 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         farthest_update=farthest_update(weights, keys, documents.json(CONFIG), base.weights),
         magnitudes=magnitude_facts(weights, keys, base.weights),
     )
+
+
+def _starts(base: BaseReading, new_tokens: Mapping[str, int]) -> dict[int, FloatArray]:
+    """Return what input rows of new tokens may begin with."""
+    if base.facts.embedding is None:
+        return {}
+    pieces = pieces_of(base.folder, {one: text for text, one in new_tokens.items()})
+    return mean_rows(base.weights, base.facts.embedding.tensor, pieces)
 
 
 def adapter_weights(folder: Path) -> WeightFiles:

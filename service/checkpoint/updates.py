@@ -5,6 +5,7 @@ Knows PEFT's key names; does not know which rows should have been trained.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from service.domain.facts import MatrixFacts, RowFacts, RowSpan, RowUpdate
 MAX_SPANS = 64
 MIN_TURN = 1e-5
 """Rounding to 16 bits turns a row by less."""
+NO_STARTS: Mapping[int, FloatArray] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ def row_update(
     ids: Iterable[int],
     base: WeightFiles,
     matrix: MatrixFacts | None,
+    starts: Mapping[int, FloatArray] = NO_STARTS,
 ) -> RowUpdate | None:
     """Describe what an adapter does to one matrix; None for nothing.
 
@@ -49,6 +52,7 @@ def row_update(
         ids: Rows that matter.
         base: The base's tensors.
         matrix: The base's matrix, whose old rows are compared.
+        starts: Rows that new tokens may begin with, by id, of any length.
     """
     modules = tuple(one.removesuffix(".weight") for one in suffixes)
     served = Served(base, matrix)
@@ -61,12 +65,14 @@ def row_update(
             return _full_update(weights, key, ids, served)
         if (part := part_of(name)) and part.module.endswith(modules):
             if part.kind == ROWS:
-                return _token_update(weights, key, trained_ids(config.trainable_tokens, part.module), served)
+                return _token_update(weights, key, trained_ids(config.trainable_tokens, part.module), served, starts)
             parts[part.name], module = key, part.module
     return _lora_update(weights, parts, sorted(ids), served, config, module)
 
 
-def _token_update(weights: WeightFiles, key: str, ids: tuple[int, ...], served: Served) -> RowUpdate:
+def _token_update(
+    weights: WeightFiles, key: str, ids: tuple[int, ...], served: Served, starts: Mapping[int, FloatArray]
+) -> RowUpdate:
     """Match the saved rows with their ids: whole rows, despite the name, in the order of the config.
 
     Source: peft 0.21.2, tuners/trainable_tokens/layer.py.
@@ -75,7 +81,9 @@ def _token_update(weights: WeightFiles, key: str, ids: tuple[int, ...], served: 
     new = dict(zip(places, weights.rows(key, list(places.values())), strict=True))
     turns = _turns(new, served)
     spans, num_changed = _spans(list(turns), list(turns.values()), served.matrix.num_rows if served.matrix else 0)
-    return RowUpdate("trainable_tokens", None, turns, _described(new, served), spans, num_changed)
+    met = {one: row for one, row in new.items() if one in starts and row.any() and len(row) == len(starts[one])}
+    started = tuple(one for one, row in met.items() if turn(starts[one], row) <= MIN_TURN)
+    return RowUpdate("trainable_tokens", None, turns, _described(new, served), spans, num_changed, started)
 
 
 def _full_update(weights: WeightFiles, key: str, ids: Iterable[int], served: Served) -> RowUpdate:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 RECORD = "repair.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+OFFER = (
+    "--initialise-rows gives the untrained input rows a start for training, the mean of their pieces: no trained token"
+)
 SHOWN, LONGEST = 3, 100
 """How many changes of one kind are printed, and how much of a value."""
 
@@ -42,7 +45,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     repair.add_argument(
         "--initialise-rows",
         action="store_true",
-        help="give an adapter's untrained rows the mean of their pieces as a start; the audit goes on warning of them",
+        help="give untrained input rows the mean of their pieces: a start for training, not a trained token",
     )
     repair.add_argument(
         "--lora-alpha",
@@ -133,6 +136,8 @@ def _correct(known: argparse.Namespace, copy: Path) -> tuple[int, list[str]]:
         repaired = repair_model(folder, locate(known.base) if known.base else None, copy)
     _write_record(copy, record(repaired))
     lines = [*_lines(repaired), *advice(repaired.remaining, is_tied=repaired.is_tied)]
+    if repaired.startable:
+        lines.append(OFFER)
     lines += [f"warning, {one.subject}, {one.check}: {one.message}" for one in repaired.doubts]
     if known.base is None and any(one.check != "served_model" for one in repaired.remaining):
         lines.append("name what the folder was tuned from with --base BASE: lost files are restored from there")
@@ -155,6 +160,10 @@ def _lines(repaired: "Repaired") -> list[str]:
             lines.append(f"changed {file}: {one.what}: {_short(one.old)} -> {_short(one.new)}  ({reason})")
         if len(changes) > SHOWN:
             lines.append(f"changed {file}: and {len(changes) - SHOWN} more likewise, see {RECORD}")
+    if repaired.initialised:
+        named = ", ".join(f"{text} (id {one})" for one, text in sorted(repaired.initialised.items())[:SHOWN])
+        more = f" and {len(repaired.initialised) - SHOWN} more" if len(repaired.initialised) > SHOWN else ""
+        lines.append(f"{named}{more}: a start for training, not trained: train before serving, as answers may be worse")
     lines += [f"not corrected: {one}" for one in repaired.declined]
     lines += [f"uncertain: {one}" for one in repaired.uncertain]
     if repaired.proposed:

@@ -3,10 +3,9 @@
 Decides which corrections apply; how each is made is told by the modules beside this one.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from service.repair.grafting import graft_tensors, what_to_graft
 from service.repair.lost_config import Rebuilt, rebuild_config
 from service.repair.minicpmv import correct_minicpmv, stops_of
 from service.repair.models import add_origin_stops, complete_files, complete_stop_set, correct_ids, weights_of
-from service.repair.rows import initialise_rows
+from service.repair.rows import initialise_rows, why_no_start
 from service.repair.settings import restore_config
 from service.repair.tokenizers import restore_tokenizer
 
@@ -48,7 +47,8 @@ class Repaired:
         before: The audit of the folder.
         after: The audit of the copy.
         is_tied: Input and output matrix are one.
-        initialised: Ids of rows that were given a start and are not trained.
+        initialised: Tokens whose input rows were given a start and are not trained, by id.
+        startable: Tokens whose untrained input rows `--initialise-rows` would give one, likewise.
         declined: Corrections that would have hidden a loss, and why.
         earlier: Records of repairs that the folder had been through already.
         uncertain: What was taken without proof, and what the operator must fill in.
@@ -59,7 +59,8 @@ class Repaired:
     before: Report
     after: Report
     is_tied: bool
-    initialised: tuple[int, ...] = ()
+    initialised: Mapping[int, str] = field(default_factory=dict)
+    startable: Mapping[int, str] = field(default_factory=dict)
     declined: tuple[str, ...] = ()
     earlier: tuple[Mapping[str, Any], ...] = ()
     uncertain: tuple[str, ...] = ()
@@ -126,7 +127,7 @@ def repair_adapter(
         adapter: The folder.
         base: What it is served on.
         copy: Where to write; must not exist.
-        is_starting_rows: Also give rows that nobody trained a start, and mark them.
+        is_starting_rows: Also give input rows that nobody trained a start.
         alpha: `lora_alpha` of its training, for an adapter that lost its config.
     """
     copy_folder(adapter.folder, copy)
@@ -146,17 +147,25 @@ def repair_adapter(
     place = Location(copy, adapter.name)
     after = read_checkpoint(base, {adapter.name: place})
     last = audit(after)
-    if is_starting_rows and (started := _start_rows(copy, base.folder, after, last, adapter.name)):
-        changes += started
+    own = after.adapters[adapter.name]
+    startable, declined = _untrained(last, own), list[str]()
+    if startable and (reason := why_no_start(own, after.base)):
+        declined = [f"the untrained rows got no start: {reason}"] if is_starting_rows else []
+        startable = {}
+    if startable and is_starting_rows:
+        changes += initialise_rows(copy, own, after.base, base.folder, list(startable))
         after = read_checkpoint(base, {adapter.name: place})
-        last = audit(after)
-    marked = after.adapters[adapter.name].documents.get(RECORD, {}).get("initialised_rows")
+        last, own = audit(after), after.adapters[adapter.name]
+        startable = {}
+    started = own.embedding_update.started if own.embedding_update else ()
     return Repaired(
         tuple(changes),
         first,
         last,
         is_tied=after.base.head is None,
-        initialised=tuple(marked) if isinstance(marked, list) else (),
+        initialised={one: text for text, one in own.new_tokens.items() if one in started},
+        startable=startable,
+        declined=tuple(declined),
         earlier=_earlier(facts),
         uncertain=rebuilt.uncertain,
         proposed=rebuilt.proposed,
@@ -167,7 +176,7 @@ def record(repaired: Repaired) -> dict[str, object]:
     """Return what `repair.json` says."""
     return {
         "schema_version": 1,
-        "initialised_rows": list(repaired.initialised),
+        "initialised_rows": sorted(repaired.initialised),
         "of": {name: one.fingerprint for name, one in repaired.before.subjects.items()},
         "before": repaired.before.overall.value,
         "after": repaired.after.overall.value,
@@ -200,16 +209,12 @@ def _from_origin(copy: Path, origin: Path, facts: CheckpointFacts, checks: set[s
     return changes + graft_tensors(copy, weights_of(copy), weights_of(origin), lost), declined
 
 
-def _start_rows(copy: Path, base: Path, facts: CheckpointFacts, report: Report, name: str) -> list[Change]:
-    """Give untrained rows a start and mark them, so that the audit of the copy sees it already."""
-    adapter = facts.adapters[name]
-    used = report.subjects[adapter_subject(name)].used_tokens
-    untrained = [one.token_id for one in used if one.input_state == "untrained"]
-    started = initialise_rows(copy, adapter, facts.base, base, untrained)
-    if started:
-        marks = {**adapter.documents.get(RECORD, {}), "initialised_rows": sorted(untrained)}
-        (copy / RECORD).write_text(json.dumps(marks), encoding="utf-8")
-    return started
+def _untrained(report: Report, adapter: AdapterFacts) -> dict[int, str]:
+    """Return the adapter's new tokens whose input rows nobody trained and nobody gave a start, by id."""
+    used = report.subjects[adapter_subject(adapter.adapter_id)].used_tokens
+    started = adapter.embedding_update.started if adapter.embedding_update else ()
+    new = set(adapter.new_tokens.values()) - set(started)
+    return {one.token_id: one.text for one in used if one.input_state == "untrained" and one.token_id in new}
 
 
 def _earlier(facts: BaseFacts | AdapterFacts) -> tuple[Mapping[str, Any], ...]:

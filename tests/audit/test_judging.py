@@ -17,7 +17,7 @@ from service.audit.reports.text import report_text
 from service.domain.facts import CheckpointFacts, FileProblem, LoadedAdapterFacts, LoadedBaseFacts, LoadedFacts
 from service.domain.judgement import BASE, Policy, Severity, Verdict, Waiver
 from tests.broken import new_tokens_only_read, stop_set_incomplete
-from tests.builders import copy_demo, copy_tokenizer, edited_json
+from tests.builders import add_token, copy_demo, copy_tokenizer, edited_json
 
 BROKEN_STOP = Waiver("stop_set", BASE, "stop strings are set by the client")
 
@@ -252,3 +252,22 @@ def test_control_characters_in_names_do_not_reach_a_terminal(sound: CheckpointFa
     text = report_text(audit(replace(sound, adapters={"json": adapter})))
     assert "\x1b" not in text
     assert "\\x1b[2J\\x07 is\\nbroken" in text
+
+
+def test_what_other_servers_do_is_not_said_of_an_adapter_that_is_refused(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path, "broken")
+    refused = folders.facts()
+    waiver = Waiver("trained_rows", f"adapter:{next(iter(refused.adapters))}", "known")
+    said = [{one.check for one in audit(refused, waivers=given).findings()} for given in ([], [waiver])]
+    assert ["other_servers" in one for one in said] == [False, True]
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(1, "neither its input row nor its output row is in"), (2, "nor their")])
+def test_untrained_rows_are_named_in_the_right_number(count: int, wanted: str, tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path, "json")
+    copy_tokenizer(folders.base, folders.adapter)
+    for token in ("<scene>", "<part>")[:count]:
+        add_token(folders.adapter, token)
+    (found,) = [one for one in audit(folders.facts()).findings() if one.check == "trained_rows"]
+    assert wanted in found.message
+    assert "as noise" not in found.consequence

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from service.audit.judging import audit
+from service.checkpoint.locating import locate
+from service.checkpoint.reading import read_checkpoint
 from service.cli import main
 from service.demo import demo_root
-from tests.builders import Folders, add_token, copy_demo, edited_json, edited_tensors, read_json
+from tests.builders import Folders, add_token, copy_demo, declare_tie, edited_json, edited_tensors, read_json
 
 torch.set_num_threads(1)
 ORIGIN = str(demo_root() / "base")
@@ -157,7 +161,6 @@ def test_a_sound_folder_is_copied_and_nothing_is_claimed(tmp_path: Path, capsys:
 
 
 def test_tensors_are_renamed_without_changing_a_byte(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
 
     from service.repair.headers import rename_tensors
 
@@ -179,11 +182,64 @@ def test_untrained_rows_get_a_start_and_stay_marked(tmp_path: Path, capsys: pyte
     arguments = ["repair", str(folders.adapter), "--base", ORIGIN, "--initialise-rows", "--output", str(output)]
     assert main(arguments) == 0
     assert read_json(output / "repair.json")["initialised_rows"] == [761, 762, 763, 764, 765, 766]
-    assert read_json(output / "adapter_config.json")["trainable_token_indices"]["lm_head"][0] == 761
-    capsys.readouterr()
+    assert "a start for training, not trained" in capsys.readouterr().out
+    (output / "repair.json").unlink()  # which nobody copies along
     assert main(["audit", ORIGIN, "--adapter", f"a={output}"]) == 0
-    assert "initialised by repair and not trained" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the input rows of <fig> (id 761), </fig> (id 762)" in said
+    assert "initialised, as by repair, and not trained" in said
+    assert "all with trained rows" not in said
     assert main(["audit", ORIGIN, "--adapter", f"a={output}", "--policy", "strict"]) == 1
+
+
+def test_a_start_leaves_output_rows_as_they_are(tmp_path: Path) -> None:
+    folders, output = broken("new_tokens_untrained", tmp_path), tmp_path / "out"
+    repaired(folders.adapter, output, "--initialise-rows")
+    assert read_json(output / "adapter_config.json")["trainable_token_indices"] == {"embed_tokens": [*range(761, 767)]}
+    before, after = load_file(folders.adapter_weights), load_file(output / "adapter_model.safetensors")
+    assert [name.rpartition(".")[0] for name in after.keys() - before.keys()] == [
+        "base_model.model.model.language_model.embed_tokens.token_adapter"
+    ]
+    assert all(torch.equal(after[name], one) for name, one in before.items())
+
+
+def test_started_rows_count_as_undertrained(tmp_path: Path) -> None:
+    folders, output = broken("new_tokens_untrained", tmp_path), tmp_path / "out"
+    repaired(folders.adapter, output, "--initialise-rows")
+    report = audit(read_checkpoint(locate(ORIGIN), {"a": locate(str(output))}))
+    assert sorted(report.subjects["adapter:a"].undertrained) == [761, 762, 763, 764, 765, 766]
+
+
+def test_rows_that_were_trained_from_a_start_are_trained(tmp_path: Path) -> None:
+    folders, output = broken("new_tokens_untrained", tmp_path), tmp_path / "out"
+    repaired(folders.adapter, output, "--initialise-rows")
+    with edited_tensors(output / "adapter_model.safetensors") as tensors:
+        (key,) = [name for name in tensors if "token_adapter" in name]
+        noise = torch.randn(tensors[key].shape, generator=torch.Generator().manual_seed(0))
+        tensors[key] += 0.1 * noise * tensors[key].norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
+    report = audit(read_checkpoint(locate(ORIGIN), {"a": locate(str(output))}))
+    assert "initialised" not in " ".join(one.message for one in report.findings())
+
+
+def test_tied_matrices_get_no_start_and_are_told_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders, output = broken("new_tokens_untrained", tmp_path), tmp_path / "out"
+    with edited_tensors(folders.base / "model.safetensors") as tensors:
+        del tensors["lm_head.weight"]
+    declare_tie(folders, is_tied=True)
+    arguments = ["repair", str(folders.adapter), "--base", str(folders.base), "--output", str(output)]
+    assert main([*arguments, "--initialise-rows"]) == 1
+    said = capsys.readouterr().out
+    assert "the untrained rows got no start: input and output row are one in this base" in said
+    assert "their rows are not in the adapter" in said
+    assert not read_json(output / "adapter_config.json").get("trainable_token_indices")
+
+
+def test_repair_offers_a_start_where_rows_are_untrained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = broken("new_tokens_untrained", tmp_path)
+    repaired(folders.adapter, tmp_path / "1")
+    assert "--initialise-rows gives the untrained input rows a start for training" in capsys.readouterr().out
+    repaired(folders.adapter, tmp_path / "2", "--initialise-rows")
+    assert "--initialise-rows" not in capsys.readouterr().out
 
 
 def repaired(folder: Path, output: Path, *more: str) -> tuple[int, dict[str, Any]]:

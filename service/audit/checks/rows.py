@@ -91,7 +91,12 @@ def base_trained_rows(view: BaseView) -> Iterator[Outcome]:
         yield from nameless_rows(base)
     if view.origin:
         new = origin_new_tokens(base, view.origin)
-        yield from _new_rows([one for one in new if one.use.token_id not in needed], base.corpus, "the tuned model")
+        yield from _new_rows(
+            [one for one in new if one.use.token_id not in needed],
+            base.corpus,
+            "the tuned model",
+            is_tied=is_tied(base),
+        )
     else:
         yield from _late(base)
     turn_end = next((state for state in states.values() if state.use.is_turn_end), None)
@@ -116,18 +121,10 @@ def adapter_trained_rows(view: AdapterView) -> Iterator[Outcome]:
     rows = max(base.embedding.num_rows, (adapter.embedding_update and adapter.embedding_update.num_rows) or 0)
     new = adapter_new_tokens(base, adapter)
     known = [one for one in new if one.use.token_id < rows]  # others: rows_cover_ids
-    yield from _new_rows(known, adapter.corpus, "the adapter")
+    yield from _new_rows(known, adapter.corpus, "the adapter", is_tied=is_tied(base))
     is_whole = all(one.is_input_trained and one.is_output_trained for one in known)
-    marked = adapter.documents.get("repair.json", {}).get("initialised_rows")
-    marked = [one for one in marked if isinstance(one, int)] if isinstance(marked, list) else []
-    if marked:
-        yield warning(
-            f"{len(marked)} row(s) were initialised by repair and not trained, first id {marked[0]}",
-            {"ids": marked[:50], "count": len(marked)},
-            "The model reads these tokens as the words in their names, and hardly ever writes them.",
-            "Retrain with the rows trainable: " + _training_advice(marked),
-        )
-    elif is_whole and (names := used_new_tokens(adapter)):
+    yield from _started([one for one in known if one.is_started])
+    if is_whole and (names := used_new_tokens(adapter)):
         yield note(f"{len(names)} new tokens, all with trained rows", {"tokens": names})
     if is_whole and (fresh := fresh_new_tokens(base, adapter)):
         degree = worst(read_degree(one.use, adapter.corpus, is_added=True) for one in new)
@@ -175,19 +172,19 @@ def _are_ids_lost(adapter: AdapterFacts) -> bool:
     return has_rows and not adapter.documents.get("adapter_config.json")
 
 
-def _new_rows(new: Sequence[NewToken], corpus: CorpusFacts | None, who: str) -> Iterator[Outcome]:
-    untrained = [one for one in new if not (one.is_input_trained and one.is_output_trained)]
+def _new_rows(new: Sequence[NewToken], corpus: CorpusFacts | None, who: str, *, is_tied: bool) -> Iterator[Outcome]:
+    untrained = [one for one in new if not (one.is_started or (one.is_input_trained and one.is_output_trained))]
     used = [one for one in untrained if not one.use.is_reserved]
     if dead := [one for one in used if not one.is_input_trained]:
         degree = worst(read_degree(one.use, corpus, is_added=True) for one in dead)
         ids = [one.use.token_id for one in dead]
         yield _graded(
             degree,
-            f"{who}'s tokenizer adds {_names(dead)}, but nobody trained their input rows"
-            + (f": the row {dead[0].input_reason}" if len({one.input_reason for one in dead}) == 1 else "")
+            f"{who}'s tokenizer adds {_names(dead)}, but {_what_is_untrained(dead, is_tied=is_tied)}"
             + exposure_words(ids, corpus),
             {"tokens": [one.evidence() for one in dead], **exposure_evidence(ids, corpus)},
-            "The model reads them as noise and never writes them: prompts and answers that need them are wrong.",
+            "Untrained rows mean nothing by themselves: LoRA may have learned around them on its training data, but "
+            "prompts and answers that need these tokens are not to be relied on.",
             "Retrain with the rows trainable: " + _training_advice(ids),
         )
     mute = [one for one in used if one.is_input_trained and not one.is_output_trained]
@@ -198,6 +195,36 @@ def _new_rows(new: Sequence[NewToken], corpus: CorpusFacts | None, who: str) -> 
             f"{who}'s tokenizer adds {_names(idle)}, which nobody trained and, by their names, nobody uses",
             {"tokens": [one.evidence() for one in idle]},
         )
+
+
+def _what_is_untrained(dead: Sequence[NewToken], *, is_tied: bool) -> str:
+    """Say which rows nobody trained, as the end of a sentence, with the reason if it is one."""
+    is_one = len(dead) == 1
+    its = "its" if is_one else "their"
+    rows, are = ("row", "is") if is_one else ("rows", "are")
+    if all(one.is_absent for one in dead):
+        if is_tied:
+            return f"{its} {rows} {are} not in the adapter"
+        return f"neither {its} input {rows} nor {its} output {rows} {are} in the adapter"
+    reasons = {one.input_reason for one in dead}
+    why = f": {'it' if is_one else 'each row'} {dead[0].input_reason}" if len(reasons) == 1 else ""
+    return f"nobody trained {its} input {rows}{why}"
+
+
+def _started(started: Sequence[NewToken]) -> Iterator[Outcome]:
+    """Warn of rows that were given a start, which the values prove even where the record of it is gone."""
+    if not started:
+        return
+    ids = [one.use.token_id for one in started]
+    rows = "the input row of {} is" if len(ids) == 1 else "the input rows of {} are"
+    yield warning(
+        f"{rows.format(_names(started))} the mean of the rows of the pieces of {'its' if len(ids) == 1 else 'their'} "
+        f"name{'' if len(ids) == 1 else 's'}: initialised, as by repair, and not trained",
+        {"ids": ids[:50], "count": len(ids), "tokens": [one.evidence() for one in started[:50]]},
+        "That is a start for training, not a trained token: where prompts or answers hold it, LoRA meets a row that it "
+        "was not trained with, and answers may be worse than without the start.",
+        "Before serving it, train from here with the rows trainable: " + _training_advice(ids),
+    )
 
 
 def _mute(mute: Sequence[NewToken], corpus: CorpusFacts | None, who: str) -> Iterator[Outcome]:

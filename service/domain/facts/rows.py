@@ -195,6 +195,8 @@ class RowUpdate:
         changed: Where it changes rows: the whole matrix in at most 64 spans of ids, without the spans that it leaves
             alone.
         num_changed: Rows that turned, of all.
+        started: Ids of trained tokens whose rows point where the mean of their pieces' rows in the base does: a start,
+            which no training moved.
     """
 
     kind: str
@@ -203,6 +205,7 @@ class RowUpdate:
     rows: Mapping[int, RowFacts] = field(default_factory=dict)
     changed: tuple[RowSpan, ...] = ()
     num_changed: int = 0
+    started: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
