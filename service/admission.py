@@ -89,11 +89,9 @@ class Admission:
             Refused: The base was refused, or the process is broken; with the findings.
             Overloaded: As much waits as may.
         """
-        phase, reason = self.phase, self.reason
-        detail = f"the service is {phase.value}" + (f": {reason}" if reason else "")
-        if phase in HOPELESS:
-            raise Refused(detail, extra=self._fatal_findings(BASE))
-        if phase is not Phase.READY:
+        if self.phase in HOPELESS:
+            raise Refused(self._state(), extra=self._fatal_findings(BASE))
+        if self.phase is not Phase.READY:
             raise self._not_ready()
         self._check_room()
 
@@ -204,9 +202,11 @@ class Admission:
         return engine
 
     def _not_ready(self) -> NotReady:
-        detail = f"the service is {self.phase.value}" + (f": {self.reason}" if self.reason else "")
         way_out = f"try again in {RETRY_SECONDS} s; GET /health/ready answers 200 once it takes requests"
-        return NotReady(f"{detail}; {way_out}", retry_after_seconds=RETRY_SECONDS)
+        return NotReady(f"{self._state()}; {way_out}", retry_after_seconds=RETRY_SECONDS)
+
+    def _state(self) -> str:
+        return f"the service is {self.phase.value}" + (f": {self.reason}" if self.reason else "")
 
     def _fatal_findings(self, subject: str) -> dict[str, Any]:
         """Return the findings that refuse a subject, for an error's body."""
