@@ -59,6 +59,7 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
     new_tokens = {text: one.token_id for text, one in added.items() if known is not None and text not in known}
     ids = set(new_tokens.values()) | {one for rows in config.trainable_tokens.values() for one in rows}
     ids |= base.facts.embedding.rows.keys() if base.facts.embedding else set()
+    starts = _starts(base, new_tokens) if config.trainable_tokens else {}
     keys = short_names(weights.tensors)
     return AdapterFacts(
         adapter_id=adapter_id,
@@ -77,13 +78,7 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         template=reading.template,
         new_tokens=new_tokens,
         embedding_update=row_update(
-            weights,
-            config,
-            EMBEDDING_SUFFIXES,
-            ids,
-            base.weights,
-            base.facts.embedding,
-            _starts(base, new_tokens) if config.trainable_tokens else {},
+            weights, config, EMBEDDING_SUFFIXES, ids, base.weights, base.facts.embedding, starts
         ),
         head_update=row_update(
             weights, config, HEAD_SUFFIXES, ids, base.weights, base.facts.head or base.facts.embedding

@@ -4,7 +4,7 @@ Reads the first rows of some modules. Does not judge.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,11 +37,9 @@ def factor_likeness(
     """
     parts = by_module(names)
     fit = _linear(parts, weights, base)
-    modules = list(fit)
-    spread = {int(place) for place in np.linspace(0, len(modules) - 1, MAX_MODULES)} if modules else set()
     found = {}
-    for module in (modules[place] for place in sorted(spread)):
-        mine, rows = parts[module], _rows(base, fit[module])
+    for module in spread(list(fit)):
+        mine, rows = parts[module], first_rows(base, fit[module])
         first, second = (weights.values(one) for one in pair_of(mine) or ())
         scale = told_scale(config, module, len(first))
         magnitudes = mine.get(MAGNITUDES)
@@ -70,7 +68,14 @@ def _linear(parts: Mapping[str, Mapping[str, str]], weights: WeightFiles, base: 
     }
 
 
-def _rows(base: WeightFiles, name: str) -> FloatArray:
+def spread(modules: Sequence[str]) -> list[str]:
+    """Choose at most `MAX_MODULES` of all."""
+    places = {int(place) for place in np.linspace(0, len(modules) - 1, MAX_MODULES)} if modules else set()
+    return [modules[place] for place in sorted(places)]
+
+
+def first_rows(base: WeightFiles, name: str) -> FloatArray:
+    """Read the first rows of a weight, at most `MAX_VALUES` values unless one row has more."""
     height, width = base.tensors[name].shape
     rows = min(height, max(1, MAX_VALUES // width))
     flat: FloatArray = np.concatenate(list(base.float_pieces(name, 0, rows * width)))

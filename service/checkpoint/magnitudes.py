@@ -7,18 +7,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from service.checkpoint.factor_likeness import first_rows, spread
 from service.checkpoint.weights import FloatArray, WeightFiles
 from service.domain.factors import MAGNITUDES, by_module
 from service.domain.facts import MagnitudeFacts
 
-MAX_MODULES = 16
-MAX_VALUES = 2_097_152
-"""Of a module's weight."""
 MIN_ROWS = 16
 
 
 def magnitude_facts(weights: WeightFiles, names: Mapping[str, str], base: WeightFiles) -> dict[str, MagnitudeFacts]:
-    """Return how magnitudes compare with lengths, by module, of at most `MAX_MODULES`, spread over all.
+    """Return how magnitudes compare with lengths, by module, of a few, spread over all.
 
     Args:
         weights: The adapter's tensors.
@@ -27,9 +25,8 @@ def magnitude_facts(weights: WeightFiles, names: Mapping[str, str], base: Weight
     """
     keys = {module: parts[MAGNITUDES] for module, parts in by_module(names).items() if MAGNITUDES in parts}
     fit = [module for module, key in keys.items() if _fits(weights, key, base, f"{module}.weight")]
-    spread = {int(place) for place in np.linspace(0, len(fit) - 1, MAX_MODULES)} if fit else set()
     found = {}
-    for module in (fit[place] for place in sorted(spread)):
+    for module in spread(fit):
         lengths = _lengths(base, f"{module}.weight")
         one = _compared(weights.values(keys[module]).reshape(-1)[: len(lengths)], lengths)
         if one is not None:
@@ -44,10 +41,8 @@ def _fits(weights: WeightFiles, key: str, base: WeightFiles, name: str) -> bool:
 
 
 def _lengths(base: WeightFiles, name: str) -> FloatArray:
-    height, width = base.tensors[name].shape
-    rows = min(height, max(MIN_ROWS, MAX_VALUES // width))
-    flat: FloatArray = np.concatenate(list(base.float_pieces(name, 0, rows * width)))
-    squares = np.einsum("ij,ij->i", *[flat.reshape(rows, width)] * 2, dtype=np.float64)
+    rows = first_rows(base, name)
+    squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     lengths: FloatArray = np.sqrt(squares).astype(np.float32)
     return lengths
 
