@@ -72,7 +72,7 @@ def idle(guarded: Server) -> Iterator[Server]:
 @pytest.fixture
 def full(idle: Server) -> Iterator[Server]:
     """A server with one endless answer running and two requests waiting, as many as may."""
-    with ThreadPoolExecutor(2) as pool, idle.connect(headers=BEARER) as client:
+    with idle.connect(headers=BEARER) as client, ThreadPoolExecutor(2) as pool:
         with endless_stream(idle) as first:
             next(first)
             waiting = [pool.submit(client.post, "/generate", json={**HELLO, "max_new_tokens": 2}) for _ in range(2)]
@@ -103,7 +103,7 @@ def test_a_full_queue_decodes_no_picture(full: Server) -> None:
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/metrics", "/health/tokenizer"])
 def test_probes_stay_fast_under_overload(full: Server, path: str) -> None:
-    with ThreadPoolExecutor(8) as pool, full.connect(headers=BEARER) as client:
+    with full.connect(headers=BEARER) as client, ThreadPoolExecutor(8) as pool:  # the pool's requests end first
         refused = [pool.submit(client.post, "/generate", json=HELLO) for _ in range(40)]
         for _ in range(10):
             started = time.monotonic()
