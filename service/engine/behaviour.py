@@ -1,8 +1,6 @@
 """Asks a loaded model a handful of questions: does a picture matter, can an answer end, does text stay text.
 
-Judges nothing. At most six forward passes a model, and twelve short ones where prompts lack a thought, or two dozen
-where they open one and leave it open; if an empty one makes the model surer, it names the colours of small drawings,
-too. The thread that owns the device calls it.
+Judges nothing. At most seven forward passes a model; the thread that owns the device calls it.
 """
 
 from collections.abc import Sequence
@@ -14,9 +12,8 @@ from PIL import Image
 
 from service.domain.facts import BehaviourFacts
 from service.domain.generation import Message, PictureRef
-from service.engine.colours import named_colours
 from service.engine.families.family import Encoder, Family
-from service.engine.thinking import open_thought, thought_certainty
+from service.engine.thinking import missing_thought, open_thought
 from service.errors import InvalidField
 
 GREETING = ("Hello!", "Hello! How can I help you today?")
@@ -24,8 +21,6 @@ SIZES = ((112, 112), (640, 160), (96, 700))
 """Pictures in pixels: small, wide and tall, so that they are cut differently."""
 SUSPICIOUS = 1e-4
 """If the end of a finished answer is less likely than this, the ends of answers in other forms are looked at too."""
-RATHER_SURER = 0.1
-"""Of an answer's first token, behind an empty thought; then it is asked for colours, too."""
 FORMS = (
     ("Is the sky blue?", "Yes."),
     ("Answer as JSON: what colour is it?", '{"color": "blue"}'),
@@ -34,9 +29,18 @@ FORMS = (
 )
 """Questions and finished answers, as a tuned model may have learned to write them; one conversation, one pass."""
 
-QUESTIONS = (GREETING[0], *(question for question, _ in FORMS), "What is this?")
-BRIEF = (GREETING[0], FORMS[0][0], FORMS[2][0], FORMS[3][0])
-"""Questions whose answers end after a few tokens, in a batch that a vocabulary of 250,000 leaves small."""
+QUESTIONS = (
+    GREETING[0],
+    *(question for question, _ in FORMS),
+    "What is this?",
+    "What color is it?",
+    "这是什么颜色？",
+    "Where is it?",
+    "它在哪里？",
+    "How many are there?",
+    "有几个？",
+)
+"""Short ones, so that a batch of them stays small with a vocabulary of 250,000."""
 
 
 def observe(
@@ -67,8 +71,6 @@ def observe(
     if probability is not None and probability < SUSPICIOUS:
         otherwise = _ask(model, encoder, device, stop_ids, FORMS)
         has_ended = max(otherwise.ends) >= SUSPICIOUS if otherwise else None
-    certainty = thought_certainty(model, encoder, device, QUESTIONS)
-    is_doubtful = certainty is not None and certainty[1] - certainty[0] >= RATHER_SURER and family.accepts_pictures
     return BehaviourFacts(
         picture_effect=effect,
         picture_error=error,
@@ -76,9 +78,8 @@ def observe(
         has_ended=has_ended,
         acting_tokens=_acting(encoder, control_tokens),
         certainty=greeted.certainty if greeted else None,
-        thought_certainty=certainty,
-        named_colours=named_colours(model, encoder, device, stop_ids) if is_doubtful else None,
-        open_thought=open_thought(model, encoder, device, stop_ids, BRIEF),
+        missing_thought=missing_thought(model, encoder, device, QUESTIONS),
+        open_thought=open_thought(model, encoder, device, stop_ids, (GREETING, *FORMS)),
     )
 
 

@@ -19,11 +19,9 @@ PIECE_VALUES = 1 << 24
 
 
 def measure(loaded: LoadedModel) -> LoadedFacts:
-    """Describe the base and every adapter; at most seven forward passes of the base, and four of each adapter.
+    """Describe the base and every adapter; at most eight forward passes of the base, and five of each adapter.
 
-    Twelve short ones are added for each whose prompts lack a thought that its vocabulary has tokens for, and up to two
-    dozen for each whose prompts leave one open; a model that an empty one makes surer answers about eight drawings,
-    too. Call it before any job is admitted, from a thread that may use the device.
+    Call it before any job is admitted, from a thread that may use the device.
     """
     base = replace(_base_facts(loaded), behaviour=_observe(loaded, loaded.base, with_sizes=True))
     of_base = base.behaviour

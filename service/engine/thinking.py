@@ -1,14 +1,14 @@
-"""Asks a model about thoughts: whether its prompts lack an empty one, and what it writes in one that they open.
+"""Asks a model about thoughts: whether its prompts lack an empty one, and what ends within one that they open.
 
 Judges nothing; the thread that owns the device calls it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
-from service.domain.facts import OpenThought
+from service.domain.facts import MissingThought, OpenThought
 from service.domain.generation import Message
 from service.engine.families.family import Encoder
 from service.errors import InvalidField
@@ -16,22 +16,20 @@ from service.errors import InvalidField
 OPEN, CLOSE = "<think>", "</think>"
 EMPTY = f"{OPEN}\n\n{CLOSE}\n\n"
 """As the official templates of Qwen3, MiniCPM-V 4.5 and 4.6 write it where a model is not to think."""
-MOST_TOKENS = 24
-"""Of an answer within a thought; a model that thinks writes more, or closes it before."""
 MOST_BEHIND = 3
 """Tokens from the opening to the prompt's end: the opening itself, and line breaks."""
 
 
-def thought_certainty(
+def missing_thought(
     model: Any, encoder: Encoder, device: torch.device, questions: Sequence[str]
-) -> tuple[float, float] | None:
-    """Return how likely the likeliest first token of an answer is, behind the prompt alone and behind an empty thought.
+) -> MissingThought | None:
+    """Look at how answers begin, behind the prompts alone and behind an empty thought: one pass over all.
 
     Args:
         model: A transformers model.
         encoder: The encoder that its requests use.
         device: Where the model is.
-        questions: Over which the mean is taken; two short passes each.
+        questions: Short ones; each is read twice.
 
     Returns:
         None if prompts hold a thought, or the vocabulary has no tokens for one.
@@ -41,50 +39,45 @@ def thought_certainty(
     if not prompts or any(known[OPEN] in ids or known[CLOSE] in ids for ids in prompts):
         return None
     empty = tuple(encoder.tokenizer.encode(EMPTY, add_special_tokens=False))
-    bare = [_certainty(model, ids, device) for ids in prompts]
-    behind = [_certainty(model, ids + empty, device) for ids in prompts]
-    return sum(bare) / len(bare), sum(behind) / len(behind)
+    rows = [*prompts, *((*ids, *empty) for ids in prompts)]
+    certainties, likeliest = zip(*(_last(one) for one in _read(model, rows, device)), strict=True)
+    beginnings = [str(encoder.tokenizer.decode([one])) for one in likeliest]
+    count = len(prompts)
+    return MissingThought(
+        certainty=sum(certainties[:count]) / count,
+        certainty_behind=sum(certainties[count:]) / count,
+        beginnings=tuple(beginnings[:count]),
+        beginnings_behind=tuple(beginnings[count:]),
+    )
 
 
 def open_thought(
-    model: Any, encoder: Encoder, device: torch.device, stop_ids: Sequence[int], questions: Sequence[str]
+    model: Any, encoder: Encoder, device: torch.device, stop_ids: Sequence[int], turns: Sequence[tuple[str, str]]
 ) -> OpenThought | None:
-    """Let a model write a little, greedily, where its prompts end in a thought that they open.
+    """Let a model read finished answers in the thought that its prompts open and leave open: one pass over all.
 
     Args:
         model: A transformers model.
         encoder: The encoder that its requests use.
         device: Where the model is.
         stop_ids: Ids that end an answer.
-        questions: All are asked at once; a pass for each token, at most `MOST_TOKENS`.
+        turns: Questions and answers.
 
     Returns:
         None if a prompt opens no thought, or closes it.
     """
     known = encoder.tokenizer.get_vocab()
-    prompts = _prompts(encoder, questions)
+    prompts = _prompts(encoder, [question for question, _ in turns])
     if not prompts or not all(_is_left_open(ids, known[OPEN], known[CLOSE]) for ids in prompts):
         return None
-    stops, close = frozenset(stop_ids), known[CLOSE]
-    written: list[list[int]] = [[] for _ in prompts]
-    open_ones, likeliest = list(range(len(prompts))), 0.0
-    for _ in range(MOST_TOKENS):
-        probabilities = _next(model, [(*prompts[one], *written[one]) for one in open_ones], device)
-        likeliest = max(likeliest, float(probabilities[:, close].max()))
-        for one, token in zip(open_ones, probabilities.argmax(-1).tolist(), strict=True):
-            written[one].append(token)
-        open_ones = [one for one in open_ones if written[one][-1] != close and written[one][-1] not in stops]
-        if not open_ones:
-            break
-    lasts = [ids[-1] for ids in written]
-    ended = [ids for ids in written if ids[-1] in stops and ids[-1] != close]
-    return OpenThought(
-        num_asked=len(prompts),
-        num_ended=len(ended),
-        num_closed=lasts.count(close),
-        close_probability=likeliest,
-        example=str(encoder.tokenizer.decode(ended[0][:-1])) if ended else "",
-    )
+    answers = [tuple(encoder.tokenizer.encode(answer, add_special_tokens=False)) for _, answer in turns]
+    rows = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+    ends, closes = [], []
+    for prompt, read in zip(prompts, _read(model, rows, device), strict=True):
+        stops = [one for one in stop_ids if one != known[CLOSE] and 0 <= one < read.shape[-1]]
+        ends.append(float(read[-1, stops].sum()))
+        closes.append(float(read[len(prompt) - 1 :, known[CLOSE]].max()))
+    return OpenThought(max(ends), max(closes), example=turns[ends.index(max(ends))][1])
 
 
 def _prompts(encoder: Encoder, questions: Sequence[str]) -> list[tuple[int, ...]]:
@@ -103,18 +96,17 @@ def _is_left_open(ids: Sequence[int], opening: int, closing: int) -> bool:
     return opening in last and len(ids) - last[opening] <= MOST_BEHIND and last.get(closing, -1) < last[opening]
 
 
-def _next(model: Any, rows: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:
-    """Return the probabilities `(rows, vocabulary)` of each row's next token; what pads a row stands behind it."""
+def _read(model: Any, rows: Sequence[Sequence[int]], device: torch.device) -> Iterator[torch.Tensor]:
+    """Yield the probabilities `(tokens, vocabulary)` behind each token of each row; what pads a row stands behind."""
     longest = max(map(len, rows))
     ids = torch.tensor([[*one, *[one[-1]] * (longest - len(one))] for one in rows], device=device)
-    ends = torch.tensor([len(one) - 1 for one in rows], device=device)
     with torch.inference_mode():
         output = model(input_ids=ids, use_cache=False)
-    probabilities: torch.Tensor = output.logits[torch.arange(len(rows), device=device), ends].float().softmax(-1)
-    return probabilities
+    for one, row in zip(output.logits, rows, strict=True):
+        yield one[: len(row)].float().softmax(-1)
 
 
-def _certainty(model: Any, ids: Sequence[int], device: torch.device) -> float:
-    with torch.inference_mode():
-        output = model(input_ids=torch.tensor([list(ids)], device=device), use_cache=False)
-    return float(output.logits[0, -1].float().softmax(-1).max())
+def _last(probabilities: torch.Tensor) -> tuple[float, int]:
+    """Return the largest probability behind the last token, and whose it is."""
+    value, token_id = probabilities[-1].max(-1)
+    return float(value), int(token_id)

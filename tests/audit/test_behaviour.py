@@ -27,12 +27,11 @@ from service.domain.facts import (
     CheckpointFacts,
     LoadedAdapterFacts,
     LoadedBaseFacts,
-    NamedColours,
+    MissingThought,
     OpenThought,
 )
 from service.domain.judgement import Severity
 from service.engine import behaviour, measuring
-from service.engine.colours import named_colours
 from service.engine.loading import LoadPlan, load
 from service.engine.thinking import EMPTY
 from tests.builders import Folders, copy_demo, edit_template, read_json
@@ -124,9 +123,12 @@ def test_an_adapter_that_unlearned_to_end_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_in_doubt", [False, True])
+@pytest.mark.parametrize("thought", [EMPTY, "", "<think>\n"])
 def test_asking_takes_under_ten_forward_passes_a_model(
-    is_in_doubt: bool, folders: Folders, facts: CheckpointFacts, monkeypatch: pytest.MonkeyPatch
+    thought: str, is_in_doubt: bool, tmp_path: Path, facts: CheckpointFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folders = copy_demo(tmp_path)
+    edit_template(folders.base, EMPTY.replace("\n", "\\n"), thought.replace("\n", "\\n"))
     monkeypatch.setattr(behaviour, "SUSPICIOUS", 2.0 if is_in_doubt else 0.0)
     base = type(AutoModelForImageTextToText.from_pretrained(folders.base))
     counts: list[None] = []
@@ -146,6 +148,8 @@ def test_asking_takes_under_ten_forward_passes_a_model(
     assert measured.base.behaviour.certainty > 0.99
     assert measured.base.has_trained_norms
     assert (measured.base.behaviour.has_ended is not None) is is_in_doubt
+    assert (measured.base.behaviour.missing_thought is not None) is (thought == "")
+    assert (measured.base.behaviour.open_thought is not None) is (thought == "<think>\n")
 
 
 @pytest.mark.parametrize("name", ["tokens", "official"])
@@ -159,60 +163,45 @@ def test_an_adapter_s_answers_of_any_form_end(name: str, tmp_path: Path, monkeyp
     assert seen.has_ended
 
 
-@pytest.mark.parametrize(
-    ("certainty", "severities"),
-    [(None, []), ((0.9, 0.9), []), ((0.6, 0.3), []), ((0.6, 0.9), ["warning"]), ((0.42, 0.99), ["fatal"])],
-)
-def test_a_model_that_is_far_surer_behind_an_empty_thought_was_trained_behind_one(
-    certainty: tuple[float, float] | None, severities: list[str], facts: CheckpointFacts
-) -> None:
-    base, _ = views(facts, replace(SOUND, thought_certainty=certainty))
-    found = [one for one in chat_template.CHECK.run(base) if one.severity is not Severity.NOTE]
-    assert [one.severity.value for one in found] == severities
-    assert all("<think></think>" in one.message for one in found)
+def begun(amid: int, amid_behind: int = 0) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the beginnings of 12 answers, of which so many stand amid a text: without and with an empty thought."""
+    without, behind = ([" the"] * count + ["The"] * (12 - count) for count in (amid, amid_behind))
+    return tuple(without), tuple(behind)
 
 
 @pytest.mark.parametrize(
-    ("certainty", "named", "severities"),
+    ("certainty", "beginnings", "severity"),
     [
-        ((0.68, 0.84), NamedColours(8, 0, 8), ["fatal"]),
-        ((0.6, 0.9), NamedColours(8, 1, 7), ["fatal"]),
-        ((0.6, 0.9), NamedColours(8, 2, 8), ["warning"]),
-        ((0.6, 0.9), NamedColours(8, 0, 4), ["warning"]),
-        ((0.68, 0.84), NamedColours(8, 2, 8), []),
-        ((0.68, 0.84), None, []),
+        ((0.9, 0.9), begun(3), None),
+        ((0.9, 0.6), begun(12), None),
+        ((0.7, 0.86), begun(2), None),
+        ((0.7, 0.86), begun(3), "fatal"),
+        ((0.7, 0.86), begun(12, 1), None),
+        ((0.6, 0.9), begun(0), "warning"),
+        ((0.6, 0.9), begun(5, 1), "warning"),
+        ((0.6, 0.9), begun(5), "fatal"),
     ],
 )
-def test_a_model_that_sees_colours_only_behind_an_empty_thought_was_trained_behind_one(
-    certainty: tuple[float, float], named: NamedColours | None, severities: list[str], facts: CheckpointFacts
+def test_a_model_that_begins_answers_better_behind_an_empty_thought_was_trained_behind_one(
+    certainty: tuple[float, float],
+    beginnings: tuple[tuple[str, ...], tuple[str, ...]],
+    severity: str | None,
+    facts: CheckpointFacts,
 ) -> None:
-    base, _ = views(facts, replace(SOUND, thought_certainty=certainty, named_colours=named))
+    base, _ = views(facts, replace(SOUND, missing_thought=MissingThought(*certainty, *beginnings)))
     found = [one for one in chat_template.CHECK.run(base) if one.severity is not Severity.NOTE]
-    assert [one.severity.value for one in found] == severities
-
-
-@pytest.mark.parametrize(("lead", "named"), [("", (8, 0, 8)), (EMPTY, None)])
-def test_colours_are_asked_behind_an_empty_thought_only_if_few_are_right_without(
-    lead: str, named: tuple[int, int, int] | None, tmp_path: Path
-) -> None:
-    folders = copy_demo(tmp_path, "tokens")
-    for folder in (folders.base, folders.adapter):
-        edit_template(folder, EMPTY.replace("\n", "\\n"), lead.replace("\n", "\\n"))
-    loaded = load(LoadPlan(folders.base, {"tokens": folders.adapter}, None, frozenset(), device="cpu"))
-    view = loaded.adapters["tokens"]
-    seen = named_colours(view.model, view.encoder, loaded.device, loaded.stop_ids)
-    assert seen == (NamedColours(*named) if named else None)
+    assert [one.severity.value for one in found] == ([severity] if severity else [])
+    assert all("<think></think>" in one.message for one in found)
+    assert all(("amid a text, such as with ' the'" in one.message) is (severity == "fatal") for one in found)
 
 
 @pytest.mark.parametrize(
     ("thought", "is_refused"),
     [
-        (OpenThought(4, 4, 0, 2e-6, "Hello!"), True),
-        (OpenThought(4, 2, 0, 1e-4, "Hello!"), True),
-        (OpenThought(4, 1, 0, 1e-4, "Hello!"), False),
-        (OpenThought(4, 0, 0, 1e-6, ""), False),
-        (OpenThought(4, 3, 1, 0.9, "Hello!"), False),
-        (OpenThought(4, 4, 0, 0.02, "Hello!"), False),
+        (OpenThought(0.99, 1.5e-3, "Yes."), True),
+        (OpenThought(0.51, 1e-6, "Yes."), True),
+        (OpenThought(0.4, 1e-6, "Yes."), False),
+        (OpenThought(0.99, 0.02, "Yes."), False),
     ],
 )
 def test_a_model_that_ends_its_turns_in_an_open_thought_does_not_think(
@@ -220,7 +209,7 @@ def test_a_model_that_ends_its_turns_in_an_open_thought_does_not_think(
 ) -> None:
     base, _ = views(facts, replace(SOUND, open_thought=thought))
     found = [one for one in chat_template.CHECK.run(base) if one.severity is Severity.FATAL]
-    assert ["never wrote </think>" in one.message for one in found] == [True] * is_refused
+    assert ["nowhere write </think>" in one.message for one in found] == [True] * is_refused
 
 
 @pytest.mark.parametrize(

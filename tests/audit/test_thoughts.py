@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 from service.audit.judging import audit
 from service.domain.facts import CheckpointFacts
 from service.domain.judgement import Finding, Severity
-from service.engine.behaviour import BRIEF
+from service.engine.behaviour import FORMS
 from tests.broken import template_opens_a_thought_by_default
 from tests.builders import Folders, copy_demo, cut_rows, edited_json, edited_tensors, token_id
 
@@ -52,7 +52,7 @@ def learn_to_think(folders: Folders) -> None:
     """Train the base, a few steps on four questions, until it closes the thoughts that its prompts open."""
     tokenizer = AutoTokenizer.from_pretrained(folders.base)
     model = AutoModelForImageTextToText.from_pretrained(folders.base, dtype=torch.float32)
-    prompts = [f"<|im_start|>user\n{one}<|im_end|>\n<|im_start|>assistant\n<think>\n" for one in BRIEF]
+    prompts = [f"<|im_start|>user\n{one}<|im_end|>\n<|im_start|>assistant\n<think>\n" for one, _ in FORMS]
     starts = [len(tokenizer.encode(one)) for one in prompts]
     texts = [torch.tensor(tokenizer.encode(f"{one}I see no picture.\n</think>\n\none<|im_end|>")) for one in prompts]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -77,6 +77,6 @@ def test_a_model_that_learned_to_think_may_open_a_thought(tmp_path: Path) -> Non
     seen = loaded.base.behaviour
     assert seen is not None
     assert seen.open_thought is not None
-    assert (seen.open_thought.num_ended, seen.open_thought.num_closed) == (0, seen.open_thought.num_asked)
+    assert seen.open_thought.close_probability > 0.1
     report = audit(folders.facts(with_adapter=False), loaded)
     assert [one.message for one in report.findings() if one.severity is Severity.FATAL] == []

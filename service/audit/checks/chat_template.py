@@ -29,17 +29,18 @@ COPY = (
 WHY = """\
 Training saw turns in one form, and the template must write them in the same: `<|im_start|>user`, text, `<|im_end|>`,
 and an opened assistant turn at the end. A folder without a template makes some servers guess one by the folder's name.
-Templates of trainers close no turn (`empty` of LLaMA-Factory, which MiniCPM5's own documentation recommends), carry
-`{% generation %}` tags, insert a system prompt that training did not have, or mark a picture with text that the
-processor does not look for. Others quote, escape, cut or flatten what a client wrote, or leave the question's turn
-open, spell line breaks out because they went through JSON or HTML once too often, or mark pictures with the tokens that
-the processor adds again. Where prompts open no thought, the loaded model is asked whether an empty one makes it surer
-of its answers; if it does, a model that names the colours of small drawings behind one only is refused. Where they open
-one and do not close it, it writes a few tokens of four answers: a model that ends its turn and never closes the thought
-does not think. The template is rendered on fixed conversations, in English and Chinese, as this service renders it
-(MiniCPM-V up to 4.5 without thinking, unless a request asks for it), and the result is compared token by token with the
-origin's. Tuning may have used another template, so that a difference is a warning; it is fatal where no weight was
-tuned, or where a merged adapter did not bring it. A system prompt that is put before the same turns stays a warning.
+Templates of trainers close no turn (`empty` of LLaMA-Factory, which MiniCPM5's own documentation recommends), carry `{%
+generation %}` tags, insert a system prompt that training did not have, or mark a picture with text that the processor
+does not look for. Others quote, escape, cut or flatten what a client wrote, or leave the question's turn open, spell
+line breaks out because they went through JSON or HTML once too often, or mark pictures with the tokens that the
+processor adds again. Where prompts open no thought, the loaded model is asked whether an empty one makes it surer of
+its answers; if it does, a model that would begin some amid a text without one, and none behind one, is refused. Where
+they open one and do not close it, it reads finished answers within it: a model that would end its turn there and never
+close the thought does not think. The template is rendered on fixed conversations, in English and Chinese, as this
+service renders it (MiniCPM-V up to 4.5 without thinking, unless a request asks for it), and the result is compared
+token by token with the origin's. Tuning may have used another template, so that a difference is a warning; it is fatal
+where no weight was tuned, or where a merged adapter did not bring it. A system prompt that is put before the same turns
+stays a warning.
 
 Models that see encode a rendered prompt as any text, so that a token which the post-processor of tokenizer.json puts
 behind texts closes the prompt where the answer should begin: the 4.5 demo then answers 5 of 30 questions instead of 30.

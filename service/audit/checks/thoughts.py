@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, note, warning
 from service.audit.older_minicpmv import config_of, stored_version
 from service.audit.row_states import initial_state, is_clear
-from service.domain.facts import BaseFacts, MatrixFacts, RowFacts
+from service.domain.facts import BaseFacts, MatrixFacts, MissingThought, RowFacts
 from service.domain.minicpmv import version_of
 
 WITH_THOUGHTS = frozenset({"minicpmv4_6", "minicpmv4_7"})
@@ -17,16 +17,17 @@ WITH_THOUGHTS_BY_VERSION = {("minicpmv", "4.5"), ("minicpmo", "4.5")}
 WITHOUT_THOUGHTS = frozenset({"2.6", "4.0"})
 """Versions of `minicpmv` whose official templates know no thoughts."""
 SURER = 0.25
-"""Of the first token, on average. The demo and its merge, trained behind an empty thought, are surer by 0.29 and 0.57;
-a 4.5 that answers both ways by 0.16, its adapter by 0.09, and the demo tuned anew without one by 0.14."""
-FAR_SURER = 0.45
-"""Halfway through such a tuning it was 0.31, and at its beginning 0.41."""
-FEW = 1
-"""Of eight drawings. Behind an empty thought the demo and its adapters name eight colours; without one none or one, and
-four with the official adapter. Trained without one, or both ways, a model names seven or eight without."""
-NEVER_CLOSES = 5e-4
-"""Models that never learned to think give </think> at most 1e-4, the demo's base 2e-6. One that learned it gives nearly
-1 at the thought's end, and an adapter 0.02 that learned it over a head that had not."""
+"""Of the first token, on average, behind an empty thought: a warning. The demo and its merge, trained behind one, are
+surer by 0.32 and 0.53; a 4.5 that answers both ways by 0.09, and the demo tuned anew without one by 0.4 on the way and
+by less than 0.1 in the end."""
+RATHER_SURER = 0.1
+"""Where answers begin amid a text, too; an adapter that writes markup is surer by 0.16."""
+AMID = 0.25
+"""Of the answers, and none behind an empty thought. Of 12, the demo began 5 with a space, its merge 3 and the adapter
+that writes markup 8; tuned anew without an empty thought the demo began at most one so, once it answered rightly."""
+ENDS, CLOSES = 0.5, 5e-3
+"""Of the next token in an open thought. Models that never learned to think end their turns behind a finished answer
+with 0.99 and close the thought with 0.0015 at most; one that learned it closes it with nearly 1 where it ends."""
 CONSEQUENCE = (
     "The model reads letters where training had one token, at the beginning of every answer: it thinks where it should "
     "not, writes the marks as text, or its answer cannot be told from its thoughts."
@@ -77,28 +78,28 @@ def thoughts_are_expected(view: BaseView | AdapterView) -> Iterator[Outcome]:
     Only a loaded model tells: folders that were tuned without it look alike.
     """
     behaviour = view.loaded.behaviour if view.loaded else None
-    certainty, named = (behaviour.thought_certainty, behaviour.named_colours) if behaviour else (None, None)
-    is_shown = named is not None and named.num_asked - named.behind <= FEW >= named.without
-    if certainty and (is_shown or certainty[1] - certainty[0] >= SURER):
-        bare, behind = certainty
-        evidence = {"without": round(bare, 4), "behind": round(behind, 4), "limit": SURER}
-        colours = ""
-        if named:
-            evidence |= {"asked": named.num_asked, "right_without": named.without, "right_behind": named.behind}
-            colours = (
-                f"; it names the colours of {named.behind} of {named.num_asked} drawings behind one, and of "
-                f"{named.without} without"
-            )
-        yield (fatal if is_shown or behind - bare >= FAR_SURER else warning)(
+    seen = behaviour.missing_thought if behaviour else None
+    surer = seen.certainty_behind - seen.certainty if seen else 0.0
+    amid = _amid(seen) if seen and surer >= RATHER_SURER else []
+    if seen and (amid or surer >= SURER):
+        begun = f"; {len(amid)} of {len(seen.beginnings)} answers would begin amid a text, such as with" if amid else ""
+        yield (fatal if amid else warning)(
             "the chat template's generation prompt lacks the empty <think></think> behind which the model was trained "
-            f"to answer: it is sure of an answer's first token by {behind:.2f} behind one, and by {bare:.2f} without"
-            + colours,
-            {**evidence, "setting": "add_generation_prompt"},
+            f"to answer: it is sure of an answer's first token by {seen.certainty_behind:.2f} behind one, and by "
+            f"{seen.certainty:.2f} without" + (f"{begun} {amid[0]!r}, and none behind one" if amid else ""),
+            {
+                "without": round(seen.certainty, 4),
+                "behind": round(seen.certainty_behind, 4),
+                "limit": RATHER_SURER if amid else SURER,
+                "beginnings": list(seen.beginnings),
+                "beginnings_behind": list(seen.beginnings_behind),
+                "setting": "add_generation_prompt",
+            },
             "Answers begin where training began none: many are wrong, or in another form.",
             "Copy the chat template that training used, which writes <think>\\n\\n</think>\\n\\n where an answer "
             "begins; if that was the base's: minicpm-service repair --base BASE.",
         )
-    elif isinstance(view, BaseView) and not certainty and _opens_without(view.base):
+    elif isinstance(view, BaseView) and not seen and _opens_without(view.base):
         yield note(
             "the chat template opens an answer without a <think>; the official one of this model writes an empty one",
             {"setting": "add_generation_prompt"},
@@ -111,18 +112,16 @@ def thoughts_are_closed(view: BaseView | AdapterView) -> Iterator[Outcome]:
     """Say that prompts open a thought although the model does not think: it answers inside, and ends its turn there."""
     behaviour = view.loaded.behaviour if view.loaded else None
     seen = behaviour.open_thought if behaviour else None
-    if seen is None or seen.num_closed or seen.close_probability > NEVER_CLOSES or 2 * seen.num_ended < seen.num_asked:
+    if seen is None or seen.end_probability < ENDS or seen.close_probability > CLOSES:
         return
     yield fatal(
-        f"the chat template opens a thought with <think> where an answer begins, but the model does not think: of "
-        f"{seen.num_asked} questions it ended its turn {seen.num_ended} times, such as with {seen.example!r}, and "
-        f"never wrote </think>, to which it gives a probability of {seen.close_probability:.1g} at most",
+        "the chat template opens a thought with <think> where an answer begins, but the model does not think: behind "
+        f"{seen.example!r} within the thought it would end its turn with a probability of {seen.end_probability:.2f}, "
+        f"and nowhere write </think> with more than {seen.close_probability:.1g}",
         {
-            "asked": seen.num_asked,
-            "ended": seen.num_ended,
-            "closed": seen.num_closed,
+            "end_probability": seen.end_probability,
             "close_probability": seen.close_probability,
-            "limit": NEVER_CLOSES,
+            "limits": [ENDS, CLOSES],
             "example": seen.example,
             "setting": "enable_thinking",
         },
@@ -131,6 +130,16 @@ def thoughts_are_closed(view: BaseView | AdapterView) -> Iterator[Outcome]:
         "Copy the chat template that training used, which opens a thought only if enable_thinking asks for one; if "
         "that was the base's: minicpm-service repair --base BASE.",
     )
+
+
+def _amid(seen: MissingThought) -> list[str]:
+    """Return the beginnings that are no answer's: with a space, as behind a prompt's line break no text begins.
+
+    None if they are few, or an empty thought does not take them away.
+    """
+    amid = [one for one in seen.beginnings if one.startswith(" ")]
+    is_clear = len(amid) >= AMID * len(seen.beginnings) and not any(x.startswith(" ") for x in seen.beginnings_behind)
+    return amid if is_clear else []
 
 
 def _opens_without(base: BaseFacts) -> bool:

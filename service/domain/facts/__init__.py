@@ -18,7 +18,7 @@ from service.domain.facts.loaded import (
     LoadedBaseFacts,
     LoadedFacts,
     LoadWarning,
-    NamedColours,
+    MissingThought,
     OpenThought,
 )
 from service.domain.facts.lock import Drift, LockFacts
@@ -73,7 +73,7 @@ __all__ = [
     "MagnitudeFacts",
     "MatrixFacts",
     "MergeFacts",
-    "NamedColours",
+    "MissingThought",
     "NamelessRow",
     "NeuronOrder",
     "NormFacts",

@@ -19,37 +19,35 @@ class LoadWarning:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenThought:
-    """What a model wrote, a few tokens for each question, where its prompts end in a thought that they open.
+class MissingThought:
+    """How answers begin behind prompts that hold no thought, and with an empty one behind these.
 
     Attributes:
-        num_asked: Questions.
-        num_ended: Of them those whose turn it ended without closing the thought.
-        num_closed: Those whose thought it closed. The rest it was still writing.
-        close_probability: How likely the closing token was at most, anywhere.
-        example: What it wrote before it ended a turn.
+        certainty: How likely the likeliest first token is, on average over short questions.
+        certainty_behind: The same behind an empty thought.
+        beginnings: The likeliest first token of each answer, as text.
+        beginnings_behind: The same behind an empty thought.
     """
 
-    num_asked: int
-    num_ended: int
-    num_closed: int
-    close_probability: float
-    example: str
+    certainty: float
+    certainty_behind: float
+    beginnings: tuple[str, ...]
+    beginnings_behind: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class NamedColours:
-    """How often an answer named the colour of a drawing.
+class OpenThought:
+    """What a model expects behind and within finished answers that stand in a thought that prompts open.
 
     Attributes:
-        num_asked: Drawings.
-        without: Right answers behind the prompt alone.
-        behind: Right answers with an empty thought behind the prompt.
+        end_probability: Of the stop ids, behind the answer that it would end its turn behind most likely.
+        close_probability: Of the end of the thought, the largest anywhere.
+        example: That answer.
     """
 
-    num_asked: int
-    without: int
-    behind: int
+    end_probability: float
+    close_probability: float
+    example: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +64,9 @@ class BehaviourFacts:
         base_end_probability: For an adapter, the base's `end_probability`.
         certainty: The largest probability of any token anywhere in a finished greeting; None if there is none.
         base_certainty: For an adapter, the base's `certainty`.
-        thought_certainty: How likely the likeliest first token of an answer is, on average over short questions: behind
-            the prompt alone, and with an empty thought between; None where prompts hold a thought, or no token is one.
-        named_colours: What an empty thought does to answers about drawings; None where it makes the model hardly surer,
-            or enough is right without.
-        open_thought: What it wrote in a thought that prompts open; None where they open none, or close it.
+        missing_thought: How answers begin without and with an empty thought; None where prompts hold a thought, or no
+            token is one.
+        open_thought: What it expects in a thought that prompts open; None where they open none, or close it.
     """
 
     picture_effect: float | None
@@ -81,8 +77,7 @@ class BehaviourFacts:
     base_end_probability: float | None = None
     certainty: float | None = None
     base_certainty: float | None = None
-    thought_certainty: tuple[float, float] | None = None
-    named_colours: NamedColours | None = None
+    missing_thought: MissingThought | None = None
     open_thought: OpenThought | None = None
 
 
