@@ -214,6 +214,7 @@ def _describe(documents: Documents, raw: Any, loaded: Any) -> TokenizerFacts:
         unreachable=tuple(unreachable[:SHOWN]),
         front_ids=_front_ids(raw),
         around=_around(loaded),
+        multiple=_multiple(loaded),
         disorder=_disorder(document),
         blamed=blamed,
         parts=described_parts(document),
@@ -255,6 +256,15 @@ def _around(loaded: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     places = range(len(whole) - len(plain) + 1) if plain else ()
     place = next((one for one in places if whole[one : one + len(plain)] == plain), None)
     return ((), ()) if place is None else (tuple(whole[:place]), tuple(whole[place + len(plain) :]))
+
+
+def _multiple(loaded: Any) -> int:
+    """Return the multiple of tokens to which processors fill texts up, from either file of the tokenizer.
+
+    Processors of transformers pad whatever they encode, and take from the tokenizer what they are not given.
+    """
+    multiple = loaded.init_kwargs.get("pad_to_multiple_of")
+    return multiple if isinstance(multiple, int) and multiple > 1 else 0
 
 
 def _num_merges(document: Mapping[str, Any]) -> int | None:

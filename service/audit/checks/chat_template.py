@@ -6,7 +6,7 @@ Knows no stop id; `stop_set` does.
 from collections.abc import Collection, Iterator
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, note, warning
-from service.audit.checks.prompt_ends import nothing_ends_the_prompt
+from service.audit.checks.prompt_ends import nothing_ends_the_prompt, nothing_fills_the_prompt
 from service.audit.checks.thoughts import thoughts_are_closed, thoughts_are_expected, thoughts_are_tokens
 from service.audit.checks.tokens import NEEDED_ROLES, PICTURE_ROLES
 from service.audit.checks.videos import videos_are_marked
@@ -29,14 +29,14 @@ COPY = (
 WHY = """\
 Training saw turns in one form, and the template must write them in the same: `<|im_start|>user`, text, `<|im_end|>`,
 and an opened assistant turn at the end. A folder without a template makes some servers guess one by the folder's name.
-Templates of trainers close no turn (`empty` of LLaMA-Factory, which MiniCPM5's own documentation recommends), carry `{%
-generation %}` tags, insert a system prompt that training did not have, or mark a picture with text that the processor
-does not look for. Others quote, escape, cut or flatten what a client wrote, or leave the question's turn open, spell
-line breaks out because they went through JSON or HTML once too often, or mark pictures with the tokens that the
-processor adds again. Where prompts open no thought, the loaded model is asked whether an empty one makes it surer of
-its answers; if it does, a model that would begin some amid a text without one, and none behind one, is refused. Where
-they open one and do not close it, it reads finished answers within it: a model that would end its turn there and never
-close the thought does not think. The template is rendered on fixed conversations, in English and Chinese, as this
+Templates of trainers close no turn (`empty` of LLaMA-Factory, which MiniCPM5's own documentation recommends), carry
+`{% generation %}` tags, insert a system prompt that training did not have, or mark a picture with text that the
+processor does not look for. Others quote, escape, cut or flatten what a client wrote, or leave the question's turn
+open, spell line breaks out because they went through JSON or HTML once too often, or mark pictures with the tokens that
+the processor adds again. Where prompts open no thought, the loaded model is asked whether an empty one makes it surer
+of its answers; if it does, a model that would begin some amid a text without one, and none behind one, is refused.
+Where they open one and do not close it, it reads finished answers within it: a model that would end its turn there and
+never close the thought does not think. The template is rendered on fixed conversations, in English and Chinese, as this
 service renders it (MiniCPM-V up to 4.5 without thinking, unless a request asks for it), and the result is compared
 token by token with the origin's. Tuning may have used another template, so that a difference is a warning; it is fatal
 where no weight was tuned, or where a merged adapter did not bring it. A system prompt that is put before the same turns
@@ -44,7 +44,7 @@ stays a warning.
 
 Models that see encode a rendered prompt as any text, so that a token which the post-processor of tokenizer.json puts
 behind texts closes the prompt where the answer should begin: the 4.5 demo then answers 5 of 30 questions instead of 30.
-A start token in front changed no answer."""
+A start token in front changed no answer. They also fill prompts up where a file of the tokenizer asks for it."""
 
 
 def base_chat_template(view: BaseView) -> Iterator[Outcome]:
@@ -65,6 +65,7 @@ def base_chat_template(view: BaseView) -> Iterator[Outcome]:
     yield from _renders(base.template, base.tokenizer, is_seeing=is_seeing, name="the chat template")
     before = view.origin.base.tokenizer if view.origin else None
     yield from nothing_ends_the_prompt(base, base.tokenizer, before, "tokenizer.json")
+    yield from nothing_fills_the_prompt(base, base.tokenizer, before, "tokenizer.json")
     markers = _markers_of(base, base.tokenizer)
     yield from _markers_are_the_processor_s(base.template, base.tokenizer, markers, "the chat template")
     origin = view.origin.base.template if view.origin else None
@@ -89,6 +90,7 @@ def adapter_chat_template(view: AdapterView) -> Iterator[Outcome]:
     is_seeing = view.base.model_type in NEEDED_ROLES
     yield from _renders(template, tokenizer, is_seeing=is_seeing, name="the adapter's chat template")
     yield from nothing_ends_the_prompt(view.base, tokenizer, view.base.tokenizer, "the adapter's tokenizer.json")
+    yield from nothing_fills_the_prompt(view.base, tokenizer, view.base.tokenizer, "the adapter's tokenizer.json")
     markers = _markers_of(view.base, tokenizer)
     yield from _markers_are_the_processor_s(template, tokenizer, markers, "the adapter's chat template")
     yield from thoughts_are_expected(view)

@@ -1,4 +1,4 @@
-"""Judges what a tokenizer puts behind a prompt that the chat template has written.
+"""Judges what a tokenizer puts behind a prompt that the chat template has written: an end, or padding.
 
 Knows no template: whatever it ends with, the answer begins there.
 """
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from service.audit.check import Outcome, fatal, note
 from service.domain.facts import BaseFacts, TokenizerFacts
+from service.domain.minicpmv import MODEL_TYPE
 
 
 def nothing_ends_the_prompt(
@@ -28,7 +29,7 @@ def nothing_ends_the_prompt(
     shown = ", ".join(f"{texts[one]} (id {one})" if one in texts else f"id {one}" for one in added)
     said = f"the post_processor of {name} puts {shown} behind every text"
     evidence = {"behind": {str(one): texts.get(one) for one in added}, "post_processor": True}
-    if isinstance(base.documents.get("config.json", {}).get("vision_config"), dict):
+    if _is_seeing(base):
         yield fatal(
             f"{said}, and so behind every prompt",
             evidence,
@@ -42,3 +43,31 @@ def nothing_ends_the_prompt(
             evidence,
             "Servers that complete plain text, or encode a rendered prompt as such, close it before the answer.",
         )
+
+
+def nothing_fills_the_prompt(
+    base: BaseFacts, tokenizer: TokenizerFacts, known: TokenizerFacts | None, name: str
+) -> Iterator[Outcome]:
+    """Look at whether the processor fills prompts up to a length that some hardware likes.
+
+    Args:
+        base: Of the model that is served. Processors of transformers pad; MiniCPM-V up to 4.5 has another one.
+        tokenizer: The base's or an adapter's.
+        known: The tokenizer that training began with; None if there is none. How it fills texts, training saw.
+        name: What to call the tokenizer.
+    """
+    multiple = tokenizer.multiple
+    if not multiple or (known and known.multiple == multiple):
+        return
+    if not _is_seeing(base) or base.model_type == MODEL_TYPE:
+        return
+    yield fatal(
+        f"padding in {name} fills every prompt up to a multiple of {multiple} tokens (pad_to_multiple_of)",
+        {"pad_to_multiple_of": multiple, "setting": "padding"},
+        f"Up to {multiple - 1} tokens of padding stand between question and answer, where training had none.",
+        'Write "padding": null into tokenizer.json, and take pad_to_multiple_of out of tokenizer_config.json.',
+    )
+
+
+def _is_seeing(base: BaseFacts) -> bool:
+    return isinstance(base.documents.get("config.json", {}).get("vision_config"), dict)

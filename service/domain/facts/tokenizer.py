@@ -72,6 +72,7 @@ class TokenizerFacts:
             vocabulary and merges were trained together, half where they have nothing to do with each other.
         front_ids: Ids that encoding puts in front of any text, where asked to add special tokens.
         around: Ids that the tokenizer as it is served puts before and behind a text, likewise.
+        multiple: Processors fill texts up to a multiple of so many tokens; 0 if to none.
         blamed: The part of `tokenizer.json` without which most of `lossy` and `unreachable` would not be; empty if
             there is none.
         parts: What `tokenizer.json` does to a text before and after its model, by kind: types, and their settings as
@@ -100,6 +101,7 @@ class TokenizerFacts:
     unreachable: tuple[str, ...] = ()
     front_ids: tuple[int, ...] = ()
     around: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    multiple: int = 0
     disorder: float = 0.0
     blamed: str = ""
     parts: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
