@@ -25,17 +25,19 @@ def blamed_part(document: Mapping[str, Any], raw: Any, num_failing: Callable[[],
     """
     before = best = num_failing()
     name = ""
-    for said, kind, part in _variants(document, is_byte_level=is_byte_level):
-        old = getattr(raw, kind)
+    for said, parts in _variants(document, is_byte_level=is_byte_level):
+        old = {kind: getattr(raw, kind) for kind in parts}
         try:
-            setattr(raw, kind, _built(kind, part))
+            for kind, part in parts.items():
+                setattr(raw, kind, _built(kind, part))
             failing = num_failing()
         except BaseException as error:  # the Rust side also panics, which is no Exception
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
             continue
         finally:
-            setattr(raw, kind, old)
+            for kind, one in old.items():
+                setattr(raw, kind, one)
         if failing < best:
             best, name = failing, said
     return name if best <= SHARE * before else ""
@@ -46,27 +48,30 @@ def described_parts(document: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return {kind: (_types(document, kind), json.dumps(document.get(kind), sort_keys=True)) for kind in PARTS}
 
 
-def _variants(document: Mapping[str, Any], *, is_byte_level: bool) -> Iterator[tuple[str, str, Any]]:
-    """Name parts, with what kind they are of and what tokenizer.json would say there if they were sound or gone."""
+def _variants(document: Mapping[str, Any], *, is_byte_level: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name parts, with what tokenizer.json would say in their place, by kind, if they were sound or gone."""
     for kind in ("normalizer", "pre_tokenizer"):
         parts = _flat(document.get(kind), PARTS[kind])
         for place, one in enumerate(parts):
             if one.get("add_prefix_space") is True:
-                sound = {**one, "add_prefix_space": False}
-                yield (
-                    f"the add_prefix_space of pre_tokenizer {one['type']}",
-                    kind,
-                    _joined([*parts[:place], sound, *parts[place + 1 :]], kind),
-                )
+                sound = [*parts[:place], {**one, "add_prefix_space": False}, *parts[place + 1 :]]
+                yield f"the add_prefix_space of pre_tokenizer {one['type']}", {kind: _joined(sound, kind)}
         for place, one in enumerate(parts):
-            yield f"{kind} {one.get('type')}", kind, _joined([*parts[:place], *parts[place + 1 :]], kind)
-    if is_byte_level and not _has_bytes(document, "decoder"):
-        yield f"the lack of a ByteLevel decoder (decoder: {_types(document, 'decoder')})", "decoder", BYTES
-    if is_byte_level and not _has_bytes(document, "pre_tokenizer"):
+            yield f"{kind} {one.get('type')}", {kind: _joined([*parts[:place], *parts[place + 1 :]], kind)}
+    if not is_byte_level:
+        return
+    splitter, decoder = (_types(document, kind) for kind in ("pre_tokenizer", "decoder"))
+    is_decoding, is_splitting = _has_bytes(document, "decoder"), _has_bytes(document, "pre_tokenizer")
+    if not is_decoding:
+        yield f"the lack of a ByteLevel decoder (decoder: {decoder})", {"decoder": BYTES}
+    if not is_splitting:
         parts = _flat(document.get("pre_tokenizer"), PARTS["pre_tokenizer"])
-        said = f"the lack of a ByteLevel pre_tokenizer (pre_tokenizer: {_types(document, 'pre_tokenizer')})"
-        yield said, "pre_tokenizer", _joined([*parts, BYTES], "pre_tokenizer")
-        yield f"pre_tokenizer {_types(document, 'pre_tokenizer')} where ByteLevel belongs", "pre_tokenizer", BYTES
+        said = f"the lack of a ByteLevel pre_tokenizer (pre_tokenizer: {splitter})"
+        yield said, {"pre_tokenizer": _joined([*parts, BYTES], "pre_tokenizer")}
+        yield f"pre_tokenizer {splitter} where ByteLevel belongs", {"pre_tokenizer": BYTES}
+    if not (is_decoding or is_splitting):
+        said = f"pre_tokenizer {splitter} and decoder {decoder} where ByteLevel belongs"
+        yield said, {"pre_tokenizer": BYTES, "decoder": BYTES}
 
 
 def _flat(part: Any, inner: str) -> list[dict[str, Any]]:

@@ -117,6 +117,7 @@ def _describe(
     texts |= {name: _render_or_nothing(render, one) for name, one in OPTIONAL.items()}
     texts["finished"] = finished
     asked = texts["question"] or ""
+    openings = (_opening(asked), _opening(finished.rpartition(ANSWER)[0]))
     written = "".join(one for one in texts.values() if one)
     tokens = {token: one.token_id for token, one in tokenizer.added.items() if token in written}
     turn_end = _first_token(finished.rpartition(ANSWER)[2], tokens)
@@ -140,9 +141,9 @@ def _describe(
         lost=tuple(_lost(texts)),
         lost_beside_pictures=tuple(_lost_beside_pictures(texts)),
         altered=tuple(_altered(render)),
-        is_prompting=asked != bare,
-        is_question_open=turn_end is not None and _is_open(asked, _opening(finished.rpartition(ANSWER)[0]), tokens),
-        openings=(_opening(asked), _opening(finished.rpartition(ANSWER)[0])),
+        is_prompting=asked != bare or openings[0] == openings[1],
+        is_question_open=turn_end is not None and _is_open(asked, openings[1], tokens),
+        openings=openings,
         split_markers=tuple(sorted(split)),
         plain_marks=tuple(sorted(set(THOUGHT.findall(written)) - tokenizer.vocabulary.keys() - split)),
         switched_marks=tuple(sorted(marks - set(THOUGHT.findall(written)) - tokenizer.vocabulary.keys())),

@@ -136,6 +136,22 @@ def layers_are_trained(factors: Sequence[str], idle: Collection[str]) -> Iterato
         yield note(f"{len(idle)} of {len(factors)} lora_B factors are zero", {"tensors": list(idle)[:SHOWN]})
 
 
+def factors_are_there(adapter: AdapterFacts) -> Iterator[Outcome]:
+    """Look for zeros in factors that begin at random: nothing that training does leaves them zero throughout."""
+    values = adapter.values
+    drawn = [name for name, part in parts_in(values).items() if part.is_factor and not part.is_zero_at_first]
+    empty = [name for name in drawn if values[name].is_all_zero]
+    if not empty or len(empty) == len(drawn):  # that the next check says of them all
+        return
+    yield fatal(
+        f"{len(empty)} of {len(drawn)} factors that begin at random are zero throughout, first {empty[0]}",
+        {"tensors": empty[:50], "count": len(empty)},
+        "The file has a hole there, as an interrupted download or a shard that was not gathered leaves it: these "
+        "modules answer as the base does.",
+        "Copy the adapter again from where it was trained; sharded training must gather the weights before saving.",
+    )
+
+
 def factors_are_whole(adapter: AdapterFacts) -> Iterator[Outcome]:
     """Look for rows that only another process of a distributed training had: zeros at one end of every lora_B.
 

@@ -11,6 +11,7 @@ from statistics import median
 
 from service.audit.check import AdapterView, BaseView, Outcome, fatal, warning
 from service.audit.checks.adapter_values import (
+    factors_are_there,
     factors_are_whole,
     layers_are_distinct,
     layers_are_trained,
@@ -247,6 +248,8 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
     yield from _magnitudes_are_the_base_s(view.adapter.magnitudes)
     yield from vocabulary_is_trained(view)
     yield from layers_are_distinct(view.adapter)
+    holes = list(factors_are_there(view.adapter))
+    yield from holes
     yield from factors_are_whole(view.adapter)
     yield from whole_modules_are_sound(view)
     factors = [name for name, part in parts.items() if part.is_zero_at_first]
@@ -258,7 +261,7 @@ def adapter_finite_weights(view: AdapterView) -> Iterator[Outcome]:
             "The LoRA part of the adapter changes nothing: it was saved before training or never trained.",
             "Save a later checkpoint, or retrain with a learning rate that moves the weights.",
         )
-    else:
+    elif not holes:
         yield from layers_are_trained(factors, idle)
     is_broken = view.loaded and not (view.loaded.is_output_finite and math.isfinite(view.loaded.effect))
     if view.loaded and is_broken and not view.loaded.error:

@@ -127,7 +127,8 @@ class TemplateFacts:
         lost: Messages of fixed conversations that do not appear in the prompt, as `conversation: role`.
         lost_beside_pictures: Conversations with pictures of which the text does not appear.
         altered: What the template does not write as a client gave it, such as `quotes`.
-        is_prompting: `add_generation_prompt` adds something behind the last turn.
+        is_prompting: A prompt leads to its answer: `add_generation_prompt` adds something behind the last turn, or what
+            an answer begins with stands behind every question.
         openings: What stands between a question and its answer, up to a reasoning block: in a prompt, and in a
             conversation that is finished. Equal but for white space and an ending, if the template is sound.
         is_question_open: Answers are closed by a token and questions by nothing, though both begin with the same one.
