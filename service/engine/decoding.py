@@ -12,12 +12,16 @@ from transformers import Cache
 
 from service.domain.generation import Sampling
 from service.engine.loading import View
+from service.engine.probing import relative_difference
 from service.engine.prompt import Prompt, takes_positions
+from service.engine.recorded import Recorder, Recordings
 from service.engine.rowwise import RowWise
 from service.engine.sampling import Chosen, Sampler
 from service.engine.slots import BatchedSlots, Slots
 
 BASE_ROW = 0
+ALIKE = 0.05
+"""Share of the largest logit by which a replayed step may differ from a computed one, whose batch is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Decoder:
         slots: Where the rows keep their states.
         vocabulary: Width of the logits.
         device: Where the model is.
+        recorder: Records steps in which all rows share a forward pass; None to compute every step.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Decoder:
         slots: Slots,
         vocabulary: int,
         device: torch.device,
+        recorder: Recorder | None = None,
     ) -> None:
         self._rowwise = rowwise
         self._slots = slots
@@ -78,6 +84,9 @@ class Decoder:
         self._offsets = torch.zeros(slots.num_slots, dtype=torch.int64, device=device)
         self._position_rows = 1
         self._takes_positions = takes_positions(rowwise.model)
+        attention = rowwise.model.config.get_text_config()._attn_implementation
+        is_steady = self._is_batched and not attention.startswith("flash")  # whose kernels take their lengths by value
+        self.recordings = Recordings(recorder) if recorder and is_steady else None
 
     @property
     def tree(self) -> Any:
@@ -126,6 +135,7 @@ class Decoder:
                 self._slots.scrub(last)
         self._slots.pop()
         self._rows.pop()
+        self._slots.lengths[last] = 0  # a step that is wider than the rows writes its place, too
 
     def extract(self, row: int) -> Cache:
         """Copy out what a row has computed; its last chosen token is not in it."""
@@ -146,21 +156,74 @@ class Decoder:
         Returns:
             What each row chose, with one transfer from the device for all.
         """
-        rows = self._rows[first:end]
         with torch.inference_mode():
-            output = rows[0].lane.model(**self._keywords(first, end))
-            choice = self._sampler.choose(output.logits[:, -1], first_row=first)
+            choice = self._sampler.choose(self._logits(first, end), first_row=first)
             self._tokens[first:end] = choice.token_ids
             self._slots.lengths[first:end] += 1
-        for row in rows:
+        for row in self._rows[first:end]:
             row.tokens += 1
         return choice.fetch()
 
-    def _keywords(self, first: int, end: int) -> dict[str, Any]:
+    @torch.inference_mode()
+    def prove(self, prompt: Prompt, cache: Cache) -> None:
+        """Hold recorded steps to computed ones, before any sequence runs; if they differ, nothing is recorded later.
+
+        Args:
+            prompt: Of the base.
+            cache: What it becomes.
+        """
+        recordings, need = self.recordings, prompt.tokens + 1
+        if recordings is None or not self._slots.fits([need]):
+            return
+        for adapter in (BASE_ROW, *sorted(set(self._rowwise.batched.values()) - self._rowwise.apart)):
+            found = []
+            for is_recorded in (False, True, True, True):  # computed, met first, recorded, replayed
+                self.insert(prompt, cache, None, need)
+                self._rows[0].adapter = adapter
+                self._tokens[:1] = prompt.ids[-1]
+                logits = self._whole_step(recordings, 1) if is_recorded else self._step(0, 1)
+                found.append(logits.float().clone())
+                self.remove(0)
+            difference = max(relative_difference(one, found[0]) for one in found[1:])
+            if not difference <= ALIKE:
+                recordings.give_up(f"a replayed step's logits differ by {difference:.2g} of the largest one")
+
+    def _logits(self, first: int, end: int) -> torch.Tensor:
+        """Return the logits `(rows, vocabulary)` of the tokens to come."""
+        rows = self._rows[first:end]
+        is_whole = first == 0 and end == len(self._rows) and rows[0].lane.is_shared
+        if self.recordings is not None and is_whole and self._rowwise.apart.isdisjoint(row.adapter for row in rows):
+            return self._whole_step(self.recordings, end)
+        return self._step(first, end)
+
+    def _step(self, first: int, end: int) -> torch.Tensor:
+        """Compute some rows, no wider than their longest."""
         rows = self._rows[first:end]
         longest = max(row.tokens for row in rows)
         if rows[0].lane.is_shared:
             self._rowwise.routing.set([row.adapter for row in rows])
+        mask = None
+        if isinstance(self._slots, BatchedSlots) and any(row.tokens + 1 != self._slots.width(longest) for row in rows):
+            mask = self._mask(self._slots, first, end, longest)
+        return self._forward(rows[0].lane.model, first, end, longest, mask)
+
+    def _whole_step(self, recordings: Recordings, count: int) -> torch.Tensor:
+        """Compute all rows, or replay that, as wide and as many as there may be before the slots are cut anew."""
+        slots = self._slots
+        assert isinstance(slots, BatchedSlots)  # noqa: S101 - else there are no recordings
+        wide = min(1 << (count - 1).bit_length(), slots.num_cut)
+        adapters = [row.adapter for row in self._rows]
+        among = self._rowwise.batched.values() if any(adapters) else ()  # of all, so that no factor is gathered
+        self._rowwise.routing.set([*adapters, *[BASE_ROW] * (wide - count)], among)
+        longest = slots.capacity - 1
+
+        def compute() -> torch.Tensor:
+            return self._forward(self.tree, 0, wide, longest, self._mask(slots, 0, wide, longest))
+
+        shape = (wide, slots.capacity, self._position_rows, any(adapters))
+        return recordings.run(shape, self._rowwise.routing.mix, compute)[:count]
+
+    def _forward(self, model: Any, first: int, end: int, longest: int, mask: torch.Tensor | None) -> torch.Tensor:
         keywords: dict[str, Any] = {
             "input_ids": self._tokens[first:end, None],
             "past_key_values": self._slots.select(first, end - first, longest),
@@ -169,8 +232,10 @@ class Decoder:
         if self._takes_positions:
             keywords["position_ids"] = self._positions(first, end)
         if isinstance(self._slots, BatchedSlots):
-            keywords["attention_mask"] = self._mask(self._slots, first, end, longest)
-        return keywords
+            states = {"full_attention": mask, "linear_attention": None}
+            keywords["attention_mask"] = states if self._slots.has_states else mask
+        logits: torch.Tensor = model(**keywords).logits[:, -1]
+        return logits
 
     def _positions(self, first: int, end: int) -> torch.Tensor:
         """Return the positions of the tokens to come, `(rows, 1)` or `(3 or 4, rows, 1)`.
@@ -183,14 +248,10 @@ class Decoder:
         places = (counts + self._offsets[first:end, None]).expand(3, -1, -1)
         return places if self._position_rows == 3 else torch.cat([counts[None], places])
 
-    def _mask(self, slots: BatchedSlots, first: int, end: int, longest: int) -> Any:
-        """Return which places of its row each token sees; None where all see all."""
-        width = slots.width(longest)
-        mask: torch.Tensor | None = None
-        if any(row.tokens + 1 != width for row in self._rows[first:end]):
-            seen = torch.arange(width, device=self._device) <= slots.lengths[first:end, None]
-            mask = _fitting(self._rows[first].lane.model, seen[:, None, None])
-        return {"full_attention": mask, "linear_attention": None} if slots.has_states else mask
+    def _mask(self, slots: BatchedSlots, first: int, end: int, longest: int) -> torch.Tensor:
+        """Return which places of its row each token sees."""
+        seen = torch.arange(slots.width(longest), device=self._device) <= slots.lengths[first:end, None]
+        return _fitting(self._rows[first].lane.model, seen[:, None, None])
 
 
 def _fitting(model: Any, seen: torch.Tensor) -> torch.Tensor:

@@ -280,6 +280,16 @@ class BatchedSlots:
         return min(_round_up(tokens + 1), self._capacity)
 
     @property
+    def capacity(self) -> int:
+        """Places of every row, used or not, until a sequence needs more."""
+        return self._capacity
+
+    @property
+    def num_cut(self) -> int:
+        """Rows of that capacity that there are, used or not."""
+        return min(self.num_slots, self._pool // self._capacity) if self._capacity else 0
+
+    @property
     def usage(self) -> float:
         """Share of the store in use, 0 to 1."""
         return len(self._needs) * max(self._capacity / self._pool, 1 / self.num_slots) if self._needs else 0.0

@@ -8,8 +8,10 @@ from jobs import answer, ask, greedy
 
 from service.demo import demo_root
 from service.demo.drawing import Scene, draw
+from service.engine.assembly import assemble
 from service.engine.engine import Engine, Limits
 from service.engine.loading import LoadPlan, load
+from service.engine.preparing import Preparer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 
@@ -34,6 +36,26 @@ def test_base_and_adapters_answer_on_a_gpu_as_on_a_cpu(
         assert answer(on_gpu, job)[1].text == answer(engine, job)[1].text
     assert on_gpu.device_memory()["allocated"] > 0
     on_gpu.stop()
+
+
+def test_steps_are_replayed_on_a_gpu(plan_of: Callable[..., LoadPlan]) -> None:
+    loaded = load(plan_of(demo_root() / "base", adapters={"json": ADAPTERS["json"]}, device="cuda", dtype="float32"))
+    parts = assemble(loaded, 8, 64e6, lambda _: None)
+    recordings = parts.batch.decoder.recordings
+    assert recordings is not None
+    preparer = Preparer(loaded, parts.slots.max_tokens, 512)
+    jobs = [ask(QUESTION, PICTURE, adapter=one, sampling=greedy(30)) for one in (None, "json", None)]
+    answers = []
+    for _ in range(2):  # recorded, then computed
+        prepared = [preparer.prepare(one, lambda _: None, 0) for one in jobs]
+        for one in prepared:
+            parts.batch.add(one)
+        while not parts.batch.is_idle:
+            parts.batch.step()
+        answers.append([one.sequence.generated_ids for one in prepared])
+        assert recordings.are_on is (len(answers) == 1)
+        recordings.give_up("to compare")
+    assert answers[0] == answers[1]
 
 
 def test_a_seed_makes_sampling_repeat_on_a_gpu(plan_of: Callable[..., LoadPlan]) -> None:

@@ -14,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jobs import ask, greedy
+from taping import Tapes
 
 from service.demo import demo_root
 from service.demo.drawing import Scene, draw
@@ -189,6 +190,39 @@ def test_rows_pieces_and_memory_do_not_change_the_tokens(
     fitting = [one for one in arrivals if world.need(one.job) <= parts.slots.max_tokens]
     run(world, parts, fitting)
     check(world, fitting)
+
+
+@dataclass(repr=False)
+class Replaying:
+    """Parts whose decode steps are recorded and replayed; with a short name for hypothesis."""
+
+    tapes: Tapes
+    parts: Parts
+
+
+@pytest.fixture(scope="module")
+def replaying(world: World) -> Replaying:
+    tapes = Tapes()
+    parts = assemble(world.loaded, 8, 8e6, lambda step: None, largest_piece=64, recorder=tapes)
+    assert tapes.num_replayed > 0  # of the base and of each adapter, to prove it
+    return Replaying(tapes, parts)
+
+
+@pytest.mark.timeout(400)
+@given(arrivals=SCHEDULES)
+@settings(QUIET, max_examples=60)
+def test_replayed_steps_do_not_change_the_tokens(arrivals: list[Arrival], world: World, replaying: Replaying) -> None:
+    fitting = [one for one in arrivals if world.need(one.job) <= replaying.parts.slots.max_tokens]
+    run(world, replaying.parts, fitting)
+    check(world, fitting)
+
+
+def test_schedules_really_replayed_steps(replaying: Replaying) -> None:
+    recordings = replaying.parts.batch.decoder.recordings
+    assert recordings is not None
+    assert recordings.are_on
+    assert replaying.tapes.num_replayed > 500
+    assert replaying.tapes.num_recorded < 100
 
 
 def test_schedules_really_met_beginnings_and_pictures_again(warm: Parts) -> None:

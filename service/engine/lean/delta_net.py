@@ -27,6 +27,7 @@ class LeanDeltaNet(nn.Module):
         inner: The module; it computes whatever this one does not.
     """
 
+    @torch.no_grad()
     def __init__(self, inner: Any) -> None:
         super().__init__()
         self.inner = inner
@@ -35,7 +36,7 @@ class LeanDeltaNet(nn.Module):
         self._sizes = [inner.key_dim, inner.key_dim, inner.value_dim]
         self._kernel = inner.conv1d.weight.squeeze(1).T.float().contiguous()  # (taps, channels)
         self._rate = -inner.A_log.float().exp()  # (value heads,)
-        self._constants = (-self._rate).detach(), inner.dt_bias.detach().float(), inner.norm.weight.detach().float()
+        self._constants = -self._rate, inner.dt_bias.float(), inner.norm.weight.float()
         self._has_kernels = (
             inner.conv1d.weight.dtype == torch.bfloat16
             and inner.head_v_dim % kernels.LANES == 0

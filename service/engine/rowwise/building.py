@@ -30,12 +30,14 @@ class RowWise:
         routing: Set it before each step.
         batched: Number in the routing of each adapter.
         grouped: Why the other adapters' rows must run on their own view.
+        apart: Of the batched ones, those for whose rows some module does other operations than for all rows.
     """
 
     model: Any
     routing: Routing
     batched: dict[str, int]
     grouped: dict[str, str]
+    apart: frozenset[int]
 
 
 @torch.no_grad()
@@ -69,7 +71,9 @@ def row_wise(base: Any, views: Mapping[str, Any]) -> RowWise:
         for name, part in found.items():
             parts[name][number] = part
     routing = Routing(next(base.parameters()).device, len(batched))
-    return RowWise(_tree(base, parts, routing, inputs), routing, batched, grouped)
+    tree = _tree(base, parts, routing, inputs)
+    apart = [one.apart for one in tree.modules() if isinstance(one, RowModule)]
+    return RowWise(tree, routing, batched, grouped, frozenset().union(*apart))
 
 
 def _tree(base: Any, parts: Mapping[str, Mapping[int, Part]], routing: Routing, inputs: Mapping[str, int]) -> Any:

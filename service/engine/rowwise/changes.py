@@ -47,6 +47,9 @@ class Tokens:
     Args:
         parts: By adapter, ascending.
         vocabulary: Rows of the matrix.
+
+    Attributes:
+        adapters: Who replaced any.
     """
 
     def __init__(self, parts: Mapping[int, Part], vocabulary: int) -> None:
@@ -55,6 +58,7 @@ class Tokens:
             for adapter, part in parts.items()
             if part.token_ids is not None and part.token_rows is not None
         }
+        self.adapters = frozenset(self._by_adapter)
         self._vocabulary = vocabulary
         self._keys = torch.cat([ids + adapter * vocabulary for adapter, (ids, _) in self._by_adapter.items()])
         self._rows = torch.cat([rows for _, rows in self._by_adapter.values()])

@@ -46,6 +46,11 @@ class RowModule(nn.Module):
         tokens = {adapter: part for adapter, part in parts.items() if part.token_ids is not None}
         self._tokens = Tokens(tokens, base.weight.shape[0]) if tokens else None
 
+    @property
+    def apart(self) -> frozenset[int]:
+        """Adapters whose rows are computed apart, wherever they stand: not the same operations for every batch."""
+        return frozenset(self._own)
+
     def __getattr__(self, name: str) -> Any:
         """Read from the base's module what this one does not have."""
         try:
@@ -73,6 +78,11 @@ class RowModule(nn.Module):
 
 class RowLinear(RowModule):
     """A linear layer with an adapter for each row."""
+
+    @property
+    def apart(self) -> frozenset[int]:
+        """Trained tokens' logits are written into the rows of their adapters, too."""
+        return super().apart | (self._tokens.adapters if self._tokens else frozenset())
 
     def _mixed(self, x: torch.Tensor, mix: Mix) -> torch.Tensor:
         num_rows, (num_in, num_out) = len(mix.rows), self._dims

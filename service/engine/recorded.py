@@ -1,0 +1,116 @@
+"""Replays decode steps: on a GPU a step is many small kernels, and starting them one by one costs more than they do.
+
+Knows no model and no row: what is recorded is a function of tensors that stay where they are.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+
+KEPT = 64
+"""Recordings; the one that was not used for longest makes room."""
+
+Compute = Callable[[], torch.Tensor]
+logger = logging.getLogger(__name__)
+
+
+class Recorder(Protocol):
+    """Turns a computation into one that can be repeated."""
+
+    def record(self, compute: Compute) -> Compute:
+        """Return what computes the same from what its tensors hold by then, into the same tensor each time.
+
+        Raises:
+            RuntimeError: The computation cannot be recorded.
+        """
+
+
+class CudaGraphs:
+    """Records CUDA graphs, which share one pool of memory. Recording computes nothing.
+
+    Source: torch.cuda.graph. What a step reads from tensors on the CPU, or decides there, stays as it was recorded.
+    """
+
+    def __init__(self) -> None:
+        self._pool: Any = None
+
+    def record(self, compute: Compute) -> Compute:
+        """Capture a graph."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            output = compute()
+        self._pool = graph.pool()
+        return partial(_replay, graph, output)
+
+
+def _replay(graph: Any, output: torch.Tensor) -> torch.Tensor:
+    graph.replay()
+    return output
+
+
+def recorder_for(device: torch.device) -> Recorder | None:
+    """Return what records on a device; None where nothing does."""
+    return CudaGraphs() if device.type == "cuda" else None
+
+
+@dataclass(slots=True)
+class _Recording:
+    """One shape of a step; `replay` is None until it is met again."""
+
+    held: object
+    replay: Compute | None = None
+
+
+class Recordings:
+    """Steps by shape: computed when a shape is met first, recorded when it is met again, replayed from then on.
+
+    The first time warms up what a recording must not contain, such as the choice of kernels.
+
+    Args:
+        recorder: See there.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder: Recorder | None = recorder
+        self._known: OrderedDict[Hashable, _Recording] = OrderedDict()
+
+    @property
+    def are_on(self) -> bool:
+        """Nothing has shown that this model's steps cannot be recorded."""
+        return self._recorder is not None
+
+    def run(self, shape: Hashable, held: object, compute: Compute) -> torch.Tensor:
+        """Do a step.
+
+        Args:
+            shape: All that the computation depends on beside its tensors.
+            held: Has tensors that only this shape's computation reads; another one means another recording.
+            compute: The step.
+        """
+        if self._recorder is None:
+            return compute()
+        known = self._known.get(shape)
+        if known is None or known.held is not held:
+            self._known[shape] = _Recording(held)
+            if len(self._known) > KEPT:
+                self._known.popitem(last=False)
+            return compute()
+        self._known.move_to_end(shape)
+        if known.replay is None:
+            try:
+                known.replay = self._recorder.record(compute)
+            except (RuntimeError, torch.OutOfMemoryError) as error:
+                self.give_up(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+                return compute()
+        return known.replay()
+
+    def give_up(self, why: str) -> None:
+        """Compute every step from now on."""
+        logger.warning("decode steps are computed one kernel at a time, not replayed: %s", why)
+        self._recorder = None
+        self._known.clear()

@@ -1,0 +1,105 @@
+"""When a step is computed, recorded or replayed, and that a device which cannot record computes on.
+
+`test_schedules` holds replayed steps to the tokens of `generate`, `test_gpu` on a GPU.
+"""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+import torch
+from jobs import ask, greedy
+from taping import Tapes
+
+from service.demo import demo_root
+from service.engine import recorded
+from service.engine.assembly import Parts, assemble
+from service.engine.loading import LoadedModel, LoadPlan, load
+from service.engine.preparing import Preparer
+from service.engine.recorded import Recordings
+
+
+class Counter:
+    """A computation that counts its runs, in a tensor that a replay changes too."""
+
+    def __init__(self) -> None:
+        self.count = torch.zeros(())
+        self.num_computed = 0
+
+    def __call__(self) -> torch.Tensor:
+        self.num_computed += 1
+        return self.count.add_(1)
+
+
+def test_a_shape_is_computed_then_recorded_and_replayed_from_then_on() -> None:
+    tapes, step = Tapes(), Counter()
+    recordings = Recordings(tapes)
+    values = [float(recordings.run("shape", None, step)) for _ in range(4)]
+    assert values == [1, 2, 3, 4]
+    assert (step.num_computed, tapes.num_recorded, tapes.num_replayed) == (2, 1, 3)
+
+
+def test_other_tensors_behind_a_shape_are_another_recording() -> None:
+    tapes, held = Tapes(), [object(), object()]
+    recordings = Recordings(tapes)
+    for one in (0, 0, 0, 1, 1, 0):
+        recordings.run("shape", held[one], Counter())
+    assert (tapes.num_recorded, tapes.num_replayed) == (2, 3)
+
+
+def test_what_was_not_used_for_longest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "KEPT", 2)
+    tapes = Tapes()
+    recordings = Recordings(tapes)
+    for shape in (1, 1, 2, 2, 1, 3, 3, 1, 2):  # the third makes room of the second's
+        recordings.run(shape, None, Counter())
+    assert (tapes.num_recorded, tapes.num_replayed) == (3, 5)
+
+
+def test_what_waits_for_the_device_cannot_be_recorded_and_is_computed_on(caplog: pytest.LogCaptureFixture) -> None:
+    recordings = Recordings(Tapes())
+    step = lambda: torch.ones(3) * torch.ones(()).item()  # noqa: E731
+    with caplog.at_level(logging.WARNING):
+        assert all(recordings.run("shape", None, step).tolist() == [1, 1, 1] for _ in range(3))
+    assert not recordings.are_on
+    assert ["not permitted" in one.message for one in caplog.records] == [True]
+
+
+class Blurred(Tapes):
+    """Records something else than it was given."""
+
+    def record(self, compute: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        replay = super().record(compute)
+        return lambda: replay() + 1
+
+
+@pytest.fixture(scope="module")
+def loaded(plan_of: Callable[..., LoadPlan]) -> LoadedModel:
+    return load(plan_of(demo_root() / "base", adapters={"json": demo_root() / "adapters" / "json"}))
+
+
+def decoded(loaded: LoadedModel, parts: Parts) -> list[int]:
+    prepared = Preparer(loaded, parts.slots.max_tokens, 512).prepare(
+        ask("Hello", sampling=greedy(5)), lambda _: None, 0
+    )
+    parts.batch.add(prepared)
+    while not parts.batch.is_idle:
+        parts.batch.step()
+    return prepared.sequence.generated_ids
+
+
+def test_steps_that_replay_as_something_else_are_computed(
+    loaded: LoadedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = [assemble(loaded, 4, 8e6, lambda _: None, recorder=one) for one in (None, Tapes(), Blurred())]
+    answers = [decoded(loaded, one) for one in parts]
+    assert answers[0] == answers[1] == answers[2]
+    recordings = [one.batch.decoder.recordings for one in parts]
+    assert [one is not None and one.are_on for one in recordings] == [False, True, False]
+    assert "logits differ" in caplog.text
+
+
+def test_a_free_row_is_written_at_its_first_place(loaded: LoadedModel) -> None:
+    parts = assemble(loaded, 4, 8e6, lambda _: None, recorder=Tapes())
+    decoded(loaded, parts)
+    assert not parts.slots.lengths.any()
