@@ -10,21 +10,17 @@ from dataclasses import dataclass
 from service.audit.layers import layer_of
 from service.audit.tensors_in_use import tensors_in_use
 from service.domain.facts import BaseFacts, VectorFacts
-from service.domain.minicpmv import LANGUAGES, MODEL_TYPE, version_of
+from service.domain.norms import ADDING, GATED, is_of_language, language_type
 
 NORM = re.compile(r"(norm\d*|ln_\w+|layernorm\w*)\.weight$")
 HEAD_NORM = re.compile(r"\b[qk]_norm\.weight$")
 """Sharpens or blurs attention: sound ones may all make things larger."""
-GATED = "linear_attn.norm.weight"
-"""It multiplies by its weight in every family."""
-SEEING = re.compile(r"(^|\.)(vpm|vision\w*|visual|resampler\w*|merger|multi_modal_projector|apm|tts)\.")
-ADDING = frozenset({"qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_next"})
-"""Model types whose norms multiply by one more than their weight. Source: transformers 5.23, their modeling files.
-
-Gemma's do too and are not judged: without weight decay on norms, as these have, theirs may all grow far beyond one.
-"""
 MULTIPLYING = frozenset({"llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "minicpm", "minicpm3", "minicpm4"})
-"""Model types whose norms multiply by their weight."""
+"""Model types whose norms multiply by their weight.
+
+Of types that are in no list nothing is judged. Without weight decay on norms, as these have, Gemma's may all grow far
+beyond one.
+"""
 TURNED_SHARE = 0.25
 """Of a norm's values that no training turns."""
 RAISED_SHARE, RAISED_GAIN, RAISED_NORMS = 0.005, 1.25, 0.9
@@ -53,11 +49,11 @@ def odd_norms(base: BaseFacts) -> list[OddNorms]:
     """Find norms that are stored as another kind of norm has them: one less, or one more."""
     used = tensors_in_use(base)
     norms = {name: one for name, one in base.inner.vectors.items() if name in used and NORM.search(name)}
-    seeing = {name: one for name, one in norms.items() if SEEING.search(name)}
+    seeing = {name: one for name, one in norms.items() if not is_of_language(name)}
     seeing = {name: one for name, one in seeing.items() if name.removesuffix("weight") + "bias" in base.tensors}
-    language = {name: one for name, one in norms.items() if not SEEING.search(name) and not name.endswith(GATED)}
+    language = {name: one for name, one in norms.items() if is_of_language(name) and not name.endswith(GATED)}
     found = [_lowered(seeing, 0)]
-    kind = _language_type(base)
+    kind = language_type(base.documents.get("config.json", {}))
     if kind in ADDING | MULTIPLYING:
         shift = int(kind in ADDING)
         of_heads = {name: one for name, one in language.items() if HEAD_NORM.search(name)}
@@ -81,15 +77,3 @@ def _raised(norms: Mapping[str, VectorFacts], shift: int) -> OddNorms | None:
         return None
     is_certain = all(norms[one].fifth + shift >= RAISED_GAIN for one in raised)
     return OddNorms(raised, len(inside), bool(shift), is_raised=True, is_certain=is_certain)
-
-
-def _language_type(base: BaseFacts) -> str:
-    config = base.documents.get("config.json", {})
-    if base.model_type == MODEL_TYPE:
-        return LANGUAGES.get(version_of(config) or "", "")
-    return str(_text_part(config).get("model_type") or base.model_type)
-
-
-def _text_part(config: Mapping[str, object]) -> Mapping[str, object]:
-    text = config.get("text_config")
-    return text if isinstance(text, dict) else {}

@@ -8,9 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-ADDS_ONE = ("qwen3_5", "qwen3_next")
-"""Language models whose norms multiply by one more than their weight."""
-TEXT = ("language_model.", "llm.")
+from service.domain.norms import adds_one, is_of_language
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +78,17 @@ def blocks(names: Collection[str], config: Mapping[str, Any]) -> Iterator[Block]
     """
     text = config.get("text_config")
     text = text if isinstance(text, dict) else config
-    does_add = str(text.get("model_type") or "").startswith(ADDS_ONE)
     for norm in names:
         for kind in KINDS:
             if not norm.endswith(f".{kind.norm}.weight"):
                 continue
             layer = norm.removesuffix(f"{kind.norm}.weight")
-            is_text = any(one in layer for one in TEXT)
             own = {one: f"{layer}{one}.weight" for one in (*kind.readers, kind.last)}
             own = {one: name for one, name in own.items() if name in names}
             readers = tuple(own[one] for one in kind.readers if one in own)
             linear, last = own.get(kind.linear, ""), own.get(kind.last, "")
-            size = _head_size(text) if is_text and not kind.is_forward else 0
-            yield Block(norm, readers, linear, last, kind.is_forward, does_add and is_text, size)
+            size = _head_size(text) if is_of_language(norm) and not kind.is_forward else 0
+            yield Block(norm, readers, linear, last, kind.is_forward, adds_one(norm, config), size)
 
 
 def _head_size(config: Mapping[str, Any]) -> int:

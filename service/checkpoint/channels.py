@@ -41,12 +41,12 @@ def channel_orders(weights: WeightFiles, names: Collection[str]) -> dict[str, Ch
 def _of_layer(weights: WeightFiles, names: Collection[str], name: str) -> ChannelFacts | None:
     layer = name.removesuffix(PROJECTION)
     wanted = [layer + one for one in (CONVOLUTION, DECAYS, NORM)]
-    if any(one not in names for one in wanted):
+    if any(one not in names for one in wanted) or not weights.is_matrix(name):
         return None
     num_channels, num_heads, width = weights.tensors[name].shape[0], *(weights.num_values(one) for one in wanted[1:])
     keys = (num_channels - num_heads * width) // 2
     is_split = keys > 0 and 2 * keys + num_heads * width == num_channels
-    if not is_split or weights.tensors[wanted[0]].shape[0] != num_channels:
+    if not is_split or weights.tensors[wanted[0]].shape[:1] != (num_channels,) or not weights.num_values(wanted[0]):
         return None
     rows, kernels = _lengths(weights, name), _lengths(weights, wanted[0])
     size = math.gcd(keys, width)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.checkpoint.adapter import BaseReading
+from service.checkpoint.neurons import strange_share
 from service.checkpoint.pairing import pair_names
 from service.checkpoint.rearrangement import rearrangement
 from service.checkpoint.same_function import same_function
@@ -24,8 +25,6 @@ MAX_SAMPLE, BLOCKS, MIN_BLOCK = 2048, 8, 32
 """Rows that stand for all, the stretches that they are parted into, and the rows that one needs."""
 ALIKE = 0.1
 """Turn up to which no part of a matrix can be another."""
-STRANGE = 0.9
-"""Turn beyond which two rows have next to nothing in common."""
 STEPS = {"F64": 2**-24, "F32": 2**-22, "F16": 2**-10, "BF16": 2**-7}
 """What rounding, or cutting, to a type changes at most, relative to a value: one unit in the last place."""
 SMALLEST = {"F64": 0.0, "F32": 1e-45, "F16": 2**-24, "BF16": 1e-40}
@@ -134,13 +133,7 @@ def _strange_share(origin: WeightFiles, old: str, tuned: WeightFiles, new: str) 
     """Weigh the rows, or some that stand for all, that point elsewhere than the rows that they replace."""
     num_rows = origin.tensors[old].shape[0]
     ids = list(range(0, num_rows, max(1, num_rows // MAX_SAMPLE)))
-    before, after = origin.rows(old, ids).astype(np.float64), tuned.rows(new, ids).astype(np.float64)
-    squares = np.einsum("ij,ij->i", before, before)
-    lengths = np.sqrt(squares * np.einsum("ij,ij->i", after, after))
-    with np.errstate(invalid="ignore"):
-        is_strange = np.einsum("ij,ij->i", before, after) < (1 - STRANGE) * lengths
-    total = float(squares.sum())
-    return float(squares[is_strange].sum()) / total if total and math.isfinite(total) else 0.0
+    return strange_share(origin.rows(old, ids), tuned.rows(new, ids))
 
 
 def shapes(weights: WeightFiles) -> dict[str, tuple[int, ...]]:

@@ -43,7 +43,7 @@ def factor_likeness(
         first, second = (weights.values(one) for one in pair_of(mine) or ())
         scale = told_scale(config, module, len(first))
         magnitudes = mine.get(MAGNITUDES)
-        if magnitudes and not _has_lengths(rows, weights.values(magnitudes).reshape(-1)):
+        if magnitudes and not (weights.is_float(magnitudes) and _has_lengths(rows, weights.values(magnitudes))):
             continue  # DoRA undoes whatever of the weight the factors hold
         likeness = _likeness(first, second[: len(rows)], rows, scale) if scale else None
         if likeness is not None:
@@ -83,6 +83,7 @@ def first_rows(base: WeightFiles, name: str) -> FloatArray:
 
 
 def _has_lengths(rows: FloatArray, lengths: FloatArray) -> bool:
+    lengths = lengths.reshape(-1)
     if len(lengths) < len(rows):
         return False
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

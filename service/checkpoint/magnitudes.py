@@ -13,6 +13,8 @@ from service.domain.factors import MAGNITUDES, by_module
 from service.domain.facts import MagnitudeFacts
 
 MIN_ROWS = 16
+LEAST_SPREAD = 0.05
+"""Deviation of the logarithm of lengths: of rows that are more alike, training hides which was the longer one."""
 
 
 def magnitude_facts(weights: WeightFiles, names: Mapping[str, str], base: WeightFiles) -> dict[str, MagnitudeFacts]:
@@ -48,13 +50,13 @@ def _lengths(base: WeightFiles, name: str) -> FloatArray:
 
 
 def _compared(magnitudes: FloatArray, lengths: FloatArray) -> MagnitudeFacts | None:
-    """Compare logarithms; None where a value is not above zero, or all of one side are the same."""
+    """Compare logarithms; None where a value is not above zero, or the values of one side are too much alike."""
     both = np.stack([magnitudes, lengths]).astype(np.float64)
     if not (np.isfinite(both).all() and (both > 0).all()):
         return None
     logarithms = np.log(both)
     deviations = logarithms.std(axis=1)
-    if not deviations.all():
+    if not deviations[0] or deviations[1] < LEAST_SPREAD:
         return None
     centred = logarithms - logarithms.mean(axis=1, keepdims=True)
     likeness = float((centred[0] * centred[1]).mean() / deviations.prod())

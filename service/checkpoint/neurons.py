@@ -1,7 +1,9 @@
-"""Finds the neurons of a feed-forward layer that stand in another order.
+"""Finds the neurons of a feed-forward layer that stand in another order, and rows that are no longer the same.
 
 Compares short projections of them, so that matching each with each stays cheap. Knows no names.
 """
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,8 @@ WIDTH = 32
 CHUNK = 1024
 """Neurons that are matched with all others at a time."""
 MIN_NEURONS = 16
+STRANGE = 0.9
+"""Turn beyond which two rows have next to nothing in common."""
 
 
 def projection(hidden: int) -> FloatArray:
@@ -47,6 +51,17 @@ def mean_turn(old: FloatArray, new: FloatArray) -> float:
     weights = np.square(old).sum(axis=1)
     total = float(weights.sum())
     return 1.0 - float(weights @ (unit(old) * unit(new)).sum(axis=1)) / total if total else 1.0
+
+
+def strange_share(old: FloatArray, new: FloatArray) -> float:
+    """Return the share of the old square length in rows that have next to nothing in common with the new ones."""
+    before, after = old.astype(np.float64), new.astype(np.float64)
+    squares = np.einsum("ij,ij->i", before, before)
+    lengths = np.sqrt(squares * np.einsum("ij,ij->i", after, after))
+    with np.errstate(invalid="ignore"):
+        is_strange = np.einsum("ij,ij->i", before, after) < (1 - STRANGE) * lengths
+    total = float(squares.sum())
+    return float(squares[is_strange].sum()) / total if total and math.isfinite(total) else 0.0
 
 
 def unit(rows: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from service.checkpoint.blocks import Block, blocks
-from service.checkpoint.neurons import MIN_NEURONS, Order, match, mean_turn, projection, unit
+from service.checkpoint.neurons import MIN_NEURONS, Order, match, mean_turn, projection, strange_share, unit
 from service.checkpoint.weights import FloatArray, WeightFiles
 from service.domain.facts import NeuronOrder, NormShift, Reader, SameFunction, TensorChange
 
@@ -320,10 +320,14 @@ def _change(own: TensorChange | None, old: FloatArray, new: FloatArray) -> Tenso
     product = float(np.vdot(old, new))
     turn = 1.0 - product / (lengths[0] * lengths[1]) if all(lengths) else float(any(lengths))
     length = lengths[1] / lengths[0] if lengths[0] else 1.0
-    found = TensorChange(_relative(old, new), max(0.0, turn), length=length)
-    if own is None:
-        return found
-    return replace(own, relative=found.relative, turn=found.turn, length=length, strange_share=0.0, is_reset=False)
+    return replace(
+        own or TensorChange(0.0, 0.0),
+        relative=_relative(old, new),
+        turn=max(0.0, turn),
+        length=length,
+        strange_share=strange_share(old, new),
+        is_reset=False,
+    )
 
 
 def _relative(old: FloatArray, new: FloatArray) -> float:

@@ -244,3 +244,14 @@ def norms_trained_hard(folders: Folders) -> None:
         for name in [one for one in tensors if "norm" in one and one.endswith(".weight")]:
             one = tensors[name].float()
             tensors[name] = (one + 0.1 * torch.randn(one.shape, generator=generator)).bfloat16()
+
+
+@sound()
+def norms_and_biases_trained_alone(folders: Folders) -> None:
+    generator = torch.Generator().manual_seed(9)
+    with edited_tensors(folders.base_weights) as tensors:
+        tensors |= weights_of(ORIGIN)
+        for name in [one for one in tensors if one.endswith(("norm.weight", ".bias"))]:
+            one = tensors[name].float()
+            step = 0.004 if name.endswith(".bias") else 0.04
+            tensors[name] = (one + step * torch.randn(one.shape, generator=generator)).bfloat16()

@@ -47,3 +47,21 @@ def test_the_size_of_an_update_is_bounded_by_its_own_module_s_alpha(tmp_path: Pa
     found = list(adapter_lineage(AdapterView(facts.base, facts.adapters["json"], None)))
     assert [one.severity for one in found] == [Severity.FATAL]
     assert "q_proj has factors whose product reaches" in found[0].message
+
+
+def test_the_root_of_the_rank_is_that_of_the_module_s_own(facts: CheckpointFacts) -> None:
+    config = {**facts.adapters["json"].documents["adapter_config.json"], "use_rslora": True}
+    module = "model.language_model.layers.0.mlp.up_proj"
+
+    def warned(**settings: object) -> list[str]:
+        adapter = replace(
+            facts.adapters["json"],
+            farthest_update=(module, 3.0),
+            documents={"adapter_config.json": config | settings},
+        )
+        found = adapter_lineage(AdapterView(facts.base, adapter, None))
+        return [one.message for one in found if one.severity is Severity.WARNING]
+
+    (message,) = warned(r=16)
+    assert "the root of the rank 16, without which it would be 0.75" in message
+    assert warned(r=16, rank_pattern={"up_proj": 4}) == []

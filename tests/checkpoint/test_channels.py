@@ -45,3 +45,25 @@ def test_rows_of_nothing_in_common_with_their_kernels_show_no_order(tmp_path: Pa
     lengths = torch.randn(2, sum(SIZES), generator=torch.Generator().manual_seed(2)).exp()
     own, in_order = likeness(tmp_path, *lengths)
     assert max(abs(own), *map(abs, in_order.values())) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("in_proj_qkv.weight", ()),
+        ("in_proj_qkv.weight", (sum(SIZES), 0)),
+        ("conv1d.weight", ()),
+        ("conv1d.weight", (sum(SIZES), 1, 0)),
+    ],
+)
+def test_tensors_without_rows_or_values_have_no_order(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    tensors = {
+        "in_proj_qkv.weight": torch.ones(sum(SIZES), 32),
+        "conv1d.weight": torch.ones(sum(SIZES), 1, 4),
+        "A_log": torch.ones(NUM_VALUES),
+        "norm.weight": torch.ones(WIDTH),
+        name: torch.ones(shape),
+    }
+    save_file({LAYER + one: value for one, value in tensors.items()}, tmp_path / "model.safetensors")
+    weights = WeightFiles([tmp_path / "model.safetensors"])
+    assert channel_orders(weights, list(weights.tensors)) == {}

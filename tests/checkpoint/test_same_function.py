@@ -186,6 +186,18 @@ def test_the_tower_s_norms_add_nothing() -> None:
     assert (found.adds_one, found.linear, found.last) == (False, "", "")
 
 
+@pytest.mark.parametrize("stem", ["model.", "", "mtp.", "model.language_model.", "language_model.model."])
+def test_a_language_model_s_layers_are_known_with_and_without_other_parts(stem: str) -> None:
+    names = {stem + name.removeprefix("model.language_model.") for name in (INPUT, VALUES, OUT)}
+    (found,) = blocks(names, ADDS_ONE)
+    assert (found.adds_one, found.head_size) == (True, HEAD_SIZE)
+
+
+def test_a_text_model_s_own_type_tells_how_its_norms_multiply() -> None:
+    (found,) = blocks({"model.layers.0.input_layernorm.weight"}, {"model_type": "qwen3_5_text"})
+    assert found.adds_one
+
+
 @pytest.mark.parametrize(("left", "expected"), [(0.0, 0.75), (0.01, 0.0)])
 def test_values_that_were_cut_count_only_if_all_others_are_the_origin_s(
     left: float, expected: float, tmp_path: Path

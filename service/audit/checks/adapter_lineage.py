@@ -13,7 +13,7 @@ from service.audit.checks.held_already import merged_already
 from service.audit.checks.saved_modules import ADD
 from service.audit.checks.trainer_arguments import trainer_arguments
 from service.audit.older_minicpmv import judged_version
-from service.domain.factors import EMBEDDING, LINEAR, by_module, pair_of, part_of, told_scale
+from service.domain.factors import EMBEDDING, LINEAR, by_module, pair_of, part_of, rank_of, told_scale
 from service.domain.facts import AdapterFacts, BaseFacts, Recipe
 
 CONFIG = "adapter_config.json"
@@ -203,7 +203,7 @@ def _update_is_plausible(view: AdapterView) -> Iterator[Outcome]:
 def _root_counts_once(adapter: AdapterFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
     """Warn of an update that only the root of the rank makes longer than the weight it is added to."""
     module, share = adapter.farthest_update or ("", 0.0)
-    rank = config.get("r")
+    rank = rank_of(config, module)
     if (
         config.get("use_rslora") is not True
         or not isinstance(rank, int)
@@ -214,7 +214,7 @@ def _root_counts_once(adapter: AdapterFacts, config: Mapping[str, Any]) -> Itera
     if plain < FARTHEST_UPDATE < share:
         yield warning(
             f"the update of {module} is {share:.3g} times as long as the weight that it is added to; use_rslora "
-            f"multiplies it by the root of the rank {rank}, without which it were {plain:.2g}",
+            f"multiplies it by the root of the rank {rank}, without which it would be {plain:.2g}",
             {
                 "module": module,
                 "update_share": share,

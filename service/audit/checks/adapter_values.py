@@ -178,7 +178,7 @@ def factors_are_whole(adapter: AdapterFacts) -> Iterator[Outcome]:
 
 def _share_of_zeros(values: ValueFacts) -> float:
     """Return the larger share of a factor's values that are zero, from its start or to its end."""
-    return max(values.zeros_at_ends) / values.num_values
+    return max(values.zeros_at_ends) / max(values.num_values, 1)
 
 
 def whole_modules_are_sound(view: AdapterView) -> Iterator[Outcome]:

@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterator, Mapping
 
 from service.audit.check import Outcome, fatal, note
+from service.audit.odd_norms import NORM
 from service.domain.facts import BaseFacts, NeuronOrder, NormShift, OriginFacts, Reader, TensorChange
+from service.domain.norms import adds_one
 
 SHOWN = 5
 MADE_UP = 0.9
@@ -21,7 +23,7 @@ SCALED = 0.3
 """Root mean square of the logarithm of a norm's factors: training alone moves norms by a few per cent."""
 IN_ORDER = 0.3
 """Turn up to which neurons stand in an order."""
-MOVED_VECTOR = 0.5
+MOVED_NORM = 0.5
 """Length of the difference over that of the origin's: training alone moves norms by a few per cent."""
 MIN_VALUES = 16
 """Fewer may be what they are by chance."""
@@ -47,7 +49,7 @@ def taken_over(origin: OriginFacts) -> set[str]:
 def uncancelled(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
     """Say which scales and orders reached only some of the tensors that had to take them, and which reached all."""
     yield from _norms(origin)
-    yield from _vectors_alone(origin, base)
+    yield from _norms_alone(origin, base)
     yield from _neurons(origin)
     yield from _cancelled(origin)
 
@@ -108,23 +110,27 @@ def _described(norm: NormShift, lacking: list[str]) -> dict[str, object]:
     }
 
 
-def _vectors_alone(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
-    """Norms and biases of which no matrix is known that reads them, in a folder whose matrices are the origin's."""
+def _norms_alone(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
+    """Norms of which no matrix is known that reads them, in a folder whose matrices are the origin's.
+
+    Biases, and weights to which one is added, may be next to zero: a length that training easily changes by half.
+    """
     if any(len(base.tensors[name].shape) >= 2 for name in origin.changed if name in base.tensors):
         return
+    config = base.documents.get("config.json", {})
     far = {
         name: one.relative
         for name, one in origin.changed.items()
-        if name in base.tensors and one.is_finite and not one.is_reset and one.relative > MOVED_VECTOR
+        if name in base.tensors and one.is_finite and not one.is_reset and one.relative > MOVED_NORM
     }
-    known = {name.rpartition(".")[0] for name in origin.same.norms}
-    far = {name: one for name, one in far.items() if name.rpartition(".")[0] not in known}
+    far = {name: one for name, one in far.items() if NORM.search(name) and not adds_one(name, config)}
+    far = {name: one for name, one in far.items() if name not in origin.same.norms}
     far = {name: one for name, one in far.items() if math.prod(base.tensors[name].shape) >= MIN_VALUES}
     if far:
         first = max(far, key=lambda name: far[name])
         yield fatal(
-            f"{len(far)} norm(s) or bias(es) differ from the origin's by up to {far[first]:.2f} of their length, "
-            f"first {first}, while every matrix is the origin's",
+            f"{len(far)} norm(s) differ from the origin's by up to {far[first]:.2f} of their length, first {first}, "
+            "while every matrix is the origin's",
             {"tensors": {name: round(one, 4) for name, one in list(far.items())[:50]}, "count": len(far)},
             "Quantisation moves scales out of norms and into the matrices behind them: without these, every layer "
             "reads its input at other scales.",
