@@ -1,6 +1,6 @@
 """Reads safetensors: names, shapes and dtypes from headers, values by memory map.
 
-Knows the file format and nothing of models. No pickle file is ever opened.
+Knows the file format and, of models, only what loading leaves out. No pickle file is ever opened.
 """
 
 import errno
@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from service.checkpoint.documents import POINTER, is_pointer
 from service.domain.facts import FileProblem, TensorFacts, ValueFacts
+from service.domain.minicpmv import LEFT_OUT
 from service.wording import without_folders
 
 FloatArray = NDArray[np.float32]
@@ -259,12 +260,16 @@ def shard_files(folder: Path, index: Mapping[str, Any]) -> list[Path]:
 
 
 def index_problems(weights: WeightFiles, index: Mapping[str, Any]) -> list[FileProblem]:
-    """Compare an index with the shards that could be read: tensors that it names and no shard has."""
+    """Compare an index with the shards that could be read: tensors that it names, loading takes, and no shard has."""
     shards = index.get("weight_map")
     if not isinstance(shards, dict):
         return [FileProblem(INDEX, "has no weight_map, so no shard can be found")]
     broken = {one.file for one in weights.problems}
-    lost = [name for name, file in shards.items() if name not in weights.tensors and Path(str(file)).name not in broken]
+    lost = [
+        name
+        for name, file in shards.items()
+        if name not in weights.tensors and Path(str(file)).name not in broken and not LEFT_OUT.match(name)
+    ]
     if not lost:
         return []
     return [FileProblem(INDEX, f"names {len(lost)} tensor(s) that no shard holds, first {lost[0]}")]

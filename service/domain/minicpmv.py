@@ -56,6 +56,8 @@ ENDS = {
 """What `chat()` of each version stops at; 2.6's generation_config.json names the first only."""
 OTHER_SENSES = (r"^apm\.", r"^audio", r"^tts\.")
 """Tensors of MiniCPM-o for hearing and speaking, which answers in text do not need."""
+LEFT_OUT = re.compile(rf"(model\.)?mtp\.|{'|'.join(OTHER_SENSES)}")
+"""What guesses tokens ahead, hears or speaks: releases have it beside the model, and loading leaves it out."""
 HEARING = re.compile(r"MiniCPMO($|\d|_|For|Model)")
 """Classes of MiniCPM-o; MiniCPM-OCR's begin with the same letters."""
 NOT_SERVED = f"MiniCPM-o is not served; of MiniCPM-V, {', '.join(LANGUAGES)}, 4.6 and later are"

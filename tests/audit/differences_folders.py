@@ -83,6 +83,13 @@ def an_index_left_beside_the_whole_file(folders: Folders) -> None:
     write_json(folders.base / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
 
 
+@harmless(loaded="base")
+def an_index_that_names_what_guesses_tokens_ahead(folders: Folders) -> None:
+    shard(folders.base)
+    with edited_json(folders.base / "model.safetensors.index.json") as index:
+        index["weight_map"]["mtp.fc.weight"] = next(iter(index["weight_map"].values()))
+
+
 @harmless()
 def shards_of_the_same_values_beside_the_whole_file(folders: Folders) -> None:
     before = load_file(folders.base_weights)

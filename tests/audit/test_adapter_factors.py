@@ -53,15 +53,19 @@ def test_the_root_of_the_rank_is_that_of_the_module_s_own(facts: CheckpointFacts
     config = {**facts.adapters["json"].documents["adapter_config.json"], "use_rslora": True}
     module = "model.language_model.layers.0.mlp.up_proj"
 
-    def warned(**settings: object) -> list[str]:
+    def said(**settings: object) -> list[tuple[Severity, str]]:
         adapter = replace(
             facts.adapters["json"],
             farthest_update=(module, 3.0),
             documents={"adapter_config.json": config | settings},
         )
         found = adapter_lineage(AdapterView(facts.base, adapter, None))
-        return [one.message for one in found if one.severity is Severity.WARNING]
+        return [(one.severity, one.message) for one in found if "the root of the rank" in one.message]
 
-    (message,) = warned(r=16)
+    ((severity, message),) = said(r=16, lora_alpha=8)
     assert "the root of the rank 16, without which it would be 0.75" in message
-    assert warned(r=16, rank_pattern={"up_proj": 4}) == []
+    assert severity is Severity.WARNING
+    assert said(r=16, lora_alpha=8, rank_pattern={"up_proj": 4}) == []
+    ((severity, message),) = said(r=16, lora_alpha=16)
+    assert "lora_alpha is the rank, as combining adapters leaves it" in message
+    assert severity is Severity.FATAL

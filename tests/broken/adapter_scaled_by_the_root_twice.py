@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edited_json, edited_tensors
 
-EXPECTED = Expected("adapter_lineage", "use_rslora", subject="adapter", severity="warning")
+EXPECTED = Expected("adapter_lineage", "use_rslora", subject="adapter")
 
 
 def make(folders: Folders) -> None:

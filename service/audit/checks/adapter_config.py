@@ -201,7 +201,7 @@ def _targets_agree(
     dropped = sorted(one for one in modules if not is_targeted(config, one.partition(".base_layer.")[0]))
     if dropped:
         yield fatal(
-            f"{len(dropped)} of {len(modules)} modules in the file are not targeted by the config, first {dropped[0]}"
+            f"{len(dropped)} of {len(modules)} modules in the file are not among target_modules, first {dropped[0]}"
             + (f"; target_parameters {config['target_parameters']} does not name them" if by_name else ""),
             {"modules": dropped[:50], "count": len(dropped), "in_file": len(modules)},
             "PEFT drops their factors: that part of the training is lost.",

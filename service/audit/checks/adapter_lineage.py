@@ -49,8 +49,9 @@ that config and file lack, the update is not the one that was trained. What they
 factors of another rank and runs that began with another adapter contradict nothing.
 
 PEFT's `add_weighted_adapter` works the scale into the factors and keeps `use_rslora`, so that the root of the rank
-counts twice. If only that root makes an update longer than the weight it is added to, this is warned of; factors that
-begin as a part of the weight, as PiSSA's, are as long by nature.
+counts twice. If only that root makes an update longer than the weight it is added to, this is warned of, and refused
+where lora_alpha is the rank, as it is written there; factors that begin as a part of the weight, as PiSSA's, are as
+long by nature.
 
 An adapter that is mounted on its own merge counts twice. The base's weights show it: of the product of both factors
 they hold a share near 1 in every module, near 0 if it was never merged; `merge.json` of this service's own merges names
@@ -201,7 +202,10 @@ def _update_is_plausible(view: AdapterView) -> Iterator[Outcome]:
 
 
 def _root_counts_once(adapter: AdapterFacts, config: Mapping[str, Any]) -> Iterator[Outcome]:
-    """Warn of an update that only the root of the rank makes longer than the weight it is added to."""
+    """Look for an update that only the root of the rank makes longer than the weight it is added to.
+
+    It is certain where the config has the alpha that `add_weighted_adapter` writes, which is the rank.
+    """
     module, share = adapter.farthest_update or ("", 0.0)
     rank = rank_of(config, module)
     if (
@@ -211,10 +215,12 @@ def _root_counts_once(adapter: AdapterFacts, config: Mapping[str, Any]) -> Itera
     ):
         return
     plain = share / math.sqrt(max(rank, 1))
+    is_combined = config.get("lora_alpha") == config.get("r")
     if plain < FARTHEST_UPDATE < share:
-        yield warning(
+        yield (fatal if is_combined else warning)(
             f"the update of {module} is {share:.3g} times as long as the weight that it is added to; use_rslora "
-            f"multiplies it by the root of the rank {rank}, without which it would be {plain:.2g}",
+            f"multiplies it by the root of the rank {rank}, without which it would be {plain:.2g}"
+            + (", and lora_alpha is the rank, as combining adapters leaves it" if is_combined else ""),
             {
                 "module": module,
                 "update_share": share,

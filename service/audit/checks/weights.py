@@ -20,7 +20,7 @@ from service.audit.checks.adapter_values import (
 )
 from service.domain.factors import is_magnitude, parts_in
 from service.domain.facts import BaseFacts, BlueprintFacts, FileProblem, MagnitudeFacts, ValueFacts
-from service.domain.minicpmv import OTHER_SENSES
+from service.domain.minicpmv import LEFT_OUT
 
 SHOWN = 5
 LAYER = re.compile(r"\.\d+\.")
@@ -31,8 +31,6 @@ CONNECTOR = re.compile(r"(^|\.)(merger\.mlp|resampler|multi_modal_projector)\.")
 MIN_MODULES = 3
 UNLIKE, APART = 0.3, 1.1
 """Correlation and factor: of sound DoRA adapters at least 0.86 and about 1.02, of magnitudes of a fresh layer 0."""
-IDLE = re.compile(rf"(model\.)?mtp\.|{'|'.join(OTHER_SENSES)}")
-"""What guesses tokens ahead, hears or speaks: releases have it beside the model, and loading leaves it out."""
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 """Files of slow tokenizers, which load without tokenizer.json."""
@@ -159,7 +157,7 @@ def _zero_throughout(base: BaseFacts, changed: Collection[str]) -> Iterator[Outc
     What connects the tower and the language model stands beside nothing: zeros there hide every picture.
     """
     zero = [name for name in base.inner.all_zero if name.endswith(".weight") and len(base.tensors[name].shape) >= 2]
-    zero = [name for name in zero if name not in changed and not IDLE.match(name)]  # origin says so
+    zero = [name for name in zero if name not in changed and not LEFT_OUT.match(name)]  # origin says so
     if not zero:
         return
     kinds = Counter(LAYER.sub(".*.", name) for name in base.tensors)
