@@ -169,14 +169,11 @@ class Batch:
 
     def _compute(self, one: Prepared, tokens: int) -> StepKind:
         """Encode pictures that a prompt misses, or compute a piece of it; the last one brings the first token."""
-        started = time.monotonic()
         progress = one.progress
         assert progress is not None  # noqa: S101 - admitted
-        others = [other.progress for other in self._scheduler.prefilling if other is not one and other.progress]
-        if count := self._prefiller.encode([progress, *others]):
-            self._observe(StepStats(StepKind.PICTURES, time.monotonic() - started, 1, count))
+        if self._encode(one, progress):
             return StepKind.PICTURES
-        before = progress.done
+        started, before = time.monotonic(), progress.done
         logits = self._prefiller.advance(progress, tokens)
         sequence = one.sequence
         chosen = None
@@ -188,6 +185,25 @@ class Batch:
         if chosen is not None:
             self._take(one, progress, chosen)
         return StepKind.PREFILL
+
+    def _encode(self, one: Prepared, progress: Progress) -> bool:
+        """Encode pictures, if the prompt misses any; who decodes goes on meanwhile, between the tower's layers."""
+        others = [other.progress for other in self._scheduler.prefilling if other is not one and other.progress]
+        started = rested = time.monotonic()
+        decoding = 0.0
+
+        def go_on() -> None:
+            nonlocal rested, decoding
+            patience = self._pace.patience(len(self._scheduler.running), self._scheduler.num_prompts)
+            if (paused := time.monotonic()) - rested >= patience:
+                self._decode()
+                rested = time.monotonic()
+                decoding += rested - paused
+
+        count = self._prefiller.encode([progress, *others], go_on)
+        if count:
+            self._observe(StepStats(StepKind.PICTURES, time.monotonic() - started - decoding, 1, count))
+        return count > 0
 
     def _take(self, one: Prepared, progress: Progress, chosen: Chosen) -> None:
         """Take a prompt's first token; the sequence runs on unless that ends it."""

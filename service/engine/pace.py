@@ -4,6 +4,8 @@ Purely numbers. Whoever decodes waits for it, so it is made to take about as lon
 wait for their first token than for their next one.
 """
 
+import math
+
 LEAST = 32
 """Tokens of the smallest piece: still smaller ones cost as much."""
 PATIENCE = 1.9
@@ -39,10 +41,16 @@ class Pace:
             num_decoding: Sequences that wait for their next token.
             num_prompts: Sequences that wait for their first one.
         """
-        if not num_decoding or self._step is None or not self._token:
+        patience = self.patience(num_decoding, num_prompts)
+        if math.isinf(patience) or not self._token:
             return self._largest
-        patience = PATIENCE * max(1.0, num_prompts / num_decoding)
-        return min(max(LEAST, int(patience * self._step / self._token)), self._largest)
+        return min(max(LEAST, int(patience / self._token)), self._largest)
+
+    def patience(self, num_decoding: int, num_prompts: int) -> float:
+        """Return for how many seconds those who decode can wait for others; infinite if nobody does."""
+        if not num_decoding or self._step is None:
+            return math.inf
+        return PATIENCE * max(1.0, num_prompts / num_decoding) * self._step
 
     def suffices(self, allowance: int) -> bool:
         """Say whether what is left of an allowance is worth a piece."""

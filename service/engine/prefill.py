@@ -4,12 +4,13 @@ Knows no slot and no queue; the thread that owns the device calls it.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import Cache
 
 from service.engine.families.family import Family
@@ -88,8 +89,12 @@ class Prefiller:
         self._features.misses += len(progress.missing())
         return progress
 
-    def encode(self, prompts: Sequence[Progress]) -> int:
+    def encode(self, prompts: Sequence[Progress], between: Callable[[], None] = lambda: None) -> int:
         """Encode pictures that the first prompt misses, with others of the same vision tower while there is room.
+
+        Args:
+            prompts: Who waits for pictures.
+            between: Called between two layers of the vision tower.
 
         Returns:
             How many parts were encoded; 0 if the first prompt misses none.
@@ -105,8 +110,9 @@ class Prefiller:
                     break
                 size += 0 if part.digest in taken else part.size
                 taken[part.digest] = part
-        with torch.inference_mode():
-            found = self._family.pictures.encode(first.prompt.view.model, list(taken.values()), self._device)
+        model = first.prompt.view.model
+        with torch.inference_mode(), _pausing(model, between):
+            found = self._family.pictures.encode(model, list(taken.values()), self._device)
         for digest, features in zip(taken, found, strict=True):
             self._features.put(tower, digest, features)
             for progress in prompts:
@@ -175,3 +181,14 @@ def _last_logits(model: Any, *, is_wanted: bool) -> Iterator[None]:
     finally:
         if hook is not None:
             hook.remove()
+
+
+@contextmanager
+def _pausing(model: Any, between: Callable[[], None]) -> Iterator[None]:
+    """Call something before each layer of whatever does not decode: the vision tower's, whatever it is called."""
+    decoding = set(model.get_decoder().modules())
+    lists = [one for one in model.modules() if isinstance(one, nn.ModuleList) and one not in decoding]
+    with ExitStack() as stack:
+        for layer in (layer for one in lists for layer in one):
+            stack.callback(layer.register_forward_pre_hook(lambda *_: between()).remove)
+        yield

@@ -1,7 +1,10 @@
 """Turns, places and order, in numbers alone."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import pytest
 
 from service.engine.pace import Pace
 from service.engine.scheduler import MAX_PREFILLING, Scheduler
@@ -97,6 +100,8 @@ def test_pieces_take_about_as_long_as_those_who_decode_can_wait() -> None:
     pace.decoded(0.1)
     pace.prefilled(0.2, 200)
     assert pace.allowance(1, 1) == 190  # 0.1 s x 1.9 / 1 ms
+    assert pace.patience(1, 1) == pytest.approx(0.19)
+    assert pace.patience(0, 1) == math.inf
     assert pace.allowance(0, 1) == 512
     for _ in range(100):
         pace.decoded(0.001)

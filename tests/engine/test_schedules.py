@@ -19,9 +19,12 @@ from taping import Tapes
 from service.demo import demo_root
 from service.demo.drawing import Scene, draw
 from service.domain.generation import Event, FinishReason, Generation, Job, Message, PictureRef
+from service.domain.stats import StepKind
+from service.engine import assembly
 from service.engine.assembly import Parts, assemble
 from service.engine.batch import Prepared
 from service.engine.loading import LoadedModel, LoadPlan, load
+from service.engine.pace import Pace
 from service.engine.preparing import Preparer
 from tests.engine import odd_adapters
 
@@ -215,6 +218,36 @@ def test_replayed_steps_do_not_change_the_tokens(arrivals: list[Arrival], world:
     fitting = [one for one in arrivals if world.need(one.job) <= replaying.parts.slots.max_tokens]
     run(world, replaying.parts, fitting)
     check(world, fitting)
+
+
+class Impatient(Pace):
+    """Lets those who decode go on before every layer of the vision tower."""
+
+    def patience(self, num_decoding: int, num_prompts: int) -> float:
+        return 0.0 if num_decoding else super().patience(num_decoding, num_prompts)
+
+
+@pytest.mark.timeout(400)
+@given(arrivals=SCHEDULES)
+@settings(QUIET, max_examples=40)
+def test_decoding_while_pictures_are_encoded_does_not_change_the_tokens(arrivals: list[Arrival], world: World) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assembly, "Pace", Impatient)
+        parts = assemble(world.loaded, 8, 8e6, lambda step: None, largest_piece=64)
+    fitting = [one for one in arrivals if world.need(one.job) <= parts.slots.max_tokens]
+    run(world, parts, fitting)
+    check(world, fitting)
+
+
+def test_whoever_decodes_goes_on_while_a_picture_is_encoded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "Pace", Impatient)
+    seen: list[StepKind] = []
+    parts = assemble(world.loaded, 8, 8e6, lambda step: seen.append(step.kind), largest_piece=64)
+    arrivals = [Arrival(len(JOBS) - 6, 0, None), Arrival(0, 8, None)]  # a long text, then a picture
+    run(world, parts, arrivals)
+    check(world, arrivals)
+    place = seen.index(StepKind.PICTURES)
+    assert seen[place - 4 : place] == [StepKind.DECODE] * 4  # the demo's tower has four layers
 
 
 def test_schedules_really_replayed_steps(replaying: Replaying) -> None:
