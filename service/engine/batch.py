@@ -194,8 +194,8 @@ class Batch:
 
         def go_on() -> None:
             nonlocal rested, decoding
-            patience = self._pace.patience(len(self._scheduler.running), self._scheduler.num_prompts)
-            if (paused := time.monotonic()) - rested >= patience:
+            most = self._pace.picture_seconds(len(self._scheduler.running), self._scheduler.num_prompts)
+            if (paused := time.monotonic()) - rested >= most:
                 self._decode()
                 rested = time.monotonic()
                 decoding += rested - paused

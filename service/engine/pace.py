@@ -10,6 +10,8 @@ LEAST = 32
 """Tokens of the smallest piece: still smaller ones cost as much."""
 PATIENCE = 1.9
 """How many steps of decoding a piece of a prompt may take, where at least as many decode as have prompts."""
+PICTURE_PATIENCE = 4.0
+"""The same of pictures: decoding between the layers of a small model's vision tower costs more than it saves."""
 SMOOTHING = 0.2
 
 
@@ -41,16 +43,20 @@ class Pace:
             num_decoding: Sequences that wait for their next token.
             num_prompts: Sequences that wait for their first one.
         """
-        patience = self.patience(num_decoding, num_prompts)
+        patience = PATIENCE * self._share(num_decoding, num_prompts)
         if math.isinf(patience) or not self._token:
             return self._largest
         return min(max(LEAST, int(patience / self._token)), self._largest)
 
-    def patience(self, num_decoding: int, num_prompts: int) -> float:
-        """Return for how many seconds those who decode can wait for others; infinite if nobody does."""
+    def picture_seconds(self, num_decoding: int, num_prompts: int) -> float:
+        """Return for how long pictures may be encoded before the next step of decoding; infinite if nobody decodes."""
+        return PICTURE_PATIENCE * self._share(num_decoding, num_prompts)
+
+    def _share(self, num_decoding: int, num_prompts: int) -> float:
+        """Return the seconds of a step of decoding, more where more wait for their first token than for their next."""
         if not num_decoding or self._step is None:
             return math.inf
-        return PATIENCE * max(1.0, num_prompts / num_decoding) * self._step
+        return max(1.0, num_prompts / num_decoding) * self._step
 
     def suffices(self, allowance: int) -> bool:
         """Say whether what is left of an allowance is worth a piece."""

@@ -100,8 +100,9 @@ def test_pieces_take_about_as_long_as_those_who_decode_can_wait() -> None:
     pace.decoded(0.1)
     pace.prefilled(0.2, 200)
     assert pace.allowance(1, 1) == 190  # 0.1 s x 1.9 / 1 ms
-    assert pace.patience(1, 1) == pytest.approx(0.19)
-    assert pace.patience(0, 1) == math.inf
+    assert pace.picture_seconds(1, 1) == pytest.approx(0.4)
+    assert pace.picture_seconds(1, 3) == pytest.approx(1.2)
+    assert pace.picture_seconds(0, 1) == math.inf
     assert pace.allowance(0, 1) == 512
     for _ in range(100):
         pace.decoded(0.001)

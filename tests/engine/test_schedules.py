@@ -223,8 +223,8 @@ def test_replayed_steps_do_not_change_the_tokens(arrivals: list[Arrival], world:
 class Impatient(Pace):
     """Lets those who decode go on before every layer of the vision tower."""
 
-    def patience(self, num_decoding: int, num_prompts: int) -> float:
-        return 0.0 if num_decoding else super().patience(num_decoding, num_prompts)
+    def picture_seconds(self, num_decoding: int, num_prompts: int) -> float:
+        return 0.0 if num_decoding else super().picture_seconds(num_decoding, num_prompts)
 
 
 @pytest.mark.timeout(400)
