@@ -189,5 +189,5 @@ def test_a_port_that_is_taken_is_named_with_the_way_out(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         result = run("serve", "--host", "127.0.0.1", "--port", str(port), cwd=tmp_path)
     assert result.returncode == 2
-    assert f"port {port} on 127.0.0.1 cannot be opened" in result.stderr
+    assert f"port {port} on 127.0.0.1 cannot be opened (Address already in use): end what has it" in result.stderr
     assert "MINICPM_PORT" in result.stderr
