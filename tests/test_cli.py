@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,11 @@ def test_a_narrow_encoding_spells_characters_out() -> None:
     result = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert result.returncode == 1
     assert rb"\u2717 fatal trained_rows" in result.stdout
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"minicpm-service {version('minicpm-service')}\n"
 
 
 def test_an_interrupted_command_says_so_in_one_line() -> None:
