@@ -105,7 +105,7 @@ class Admission:
         if adapter_id is None:
             return
         if adapter_id not in self._adapter_ids:
-            raise AdapterUnknown(f"no adapter {adapter_id!r} is configured; there are {list(self._adapter_ids)}")
+            raise AdapterUnknown.among(adapter_id, self._adapter_ids)
         subject = adapter_subject(adapter_id)
         report = self.report
         if report is None or report.verdict(subject) is Verdict.INCONSISTENT:

@@ -13,6 +13,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb and return its exit status."""
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
+    if known.version:
+        from importlib.metadata import version  # takes a while, and only this wants it
+
+        print(f"minicpm-service {version('minicpm-service')}")
+        return 0
     if known.verb is None:
         parser.print_help()
         return COULD_NOT_RUN
@@ -27,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="minicpm-service",
         description="Serve LoRA-tuned MiniCPM models, and refuse the ones whose tokenizer and embeddings do not agree.",
     )
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for verb in (serve, audit, repair, merge, record, demo):
         verb.add(verbs)

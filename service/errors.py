@@ -128,6 +128,12 @@ class AdapterUnknown(RequestError):
     status = HTTPStatus.NOT_FOUND
     kind = "adapter-unknown"
 
+    @classmethod
+    def among(cls, adapter_id: str, known: Sequence[str]) -> "AdapterUnknown":
+        """Build one that names the adapters that there are."""
+        there_are = f"there are {', '.join(known)}" if known else "none is (MINICPM_ADAPTERS)"
+        return cls(f"no adapter {adapter_id!r} is configured; {there_are}")
+
 
 class AdapterRefused(ServiceError):
     """The adapter is configured, but the audit refused it."""

@@ -79,6 +79,8 @@ def why_closed(host: str, port: int) -> str:
             return ""
     except OSError as error:
         why = error.strerror or str(error)
+        if error.errno is not None and not isinstance(error, socket.gaierror):
+            why = os.strerror(error.errno)  # `create_server` adds the address, which stands in the message already
         return f"port {port} on {host} cannot be opened ({why}): end what has it, or set MINICPM_PORT (--port)"
 
 

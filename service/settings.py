@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     def _exclude_adapters_beside_a_merged_one(self) -> Self:
         if self.merged_adapter and self.adapters:
             raise ValueError(
-                "merged_adapter and adapters exclude each other: an adapter is trained on the base, "
+                "MINICPM_MERGED_ADAPTER and MINICPM_ADAPTERS exclude each other: an adapter is trained on the base, "
                 "not on the base with another adapter merged in; set one of them"
             )
         return self

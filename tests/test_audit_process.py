@@ -56,6 +56,14 @@ def test_a_corpus_is_counted(folders: Folders, tmp_path: Path) -> None:
     assert audit(folders.base, "--corpus", tmp_path / "prompts.jsonl").returncode == 0
 
 
+def test_lines_of_a_corpus_that_were_left_out_are_told(folders: Folders, tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "你好", "answer": "Hello"}\n{\n[]\n')
+    done = audit(folders.base, "--corpus", tmp_path / "prompts.jsonl")
+    assert done.returncode == 0
+    told = "corpus prompts.jsonl: 1 conversation(s) counted, 2 line(s) left out, first line 2: is not JSON: "
+    assert done.stderr.startswith(told), done.stderr
+
+
 def test_a_minicpm_o_is_refused_in_one_sentence_and_no_library_speaks(tmp_path: Path) -> None:
     shutil.copytree(demo_root() / "minicpmv4_5" / "base", tmp_path / "o")
     with edited_json(tmp_path / "o" / "config.json") as config:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,11 @@ def test_a_narrow_encoding_spells_characters_out() -> None:
     assert rb"\u2717 fatal trained_rows" in result.stdout
 
 
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"minicpm-service {version('minicpm-service')}\n"
+
+
 def test_an_interrupted_command_says_so_in_one_line() -> None:
     code = (
         "import signal, service.__main__ as m\n"
@@ -189,5 +195,5 @@ def test_a_port_that_is_taken_is_named_with_the_way_out(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         result = run("serve", "--host", "127.0.0.1", "--port", str(port), cwd=tmp_path)
     assert result.returncode == 2
-    assert f"port {port} on 127.0.0.1 cannot be opened" in result.stderr
+    assert f"port {port} on 127.0.0.1 cannot be opened (Address already in use): end what has it" in result.stderr
     assert "MINICPM_PORT" in result.stderr

@@ -87,7 +87,7 @@ def test_a_value_out_of_range_is_refused(monkeypatch: pytest.MonkeyPatch, variab
 def test_a_merged_adapter_excludes_mounted_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINICPM_MERGED_ADAPTER", "/models/a")
     monkeypatch.setenv("MINICPM_ADAPTERS", '{"b": "/models/b"}')
-    with pytest.raises(ValidationError, match="exclude each other"):
+    with pytest.raises(ValidationError, match="MINICPM_MERGED_ADAPTER and MINICPM_ADAPTERS exclude"):
         Settings()
 
 

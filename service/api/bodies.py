@@ -17,6 +17,7 @@ from service.errors import InvalidField, MalformedBody, UnsupportedMedia
 from service.explaining import explain, no_such
 
 JSON_PART, FILE_PART = "request", "image"
+JSON_KINDS = {list: "array", str: "string", bool: "boolean", type(None): "null"}
 MAX_KEYS = 64
 """Of one JSON object: more than any of ours has, and few enough to name what is unknown."""
 MAX_COMMAS = 1_000_000
@@ -50,28 +51,35 @@ async def read_request(request: Request, max_bytes: int) -> tuple[GenerateReques
     if content_type == "multipart/form-data":
         return await _read_multipart(request, max_bytes)
     raise UnsupportedMedia(
-        f"content type {content_type[:80]!r} is not taken; send application/json, or multipart/form-data with a "
-        f"{JSON_PART!r} part of JSON and {FILE_PART!r} file parts"
+        f"content type {content_type[:80]!r} is not taken; send application/json (curl: -H 'content-type: "
+        f"application/json'), or multipart/form-data with a {JSON_PART!r} part of JSON and {FILE_PART!r} file parts"
     )
 
 
-def parse_json(body: bytes | str) -> dict[str, Any]:
+def parse_json(body: bytes | str, what: str = "body") -> dict[str, Any]:
     """Parse a JSON object; repeated keys, hundreds of keys, NaN and Infinity are refused.
+
+    Args:
+        body: What was sent.
+        what: How messages call it.
 
     Raises:
         MalformedBody: It is not such an object.
     """
     num_commas = body.count(",") if isinstance(body, str) else body.count(b",")
     if num_commas > MAX_COMMAS:
-        raise MalformedBody("the body has millions of values")
+        raise MalformedBody(f"the {what} has millions of values")
+    if not body.strip():
+        raise MalformedBody(f"the {what} is empty, a JSON object is needed")
     try:
         parsed = json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise MalformedBody("the JSON is nested too deeply") from error
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and integers of thousands of digits
-        raise MalformedBody(f"the body is not JSON: {str(error)[: 2 * MAX_ECHO_CHARACTERS]}") from error
+        raise MalformedBody(f"the {what} is not JSON: {str(error)[: 2 * MAX_ECHO_CHARACTERS]}") from error
     if not isinstance(parsed, dict):
-        raise MalformedBody(f"the body is a JSON {type(parsed).__name__}, an object is needed")
+        kind = JSON_KINDS.get(type(parsed), "number")
+        raise MalformedBody(f"the {what} is a JSON {kind}, an object is needed")
     return parsed
 
 
@@ -89,15 +97,20 @@ def validate(body: dict[str, Any]) -> GenerateRequest:
         raise InvalidField.of([(_field(place, share), text) for place, text in problems]) from None
 
 
-def _read_json(body: bytes | str) -> GenerateRequest:
+def _read_json(body: bytes | str, what: str = "body") -> GenerateRequest:
     """Parse and validate; on a thread, because a large body takes long."""
-    return validate(parse_json(body))
+    return validate(parse_json(body, what))
 
 
 async def _read_multipart(request: Request, max_bytes: int) -> tuple[GenerateRequest, list[bytes]]:
     try:
         form = await request.form(max_fields=1, max_part_size=max_bytes)
     except HTTPException as error:
+        if "Too many fields" in error.detail:
+            raise MalformedBody(
+                f"the multipart body has more than one part without a filename; only {JSON_PART!r} is one, and every "
+                f"{FILE_PART!r} must be a file (curl: -F {FILE_PART}=@FILE)"
+            ) from error
         raise MalformedBody(f"the multipart body cannot be read: {error.detail}") from error
     async with request.form():  # the same form again, to close its files
         unknown = sorted({name for name in form if name not in (JSON_PART, FILE_PART)})[:MAX_PROBLEMS]
@@ -107,13 +120,13 @@ async def _read_multipart(request: Request, max_bytes: int) -> tuple[GenerateReq
         text = form.get(JSON_PART)
         content = await text.read() if isinstance(text, UploadFile) else text
         if content is None:
-            raise MalformedBody(f"the multipart body has no {JSON_PART!r} part")
+            raise MalformedBody(f"the multipart body has no {JSON_PART!r} part; send the JSON in it")
         files = [await part.read() for part in form.getlist(FILE_PART) if isinstance(part, UploadFile)]
         if len(files) != len(form.getlist(FILE_PART)):
             raise MalformedBody(f"every {FILE_PART!r} part must be a file, with a filename")
         if len(form.getlist(JSON_PART)) > 1:
             raise MalformedBody(f"the multipart body has more than one {JSON_PART!r} part")
-        return await run_in_threadpool(_read_json, content), files
+        return await run_in_threadpool(_read_json, content, f"{JSON_PART!r} part"), files
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

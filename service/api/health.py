@@ -63,7 +63,7 @@ def health_router(service: Service[Any]) -> APIRouter:
             return JSONResponse(body, 200 if report.overall is Verdict.CONSISTENT else 503)
         subject = BASE if adapter == BASE else adapter_subject(adapter)
         if subject not in report.subjects:
-            raise AdapterUnknown(f"no adapter {adapter[:64]!r} is configured; there are {list(service.adapter_ids)}")
+            raise AdapterUnknown.among(adapter[:64], service.adapter_ids)
         one = {"phase": service.phase.value, "subject": subject, **subject_json(report, subject)}
         one["exposure"] = service.exposure(subject)
         return JSONResponse(one, 200 if report.verdict(subject) is Verdict.CONSISTENT else 503)

@@ -3,6 +3,7 @@
 Decodes pictures, so it runs on a thread; knows no model.
 """
 
+import json
 from dataclasses import dataclass
 
 from PIL.Image import Image
@@ -113,7 +114,7 @@ class _Gallery:
             self._next_file += 1
         else:
             raise InvalidPicture(
-                f"picture {index}: neither does its content item hold it, nor is there an 'image' file part for it"
+                f"picture {index}: its content item has no 'image', and there is no 'image' file part for it"
             )
         return PictureRef(index)
 
@@ -130,8 +131,9 @@ class _Gallery:
     def check_all_used(self) -> None:
         """Refuse files that no place in the conversation takes."""
         if unused := len(self._files) - self._next_file:
+            place = json.dumps({"type": "image"})
             raise InvalidField.of(
-                [("image", f"{unused} file part(s) have no place: put {{'type': 'image'}} into a message's content")]
+                [("image", f"{unused} file part(s) have no place: put {place} into a message's content")]
             )
 
     def decode(self) -> list[Image]:

@@ -43,10 +43,17 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         metavar=("BASE", "ADAPTER"),
         help="what MODEL is said to be the merge of; computes the merge and compares",
     )
-    audit.add_argument("--format", choices=FORMATS, default="text")
+    audit.add_argument("--format", choices=FORMATS, default="text", help="of the report [text]")
     audit.add_argument("--output", type=Path, metavar="FILE", help="write the report there instead of printing it")
-    audit.add_argument("--policy", choices=("strict", "default", "permissive"), default="default")
-    audit.add_argument("--corpus", type=Path, metavar="FILE", help="conversations of yours, as JSON lines, to count in")
+    audit.add_argument(
+        "--policy",
+        choices=("strict", "default", "permissive"),
+        default="default",
+        help="strict: warnings and skipped checks refuse too; permissive: nothing does [default]",
+    )
+    audit.add_argument(
+        "--corpus", type=Path, metavar="FILE", help="conversations of yours, as JSON lines, in which to count tokens"
+    )
     audit.add_argument(
         "--waive",
         action="append",
@@ -113,6 +120,13 @@ def _judge(known: argparse.Namespace) -> "tuple[CheckpointFacts, Report]":
             merged_from=(locate(known.merged_from[0]), locate(known.merged_from[1])) if known.merged_from else None,
             corpus=known.corpus,
         )
+    if (corpus := facts.base.corpus) and corpus.skipped:
+        number, why = corpus.skipped[0]
+        print(
+            f"corpus {corpus.name}: {corpus.num_conversations} conversation(s) counted, {corpus.num_skipped} line(s) "
+            f"left out, first line {number}: {why}",
+            file=sys.stderr,
+        )
     report = audit(facts, policy=Policy(known.policy), waivers=waivers)
     if known.probe:
         from service.probe import probe
@@ -134,7 +148,7 @@ def _adapters(given: list[str]) -> dict[str, str]:
         name, separator, place = one.partition("=")
         if not separator or Path(one).is_dir():
             if not Path(one).is_dir():
-                raise _CannotRun(f"--adapter takes NAME=DIR, not {one!r}")
+                raise _CannotRun(f"--adapter takes NAME=DIR or a folder, and {one!r} is neither")
             name, place = _name_of(one), one
         if not name or name in RESERVED or name in adapters:
             why = "is taken" if name in adapters else "cannot be used"

@@ -101,7 +101,7 @@ def _explain(error: Exception) -> str:
     from service.settings import Settings
 
     problems = explain(error, Settings, MAX_ECHO_CHARACTERS, MAX_PROBLEMS)
-    return "\n".join(f"  {_setting(place)}: {text}" for place, text in problems)
+    return "\n".join(f"  {_setting(place)}: {text}" if place else f"  {text}" for place, text in problems)
 
 
 def _not_json(name: str, error: Exception) -> str:
@@ -116,5 +116,5 @@ def _setting(place: tuple[int | str, ...]) -> str:
     """Write a place as the variable, and what it is inside of the variable's JSON."""
     from service.settings import PREFIX
 
-    name, *inside = [str(one) for one in place if one != "[key]"] or ["*"]
+    name, *inside = [str(one) for one in place if one != "[key]"]
     return ".".join([PREFIX + name.upper(), *inside])

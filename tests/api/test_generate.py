@@ -59,7 +59,8 @@ def test_an_unknown_adapter_is_answered_404(client: httpx.Client, adapter: str) 
     problem = assert_problem(
         client.post("/generate", json={"prompt": "Hi", "adapter": adapter}), 404, "adapter-unknown"
     )
-    assert "json" in problem["detail"]
+    known = problem["detail"].partition(" is configured; there are ")[2]
+    assert sorted(known.split(", ")) == ["broken", "json", "official", "tokens"]
 
 
 def test_messages_and_the_shorthand_mean_the_same(client: httpx.Client) -> None:
@@ -140,8 +141,8 @@ def test_the_json_part_may_be_a_file(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("request_", "num_files", "status", "words"),
     [
-        ({"messages": [user("Hi")]}, 1, 422, "have no place"),
-        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, 0, 422, "neither"),
+        ({"messages": [user("Hi")]}, 1, 422, 'have no place: put {"type": "image"} into'),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, 0, 422, "no 'image' file part"),
         ({"prompt": "Hi"}, 9, 422, "9 pictures were sent; the limit is 8 (MINICPM_MAX_PICTURES); send fewer"),
         ({"prompt": "Hi", "images": ["x"] * 10}, 0, 422, "10 pictures were sent; the limit is 8"),
         ({"prompt": "Hi", "images": ["x"] * 8}, 1, 422, "9 pictures were sent; the limit is 8"),
@@ -159,11 +160,35 @@ def test_pictures_and_places_must_match(
     assert words in response.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ("", "the body is empty, a JSON object is needed"),
+        ("[]", "the body is a JSON array, an object is needed"),
+        ("null", "the body is a JSON null, an object is needed"),
+        ("5", "the body is a JSON number, an object is needed"),
+    ],
+)
+def test_a_body_without_an_object_is_named_in_words_of_json(client: httpx.Client, body: str, detail: str) -> None:
+    response = client.post("/generate", content=body, headers={"content-type": "application/json"})
+    assert assert_problem(response, 400, "malformed-body")["detail"] == detail
+
+
+def test_a_body_without_its_type_is_answered_with_the_header_to_send(client: httpx.Client) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    problem = assert_problem(client.post("/generate", content="{}", headers=form), 415, "unsupported-media-type")
+    assert "curl: -H 'content-type: application/json'" in problem["detail"]
+
+
 def test_multipart_mistakes_are_told(client: httpx.Client) -> None:
     picture = picture_bytes(SCENE)
     detail = multipart(client, {"prompt": "Hi"}, picture, field="img").json()["detail"]
     assert detail == "img: there is no such part; did you mean image? The parts are request, image"
     assert "no 'request' part" in client.post("/generate", files=[("image", ("a", picture))]).json()["detail"]
+    no_file = client.post("/generate", files=[("request", (None, "{}")), ("image", (None, "a.png"))]).json()["detail"]
+    assert "every 'image' must be a file (curl: -F image=@FILE)" in no_file
+    broken = client.post("/generate", files=[("request", (None, '{"prompt": '))]).json()["detail"]
+    assert broken.startswith("the 'request' part is not JSON: Expecting value")
     twice = [("request", (None, '{"prompt": "Hi"}'))] * 2
     assert client.post("/generate", files=twice).status_code == 400
     unbounded = {"content-type": "multipart/form-data"}

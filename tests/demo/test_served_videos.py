@@ -69,7 +69,7 @@ def test_frames_of_multipart_are_the_next_files(client: httpx.Client) -> None:
     assert response.json()["text"] == expected["text"]
     assert response.json()["usage"] == expected["usage"]
     assert expected["usage"]["image_tokens"] == 4 * BLOCK
-    for count, words in ((3, "picture 3: neither does its content item hold it"), (6, "1 file part")):
+    for count, words in ((3, "picture 3: its content item has no 'image'"), (6, "1 file part")):
         response = client.post("/generate", files=files[:count], data={"request": json.dumps(about(*parts))})
         assert response.status_code == 422
         assert words in response.json()["detail"]

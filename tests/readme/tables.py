@@ -7,17 +7,11 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.audit.catalogue import CHECKS
 from service.metrics import Metrics
 from service.settings import PREFIX, Settings
 
 README = Path(__file__).parents[2] / "README.md"
 SUFFIXES = {"counter": "_total", "info": "_info"}
-
-
-def checks() -> str:
-    rows = [f"| `{check.check_id}` | {check.title} |" for check in CHECKS]
-    return "\n".join(["| check | what must hold |", "| --- | --- |", *rows])
 
 
 def settings() -> str:
@@ -39,7 +33,7 @@ def metrics() -> str:
     return "\n".join(["| metric | labels | meaning |", "| --- | --- | --- |", *sorted(rows)])
 
 
-TABLES = {"checks": checks, "settings": settings, "metrics": metrics}
+TABLES = {"settings": settings, "metrics": metrics}
 
 
 def updated(text: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from service.audit.catalogue import CHECKS
 from service.audit.judging import audit
 from service.checkpoint.locating import locate
 from service.checkpoint.reading import read_checkpoint
@@ -50,6 +51,12 @@ def test_the_waiver_that_is_shown_lets_the_broken_adapter_pass(monkeypatch: pyte
     report = audit(facts, waivers=waivers)
     assert report.overall is Verdict.CONSISTENT
     assert json.loads(value)[0]["reason"] in {one.waiver.reason for one in report.findings() if one.waiver}
+
+
+def test_the_number_of_checks_is_that_of_the_catalogue() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"Each of the {len(CHECKS)} checks" in TEXT
+    assert f"- {len(CHECKS)} checks, each with a page" in changelog
 
 
 def test_every_file_that_is_named_is_there() -> None:
