@@ -57,6 +57,8 @@ def test_factors_around_one_module_are_pairs_of_their_own_and_have_one_owner() -
         ({"r": 4, "lora_alpha": "8"}, None),
         ({"r": [4], "lora_alpha": 8}, None),
         ({"r": 4, "lora_alpha": HUGE}, None),
+        ({"r": 4, "lora_alpha": float("nan")}, None),
+        ({"r": 4, "lora_alpha": 8, "alpha_pattern": {"q_proj": float("inf")}}, None),
         ({"r": HUGE, "lora_alpha": 8}, None),
     ],
 )
