@@ -101,6 +101,15 @@ def test_factors_under_the_adapter_s_own_name_reach_as_far(tmp_path: Path) -> No
     assert folders.facts().adapters["json"].farthest_update == reach
 
 
+def test_factors_reach_as_far_on_a_base_that_was_saved_with_another_prefix(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    make_hardly_trained(folders)
+    reach = folders.facts().adapters["json"].farthest_update
+    rename_tensors(folders.base_weights, lambda name: name.replace("model.language_model.", "language_model.model."))
+    assert reach is not None
+    assert folders.facts().adapters["json"].farthest_update == reach
+
+
 def test_factors_on_parameters_of_one_module_are_named_as_not_computed(tmp_path: Path) -> None:
     stems = ("experts", "experts.base_layer", "experts.base_layer.base_layer")
     sizes = {"A": (8, 4), "B": (4, 8)}
