@@ -25,6 +25,8 @@ IN_ORDER = 0.3
 """Turn up to which neurons stand in an order."""
 MOVED_NORM = 0.5
 """Length of the difference over that of the origin's: training alone moves norms by a few per cent."""
+MOVED_ROWS = 0.25
+"""The same of a vocabulary matrix; the inverse of a norm that moved by half changes it by a third."""
 MIN_VALUES = 16
 """Fewer may be what they are by chance."""
 
@@ -114,8 +116,11 @@ def _norms_alone(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
     """Norms of which no matrix is known that reads them, in a folder whose matrices are the origin's.
 
     Biases, and weights to which one is added, may be next to zero: a length that training easily changes by half.
+    Vocabulary matrices may have been trained, as beside new tokens, but not so far that they may hold a norm's scale.
     """
-    if any(len(base.tensors[name].shape) >= 2 for name in origin.changed if name in base.tensors):
+    matrices = {name for name in origin.changed if name in base.tensors and len(base.tensors[name].shape) >= 2}
+    vocabulary = {one.tensor for one in (base.embedding, base.head) if one}
+    if any(name not in vocabulary or origin.changed[name].relative > MOVED_ROWS for name in matrices):
         return
     config = base.documents.get("config.json", {})
     far = {
@@ -130,7 +135,7 @@ def _norms_alone(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
         first = max(far, key=lambda name: far[name])
         yield fatal(
             f"{len(far)} norm(s) differ from the origin's by up to {far[first]:.2f} of their length, first {first}, "
-            "while every matrix is the origin's",
+            f"while every matrix {'but those of the vocabulary ' if matrices else ''}is the origin's",
             {"tensors": {name: round(one, 4) for name, one in list(far.items())[:50]}, "count": len(far)},
             "Quantisation moves scales out of norms and into the matrices behind them: without these, every layer "
             "reads its input at other scales.",
