@@ -3,7 +3,7 @@
 from tests.broken.expectation import Expected
 from tests.builders import Folders, edited_json
 
-EXPECTED = Expected("adapter_config", "not targeted", "adapter")
+EXPECTED = Expected("adapter_config", "not among target_modules", "adapter")
 
 
 def make(folders: Folders) -> None:
