@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from service.audit.layers import layer_of
 from service.audit.tensors_in_use import tensors_in_use
 from service.domain.facts import BaseFacts, VectorFacts
-from service.domain.norms import ADDING, GATED, is_of_language, language_type
+from service.domain.norms import GATED, QWEN, is_of_language, language_type
 
 NORM = re.compile(r"(norm\d*|ln_\w+|layernorm\w*)\.weight$")
 HEAD_NORM = re.compile(r"\b[qk]_norm\.weight$")
@@ -18,8 +18,8 @@ HEAD_NORM = re.compile(r"\b[qk]_norm\.weight$")
 MULTIPLYING = frozenset({"llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "minicpm", "minicpm3", "minicpm4"})
 """Model types whose norms multiply by their weight.
 
-Of types that are in no list nothing is judged. Without weight decay on norms, as these have, Gemma's may all grow far
-beyond one.
+Beside these and Qwen's, which add one, nothing is judged. Without weight decay on norms, as these have, Gemma's may
+all grow far beyond one.
 """
 TURNED_SHARE = 0.25
 """Of a norm's values that no training turns."""
@@ -54,8 +54,8 @@ def odd_norms(base: BaseFacts) -> list[OddNorms]:
     language = {name: one for name, one in norms.items() if is_of_language(name) and not name.endswith(GATED)}
     found = [_lowered(seeing, 0)]
     kind = language_type(base.documents.get("config.json", {}))
-    if kind in ADDING | MULTIPLYING:
-        shift = int(kind in ADDING)
+    if kind in QWEN | MULTIPLYING:
+        shift = int(kind in QWEN)
         of_heads = {name: one for name, one in language.items() if HEAD_NORM.search(name)}
         of_layers = {name: one for name, one in language.items() if name not in of_heads}
         found += [_lowered(of_heads, shift), _lowered(of_layers, shift) or _raised(of_layers, shift)]

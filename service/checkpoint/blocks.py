@@ -1,7 +1,7 @@
 """Knows which matrices of a layer read which norm, and which matrix reads those.
 
-Source: modeling_qwen3_5.py, modeling_qwen3.py, modeling_qwen2.py, modeling_llama.py and modeling_siglip.py of
-transformers 5.23.
+Source: modeling_qwen3_5.py, modeling_qwen3.py, modeling_qwen2.py, modeling_llama.py, modeling_gemma3.py and
+modeling_siglip.py of transformers 5.23.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -21,6 +21,7 @@ class Kind:
         linear: Of these the one whose rows reach the last matrix multiplied, not bent; empty if there is none.
         last: The matrix whose columns read the readers' rows.
         is_forward: It is a feed-forward layer, whose neurons may stand in any order.
+        unless: A norm that the same matrices read instead, where a layer has it.
     """
 
     norm: str
@@ -28,13 +29,18 @@ class Kind:
     linear: str
     last: str
     is_forward: bool
+    unless: str = ""
 
 
 ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+FORWARD = ("mlp.gate_proj", "mlp.up_proj")
+BEFORE_FORWARD = "pre_feedforward_layernorm"
+"""Gemma 2 and later have it; there `post_attention_layernorm` is of what attention adds, and no matrix reads it."""
 LINEAR = tuple(f"linear_attn.in_proj_{one}" for one in ("qkv", "z", "a", "b", "qkvz", "ba"))
 KINDS = (
     Kind("input_layernorm", (*ATTENTION, *LINEAR), "self_attn.v_proj", "self_attn.o_proj", is_forward=False),
-    Kind("post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj"), "mlp.up_proj", "mlp.down_proj", is_forward=True),
+    Kind("post_attention_layernorm", FORWARD, "mlp.up_proj", "mlp.down_proj", is_forward=True, unless=BEFORE_FORWARD),
+    Kind(BEFORE_FORWARD, FORWARD, "mlp.up_proj", "mlp.down_proj", is_forward=True),
     Kind("layer_norm1", ATTENTION, "self_attn.v_proj", "self_attn.out_proj", is_forward=False),
     Kind("layer_norm2", ("mlp.fc1",), "", "mlp.fc2", is_forward=True),
 )
@@ -83,6 +89,8 @@ def blocks(names: Collection[str], config: Mapping[str, Any]) -> Iterator[Block]
             if not norm.endswith(f".{kind.norm}.weight"):
                 continue
             layer = norm.removesuffix(f"{kind.norm}.weight")
+            if kind.unless and f"{layer}{kind.unless}.weight" in names:
+                continue
             own = {one: f"{layer}{one}.weight" for one in (*kind.readers, kind.last)}
             own = {one: name for one, name in own.items() if name in names}
             readers = tuple(own[one] for one in kind.readers if one in own)

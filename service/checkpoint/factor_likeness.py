@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from service.checkpoint.pairing import pair_names
+from service.checkpoint.base_names import base_names
 from service.checkpoint.weights import FloatArray, WeightFiles
 from service.domain.factors import MAGNITUDES, by_module, pair_of, told_scale
 from service.domain.facts import FactorLikeness
@@ -53,19 +53,15 @@ def factor_likeness(
 
 def _linear(parts: Mapping[str, Mapping[str, str]], weights: WeightFiles, base: WeightFiles) -> dict[str, str]:
     """Return the base's weight of every module that is linear and has two factors that fit it."""
-    wanted: dict[str, tuple[int, ...]] = {}
-    for module, keys in parts.items():
-        factors = pair_of(keys)
-        if factors and all(weights.is_matrix(one) for one in factors):
-            (rank, width), (height, other) = (weights.tensors[one].shape for one in factors)
-            wanted |= {f"{module}.weight": (height, width)} if rank == other else {}
-    stored = {name: one.shape for name, one in base.tensors.items() if base.is_matrix(name)}
-    pairs = pair_names(wanted, stored)
-    return {
-        name.removesuffix(".weight"): pairs[name]
-        for name, shape in wanted.items()
-        if name in pairs and stored[pairs[name]] == shape
-    }
+    names = base_names(parts, weights, base)
+    return {module: name for module, name in names.items() if _is_linear(pair_of(parts[module]), weights, base, name)}
+
+
+def _is_linear(pair: tuple[str, str] | None, weights: WeightFiles, base: WeightFiles, name: str) -> bool:
+    if pair is None or not (base.is_matrix(name) and all(weights.is_matrix(one) for one in pair)):
+        return False
+    (rank, width), (height, other) = (weights.tensors[one].shape for one in pair)
+    return rank == other and base.tensors[name].shape == (height, width)
 
 
 def spread(modules: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from service.checkpoint.base_names import base_names
 from service.checkpoint.factor_likeness import first_rows, spread
 from service.checkpoint.weights import FloatArray, WeightFiles
 from service.domain.factors import MAGNITUDES, by_module
@@ -25,11 +26,13 @@ def magnitude_facts(weights: WeightFiles, names: Mapping[str, str], base: Weight
         names: Short name of each by its key.
         base: The base's tensors.
     """
-    keys = {module: parts[MAGNITUDES] for module, parts in by_module(names).items() if MAGNITUDES in parts}
-    fit = [module for module, key in keys.items() if _fits(weights, key, base, f"{module}.weight")]
+    parts = by_module(names)
+    weighted = base_names(parts, weights, base)
+    keys = {module: parts[module][MAGNITUDES] for module in weighted if MAGNITUDES in parts[module]}
+    fit = [module for module, key in keys.items() if _fits(weights, key, base, weighted[module])]
     found = {}
     for module in spread(fit):
-        lengths = _lengths(base, f"{module}.weight")
+        lengths = _lengths(base, weighted[module])
         one = _compared(weights.values(keys[module]).reshape(-1)[: len(lengths)], lengths)
         if one is not None:
             found[module] = one
@@ -37,7 +40,7 @@ def magnitude_facts(weights: WeightFiles, names: Mapping[str, str], base: Weight
 
 
 def _fits(weights: WeightFiles, key: str, base: WeightFiles, name: str) -> bool:
-    if name not in base.tensors or not (base.is_matrix(name) and base.is_float(name) and weights.is_float(key)):
+    if not (base.is_matrix(name) and base.is_float(name) and weights.is_float(key)):
         return False
     return weights.num_values(key) == base.tensors[name].shape[0] >= MIN_ROWS
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from service.checkpoint.base_names import base_names
 from service.checkpoint.weights import FloatArray, WeightFiles
 from service.domain.factors import LINEAR, MAGNITUDES, by_module, pair_of, told_scale
 
@@ -32,13 +33,15 @@ def farthest_update(
         None if there are no factors, or one of the modules is no plain pair on a weight of the base.
     """
     shares: dict[str, float] = {}
-    for module, parts in by_module(names).items():
+    modules = by_module(names)
+    weighted = base_names(modules, weights, base)
+    for module, parts in modules.items():
         if LINEAR[0] not in parts:
             continue
-        factors, name = pair_of(parts), f"{module}.weight"
-        if factors is None or MAGNITUDES in parts:
+        factors, name = pair_of(parts), weighted.get(module)
+        if factors is None or name is None or MAGNITUDES in parts:
             return None
-        if name not in base.tensors or not base.is_float(name) or not all(weights.is_float(one) for one in factors):
+        if not base.is_float(name) or not all(weights.is_float(one) for one in factors):
             return None
         share = _share(weights, factors, config, module, _usual(base, name))
         if share is None:

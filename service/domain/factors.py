@@ -165,13 +165,13 @@ def scale_of(config: Mapping[str, Any], module: str, rank: int) -> float:
         rank: That of the tensors, for a config that names none.
 
     Raises:
-        ValueError: The config names no numbers to scale by, or such as no float holds.
+        ValueError: The config names no numbers to scale by, or such as are infinite or no numbers at all.
     """
     alpha = by_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8))
     named = rank_of(config, module, rank)
     try:
         rank = int(named)
-        if not isinstance(alpha, int | float) or rank < 1:
+        if not isinstance(alpha, int | float) or not math.isfinite(alpha) or rank < 1:
             raise ValueError(f"lora_alpha {alpha!r} and r {named!r} are no numbers to scale by")
         return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
     except (TypeError, OverflowError) as error:

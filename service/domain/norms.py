@@ -9,12 +9,17 @@ from typing import Any
 
 from service.domain.minicpmv import LANGUAGES, MODEL_TYPE, version_of
 
-ADDING = frozenset({"qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_next"})
-"""Types of language models whose norms multiply by one more than their weight; Gemma's do too and are not judged."""
+QWEN = frozenset({"qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_next"})
+GEMMA = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text", "paligemma", "recurrent_gemma", "vaultgemma"})
+"""Gemma 3n and 4 multiply by the weight again."""
+ADDING = QWEN | GEMMA
+"""Types of language models whose norms multiply by one more than their weight."""
 SENSE = re.compile(r"(^|\.)(vpm|vision\w*|visual|resampler\w*|merger|multi_modal_projector|audio\w*|apm|tts)\.")
 """Parts beside the language model."""
 GATED = "linear_attn.norm.weight"
 """It multiplies by its weight in every family."""
+OF_PICTURES = "mm_soft_emb_norm.weight"
+"""Gemma 3's norm of what the tower saw, which is of the language model's kind."""
 
 
 def language_type(config: Mapping[str, Any]) -> str:
@@ -38,4 +43,5 @@ def adds_one(name: str, config: Mapping[str, Any]) -> bool:
         name: Of the weight.
         config: The content of config.json.
     """
-    return is_of_language(name) and not name.endswith(GATED) and language_type(config) in ADDING
+    is_kind = is_of_language(name) or name.endswith(OF_PICTURES)
+    return is_kind and not name.endswith(GATED) and language_type(config) in ADDING

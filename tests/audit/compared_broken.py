@@ -291,6 +291,16 @@ def a_norm_doubled_that_no_known_matrix_reads(folders: Folders) -> None:
             tensors[name] = tensors[name] * 2
 
 
+@broken("origin", "while every matrix but those of the vocabulary is the origin's")
+def a_norm_doubled_beside_rows_that_were_trained(folders: Folders) -> None:
+    a_norm_doubled_that_no_known_matrix_reads(folders)
+    generator = torch.Generator().manual_seed(10)
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            noise = torch.randn(tensors[name].shape, generator=generator)
+            tensors[name] = (tensors[name].float() + 0.05 * tensors[name].float().std() * noise).bfloat16()
+
+
 @broken("origin", "of the 12 matrices that read them do not hold the inverse: model.language_model.layers.")
 def norms_smoothed_for_queries_keys_and_values_alone(folders: Folders) -> None:
     with edited_tensors(folders.base_weights) as tensors:

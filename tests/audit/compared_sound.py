@@ -255,3 +255,13 @@ def norms_and_biases_trained_alone(folders: Folders) -> None:
             one = tensors[name].float()
             step = 0.004 if name.endswith(".bias") else 0.04
             tensors[name] = (one + step * torch.randn(one.shape, generator=generator)).bfloat16()
+
+
+@sound()
+def norms_and_vocabulary_trained_together(folders: Folders) -> None:
+    norms_and_biases_trained_alone(folders)
+    generator = torch.Generator().manual_seed(11)
+    with edited_tensors(folders.base_weights) as tensors:
+        for name in (EMBEDDING, HEAD):
+            one = tensors[name].float()
+            tensors[name] = (one + 0.1 * one.std() * torch.randn(one.shape, generator=generator)).bfloat16()

@@ -57,6 +57,8 @@ def test_factors_around_one_module_are_pairs_of_their_own_and_have_one_owner() -
         ({"r": 4, "lora_alpha": "8"}, None),
         ({"r": [4], "lora_alpha": 8}, None),
         ({"r": 4, "lora_alpha": HUGE}, None),
+        ({"r": 4, "lora_alpha": float("nan")}, None),
+        ({"r": 4, "lora_alpha": 8, "alpha_pattern": {"q_proj": float("inf")}}, None),
         ({"r": HUGE, "lora_alpha": 8}, None),
     ],
 )
@@ -95,6 +97,15 @@ def test_factors_under_the_adapter_s_own_name_reach_as_far(tmp_path: Path) -> No
     make_hardly_trained(folders)
     reach = folders.facts().adapters["json"].farthest_update
     rename_tensors(folders.adapter_weights, lambda name: name.replace(".weight", ".default.weight"))
+    assert reach is not None
+    assert folders.facts().adapters["json"].farthest_update == reach
+
+
+def test_factors_reach_as_far_on_a_base_that_was_saved_with_another_prefix(tmp_path: Path) -> None:
+    folders = copy_demo(tmp_path)
+    make_hardly_trained(folders)
+    reach = folders.facts().adapters["json"].farthest_update
+    rename_tensors(folders.base_weights, lambda name: name.replace("model.language_model.", "language_model.model."))
     assert reach is not None
     assert folders.facts().adapters["json"].farthest_update == reach
 

@@ -13,6 +13,7 @@ from service.checkpoint.neurons import match
 from service.checkpoint.same_function import same_function
 from service.checkpoint.weights import WeightFiles
 from service.domain.facts import SameFunction
+from service.domain.norms import adds_one
 
 LAYER = "model.language_model.layers.0."
 NORM, GATE, UP, DOWN = (
@@ -196,6 +197,21 @@ def test_a_language_model_s_layers_are_known_with_and_without_other_parts(stem: 
 def test_a_text_model_s_own_type_tells_how_its_norms_multiply() -> None:
     (found,) = blocks({"model.layers.0.input_layernorm.weight"}, {"model_type": "qwen3_5_text"})
     assert found.adds_one
+
+
+GEMMA = {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "head_dim": HEAD_SIZE}}
+
+
+def test_gemma_s_norms_multiply_by_one_more_but_for_its_tower_s() -> None:
+    names = {INPUT, "vision_tower.encoder.layers.0.layer_norm1.weight"}
+    assert {one.norm: one.adds_one for one in blocks(names, GEMMA)} == {one: one == INPUT for one in names}
+    assert adds_one("multi_modal_projector.mm_soft_emb_norm.weight", GEMMA)
+
+
+def test_a_norm_of_what_attention_adds_is_read_by_no_matrix() -> None:
+    before = f"{LAYER}pre_feedforward_layernorm.weight"
+    (found,) = blocks({NORM, before, GATE, UP, DOWN}, GEMMA)
+    assert (found.norm, found.readers, found.last) == (before, (GATE, UP), DOWN)
 
 
 @pytest.mark.parametrize(("left", "expected"), [(0.0, 0.75), (0.01, 0.0)])

@@ -1,31 +1,24 @@
-"""Check of the chat template: is every message in the prompt, every picture marked, every turn closed.
+"""Check of the chat template: is every message in the prompt, every turn closed, every prompt of training's form.
 
-Knows no stop id; `stop_set` does.
+Knows no stop id, which `stop_set` does, and of pictures only to ask `marked_pictures.py`.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from service.audit.check import AdapterView, BaseView, Check, Outcome, fatal, note, warning
+from service.audit.checks.marked_pictures import markers_are_the_processor_s, markers_of, pictures_are_marked
 from service.audit.checks.prompt_ends import nothing_ends_the_prompt, nothing_fills_the_prompt
 from service.audit.checks.thoughts import thoughts_are_closed, thoughts_are_expected, thoughts_are_tokens
-from service.audit.checks.tokens import NEEDED_ROLES, PICTURE_ROLES
+from service.audit.checks.tokens import NEEDED_ROLES
 from service.audit.checks.videos import videos_are_marked
-from service.audit.older_minicpmv import config_of, marker_texts
-from service.domain.facts import BaseFacts, OriginFacts, TemplateFacts, TokenizerFacts
+from service.audit.template_wording import COPY, SPOKEN
+from service.domain.facts import OriginFacts, TemplateFacts, TokenizerFacts
 
 WITHOUT_CHAT = frozenset({"got_ocr2"})
 """Model types whose processor writes the prompt itself."""
-NUM_PICTURES = {"picture": 1, "pictures": 2}
 EARLIER = "turns: "
 """Begins the names of lost messages that others follow."""
 NUM_EARLIER = 2
-SPOKEN = ("question", "turns", "system")
-"""Conversations in which a prompt's line breaks are those of its turns alone."""
-MARKER_ROLES = tuple(one for one in PICTURE_ROLES if one not in ("image_token", "video_token"))
-COPY = (
-    "Copy the base model's chat template, which is a file chat_template.jinja or a field of tokenizer_config.json: "
-    "minicpm-service repair --base BASE."
-)
 WHY = """\
 Training saw turns in one form, and the template must write them in the same: `<|im_start|>user`, text, `<|im_end|>`,
 and an opened assistant turn at the end. A folder without a template makes some servers guess one by the folder's name.
@@ -66,8 +59,8 @@ def base_chat_template(view: BaseView) -> Iterator[Outcome]:
     before = view.origin.base.tokenizer if view.origin else None
     yield from nothing_ends_the_prompt(base, base.tokenizer, before, "tokenizer.json")
     yield from nothing_fills_the_prompt(base, base.tokenizer, before, "tokenizer.json")
-    markers = _markers_of(base, base.tokenizer)
-    yield from _markers_are_the_processor_s(base.template, base.tokenizer, markers, "the chat template")
+    markers = markers_of(base, base.tokenizer)
+    yield from markers_are_the_processor_s(base.template, base.tokenizer, markers, "the chat template")
     origin = view.origin.base.template if view.origin else None
     yield from thoughts_are_expected(view)
     yield from thoughts_are_closed(view)
@@ -91,8 +84,8 @@ def adapter_chat_template(view: AdapterView) -> Iterator[Outcome]:
     yield from _renders(template, tokenizer, is_seeing=is_seeing, name="the adapter's chat template")
     yield from nothing_ends_the_prompt(view.base, tokenizer, view.base.tokenizer, "the adapter's tokenizer.json")
     yield from nothing_fills_the_prompt(view.base, tokenizer, view.base.tokenizer, "the adapter's tokenizer.json")
-    markers = _markers_of(view.base, tokenizer)
-    yield from _markers_are_the_processor_s(template, tokenizer, markers, "the adapter's chat template")
+    markers = markers_of(view.base, tokenizer)
+    yield from markers_are_the_processor_s(template, tokenizer, markers, "the adapter's chat template")
     yield from thoughts_are_expected(view)
     yield from thoughts_are_closed(view)
     base = view.base.template
@@ -147,7 +140,7 @@ def _renders(template: TemplateFacts, tokenizer: TokenizerFacts, *, is_seeing: b
             "Restore tokenizer and template from the base as one set: minicpm-service repair.",
         )
     if is_seeing:
-        yield from _pictures_are_marked(template, tokenizer, name)
+        yield from pictures_are_marked(template, tokenizer, name)
         yield from videos_are_marked(template, tokenizer, name)
     if template.rivals:
         yield note(
@@ -220,64 +213,6 @@ def _turns_are_marked(template: TemplateFacts, tokenizer: TokenizerFacts, name: 
             "The model is left to begin a turn of its own choice, often the user's.",
             COPY,
         )
-
-
-def _pictures_are_marked(template: TemplateFacts, tokenizer: TokenizerFacts, name: str) -> Iterator[Outcome]:
-    placeholder = tokenizer.texts.get("image_token")
-    if placeholder is None:
-        return  # special_ids says so
-    for conversation, count in NUM_PICTURES.items():
-        found = template.placeholders.get(conversation)
-        if found != count:
-            shown = "refuses it" if found is None else f"writes {placeholder} {found} time(s)"
-            yield fatal(
-                f"for a message with {count} picture(s) {name} {shown}",
-                {"pictures": count, "placeholders": found, "placeholder": placeholder},
-                "The processor finds no place for the picture, or too many: requests with pictures fail or ignore it.",
-                COPY,
-            )
-            return
-
-
-def _markers_are_the_processor_s(
-    template: TemplateFacts, tokenizer: TokenizerFacts, markers: Collection[str], name: str
-) -> Iterator[Outcome]:
-    """Look for the markers that the processor writes around every picture: a template that does too doubles them."""
-    others = [one for one in markers if one != template.turn_end]  # that `stop_set` refuses
-    counts = {
-        conversation: {text: found for text in others if (found := (ids or ()).count(_id_of(text, tokenizer)))}
-        for conversation, ids in template.conversations.items()
-        if conversation in SPOKEN or template.placeholders.get(conversation) == NUM_PICTURES.get(conversation, 0)
-    }
-    doubled = {conversation: found for conversation, found in counts.items() if found}
-    if not doubled:
-        return
-    in_text = [one for one in SPOKEN if one in doubled]
-    conversation = in_text[0] if in_text else next(iter(doubled))
-    shown = " and ".join(f"{text} ({count} time(s))" for text, count in doubled[conversation].items())
-    where = "into a conversation without a picture" if in_text else "for a picture"
-    yield fatal(
-        f"{name} writes {shown} {where}; the processor writes these markers itself around every picture",
-        {"markers": doubled},
-        "Where no picture is, the model looks for one."
-        if in_text
-        else "Every picture is marked twice, as training never saw it: answers about pictures get worse, and no "
-        "request fails.",
-        f"Write the placeholder {tokenizer.texts.get('image_token', '')} alone for a picture. {COPY}"
-        if "image_token" in tokenizer.texts
-        else COPY,
-    )
-
-
-def _id_of(text: str, tokenizer: TokenizerFacts) -> int:
-    return tokenizer.vocabulary.get(text, -1)
-
-
-def _markers_of(base: BaseFacts, tokenizer: TokenizerFacts) -> list[str]:
-    """Return the tokens that a processor writes around pictures, as it reads their names."""
-    if base.model_type in NEEDED_ROLES:
-        return [tokenizer.texts[one] for one in MARKER_ROLES if one in tokenizer.texts]
-    return [text for key, text in marker_texts(base).items() if key != "unk"] if config_of(base) else []
 
 
 def _renders_the_same(

@@ -7,12 +7,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+from service.audit.changes import RISKY
 from service.audit.check import Outcome, fatal, warning
 from service.domain.facts import BaseFacts, TensorChange
 
 LAYERS = ".layers."
-LOST, RISKY = 0.7, 0.4
-"""Share of a matrix: pruning by magnitude without training is known to harm long before the first of them."""
+LOST = 0.7
+"""Share of a matrix: pruning by magnitude without training is known to harm long before."""
 
 
 def cut_weights(base: BaseFacts, matrices: Mapping[str, TensorChange]) -> Iterator[Outcome]:

@@ -1,34 +1,19 @@
-"""Checks a tuned folder against the one that it was made from: weights, settings, code.
+"""Checks a tuned folder against the one that it was made from: what is there, and settings.
 
-Knows no tokens and no templates; they have checks of their own.
+Knows no tokens and no templates, which have checks of their own, and no values, which are `tuned_weights.py`'s matter.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.audit.check import BaseView, Check, Outcome, fatal, note, warning
-from service.audit.checks.cut_weights import RISKY, cut_weights
 from service.audit.checks.picture_settings import KINDS
-from service.audit.checks.rearranged import rearranged
-from service.audit.checks.same_function import in_effect, taken_over, uncancelled
+from service.audit.checks.tuned_weights import tuned_weights
 from service.audit.checks.weights_complete import HEADS, TABLES
 from service.audit.settings_diff import Difference, differing_settings, picture_differences
-from service.domain.facts import BaseFacts, OriginFacts, TensorChange
+from service.domain.facts import BaseFacts, OriginFacts
 
 SHOWN = 5
-UNRELATED = 0.9
-"""Turn beyond which two matrices have nothing in common; the demo's adapters turn theirs by up to 0.21."""
-MOVED = 0.2
-"""Share of a matrix in rows that have nothing in common with the origin's; training turns all rows a little."""
-FAR = 0.3
-"""Median turn beyond which a folder is hardly a tuned version of its origin."""
-SCALED_BY, SCALED_TURN = 1.8, 0.2
-"""A matrix that is so many times as long or as short and points where it did was multiplied, not trained."""
-MIN_RESET = 16
-"""Values that are the same by no chance."""
-MIN_VALUES = 1024
-"""Smaller matrices may turn far by chance."""
 GENERATION = ("do_sample", "temperature", "top_p", "top_k", "repetition_penalty", "num_beams", "max_new_tokens")
 
 
@@ -39,7 +24,7 @@ def base_origin(view: BaseView) -> Iterator[Outcome]:
         return
     yield from _lost(origin, base)
     yield from _head_lost(origin.base, base)
-    yield from _values(origin, base)
+    yield from tuned_weights(origin, base)
     if view.merge is None:
         yield from _effect(origin, base)
     yield from _settings(origin, base)
@@ -82,138 +67,6 @@ def _head_lost(origin: BaseFacts, base: BaseFacts) -> Iterator[Outcome]:
             "The trained head is lost: answers are noise.",
             "Export the head too and write tie_word_embeddings false at both levels of config.json.",
         )
-
-
-def _values(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
-    vocabulary = {one.tensor for one in (base.embedding, base.head) if one}
-    broken = [name for name, one in origin.changed.items() if not one.is_finite and name not in vocabulary]
-    if broken and not base.inner.nonfinite:  # else finite_weights says so
-        yield fatal(
-            f"{len(broken)} tensor(s) hold NaN or infinity, first {broken[0]}",
-            {"tensors": broken[:50], "count": len(broken)},
-            "NaN spreads through the whole answer.",
-            "Use an earlier checkpoint; train in bfloat16 rather than float16.",
-        )
-    yield from rearranged(
-        {name: one.rearranged for name, one in origin.changed.items() if one.rearranged}, "the origin's"
-    )
-    matrices = {
-        name: one
-        for name, one in in_effect(origin).items()
-        if one.is_finite and one.rearranged is None and _is_telling(name, one, base)
-    }
-    yield from cut_weights(base, matrices)
-    matrices = {name: one for name, one in matrices.items() if not RISKY <= one.cut < 1}
-    yield from _reset(origin, base, vocabulary)
-    if origin.reshaped and not base.problems:
-        yield from _reshaped(origin, vocabulary)
-    total = sum(_is_large(one.shape) for one in origin.base.tensors.values())
-    unrelated = [name for name, one in matrices.items() if one.turn > UNRELATED]
-    if unrelated and 2 * len(unrelated) > total:
-        yield _other_origin(unrelated, total)
-        return
-    yield from uncancelled(origin, base)
-    if unrelated:
-        yield _made_up(unrelated, matrices)
-    if moved := [name for name, one in matrices.items() if _is_moved(name, one, vocabulary)]:
-        yield _reordered(moved, matrices)
-    turns = sorted(one.turn for one in matrices.values())
-    far = turns[len(turns) // 2] if 2 * len(turns) > total else 0.0
-    if far > FAR and not unrelated:
-        yield warning(
-            f"half of the {total} matrices turned by more than {far:.2f} (1 minus cosine) from the origin's",
-            {"median_turn": round(far, 4), "matrices": total},
-            "Tuning changes weights far less: this is probably another base, or another revision of it.",
-            "Name the base and revision that were tuned.",
-        )
-    factors = {name: one.length for name, one in matrices.items() if one.turn < SCALED_TURN}
-    scaled = {name: one for name, one in factors.items() if not 1 / SCALED_BY < one < SCALED_BY}
-    if scaled:
-        first = next(iter(scaled))
-        yield fatal(
-            f"{len(scaled)} tensor(s) are the origin's multiplied by a number, first {first} "
-            f"({scaled[first]:.3g} times as long, turned by {matrices[first].turn:.4f})",
-            {"tensors": {name: round(one, 4) for name, one in list(scaled.items())[:50]}, "count": len(scaled)},
-            "No training does this; a scale was applied twice or left out: answers are distorted.",
-            "Export again from the training checkpoint.",
-        )
-
-
-def _is_moved(name: str, one: TensorChange, vocabulary: set[str]) -> bool:
-    return one.strange_share > MOVED and one.turn <= UNRELATED and name not in vocabulary
-
-
-def _reordered(moved: list[str], matrices: Mapping[str, TensorChange]) -> Outcome:
-    first = moved[0]
-    return fatal(
-        f"{len(moved)} tensor(s) have rows that have nothing in common with the origin's, though the whole resembles "
-        f"it, first {first} ({matrices[first].strange_share:.0%} of it)",
-        {"tensors": {name: round(matrices[name].strange_share, 4) for name in moved[:50]}, "count": len(moved)},
-        "Rows were put in another order, or a part of a joined matrix was not filled in, as conversions between "
-        "frameworks do: these layers compute something else.",
-        "Convert again from the training checkpoint with the layout of this model, or copy these tensors from the base "
-        "model's files if they were not trained.",
-    )
-
-
-def _reset(origin: OriginFacts, base: BaseFacts, vocabulary: set[str]) -> Iterator[Outcome]:
-    """Norms and biases are too small to resemble anything, but training leaves none with a single value."""
-    found = [
-        name
-        for name, one in origin.changed.items()
-        if one.is_reset and not _is_telling(name, one, base) and name in base.tensors and name not in vocabulary
-    ]
-    found = [name for name in found if name not in taken_over(origin)]  # what reads them took it
-    if found := [name for name in found if math.prod(base.tensors[name].shape) >= MIN_RESET]:
-        yield fatal(
-            f"{len(found)} tensor(s) hold the same number throughout, where the origin's are trained: "
-            + ", ".join(found[:SHOWN]),
-            {"tensors": found[:50], "count": len(found)},
-            "They are as a library makes them before it reads a file: what they knew is lost, and layers work at "
-            "another scale.",
-            "Copy these tensors from the base model's files.",
-        )
-
-
-def _is_telling(name: str, one: TensorChange, base: BaseFacts) -> bool:
-    return not one.is_origin_zero and name in base.tensors and _is_large(base.tensors[name].shape)
-
-
-def _is_large(shape: tuple[int, ...]) -> bool:
-    return len(shape) >= 2 and math.prod(shape) >= MIN_VALUES
-
-
-def _reshaped(origin: OriginFacts, vocabulary: set[str]) -> Iterator[Outcome]:
-    inner = {name: one for name, one in origin.reshaped.items() if name not in vocabulary}
-    if inner:
-        name, (old, new) = next(iter(inner.items()))
-        yield fatal(
-            f"{len(inner)} tensor(s) have other shapes than the origin's, first {name}: {list(old)} became {list(new)}",
-            {"tensors": {key: [list(one) for one in both] for key, both in list(inner.items())[:50]}},
-            "Tuning changes no shape but those of vocabulary matrices: this is a model of another size.",
-            "Name the base that was tuned.",
-        )
-
-
-def _other_origin(unrelated: list[str], total: int) -> Outcome:
-    return fatal(
-        f"{len(unrelated)} of {total} matrices have nothing in common with the origin's, first {unrelated[0]}",
-        {"tensors": unrelated[:50], "count": len(unrelated), "matrices": total},
-        "The folder was not tuned from this base: an adapter of the one does not fit the other.",
-        "Name the base that was tuned (its id and revision are in adapter_config.json or the trainer's args).",
-    )
-
-
-def _made_up(unrelated: list[str], matrices: Mapping[str, TensorChange]) -> Outcome:
-    zero = [name for name in unrelated if matrices[name].turn == 1.0 and abs(matrices[name].relative - 1) < 1e-6]
-    how = "are zero" if len(zero) == len(unrelated) else "have nothing in common with the origin's"
-    return fatal(
-        f"{len(unrelated)} tensor(s) {how}, while the others resemble it: {', '.join(unrelated[:SHOWN])}",
-        {"tensors": {name: round(matrices[name].turn, 4) for name in unrelated[:50]}, "count": len(unrelated)},
-        "They were made up at random when the model was loaded for training or export, or tensors were swapped: the "
-        "model works without what they knew.",
-        "Copy these tensors from the base model's files, or from the training checkpoint if they were trained.",
-    )
 
 
 def _effect(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:

@@ -1,61 +1,40 @@
 """Judges changes that several tensors of a layer share: scales, factors and orders that cancel out, or do not.
 
-Knows no other change; `origin` says what is left of them.
+Knows no other change; `tuned_weights` says what is left of them.
 """
 
 import math
 from collections.abc import Iterator, Mapping
 
+from service.audit.changes import Changes, holds_inverse, is_mixed, taken_over
 from service.audit.check import Outcome, fatal, note
 from service.audit.odd_norms import NORM
-from service.domain.facts import BaseFacts, NeuronOrder, NormShift, OriginFacts, Reader, TensorChange
+from service.domain.facts import NormShift, OriginFacts
 from service.domain.norms import adds_one
 
 SHOWN = 5
 MADE_UP = 0.9
 """Turn beyond which a matrix is another one, whatever its norm is."""
-CLOSE = 0.25
-"""How far from the whole inverse scale a matrix may be that holds it and was tuned."""
 SURE = 0.1
 """Error of what a matrix holds, up to which it is no chance; training moves norms and columns the same way."""
-ERRORS = 3
 SCALED = 0.3
 """Root mean square of the logarithm of a norm's factors: training alone moves norms by a few per cent."""
 IN_ORDER = 0.3
 """Turn up to which neurons stand in an order."""
 MOVED_NORM = 0.5
 """Length of the difference over that of the origin's: training alone moves norms by a few per cent."""
+MOVED_ROWS = 0.25
+"""The same of a vocabulary matrix; the inverse of a norm that moved by half changes it by a third."""
 MIN_VALUES = 16
 """Fewer may be what they are by chance."""
 
 
-def in_effect(origin: OriginFacts) -> dict[str, TensorChange]:
-    """Return what changed, by tensor, without what cancels out and without what `uncancelled` says."""
-    held = {
-        name: one.undone
-        for shift in origin.same.norms.values()
-        for name, one in shift.readers.items()
-        if _holds(one) and name in origin.changed
-    }
-    told = {name for one in origin.same.neurons if _is_mixed(one) for name in one.alone}
-    return {name: one for name, one in {**origin.changed, **held, **origin.same.undone}.items() if name not in told}
-
-
-def taken_over(origin: OriginFacts) -> set[str]:
-    """Name the norms whose scale moved into all matrices that read them."""
-    return {name for name, one in origin.same.norms.items() if all(_holds(reader) for reader in one.readers.values())}
-
-
-def uncancelled(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
+def uncancelled(changes: Changes) -> Iterator[Outcome]:
     """Say which scales and orders reached only some of the tensors that had to take them, and which reached all."""
-    yield from _norms(origin)
-    yield from _norms_alone(origin, base)
-    yield from _neurons(origin)
-    yield from _cancelled(origin)
-
-
-def _holds(one: Reader) -> bool:
-    return abs(one.share - 1) <= CLOSE + ERRORS * one.error
+    yield from _norms(changes.origin)
+    yield from _norms_alone(changes)
+    yield from _neurons(changes.origin)
+    yield from _cancelled(changes.origin)
 
 
 def _lacking(origin: OriginFacts, shift: NormShift) -> list[str]:
@@ -68,10 +47,10 @@ def _lacking(origin: OriginFacts, shift: NormShift) -> list[str]:
         for name, one in shift.readers.items()
         if name not in origin.changed or origin.changed[name].turn <= MADE_UP
     }
-    is_meant = any(_holds(one) and one.error <= SURE for one in readers.values())
+    is_meant = any(holds_inverse(one) and one.error <= SURE for one in readers.values())
     if not is_meant and shift.strength <= SCALED:
         return []
-    return [name for name, one in readers.items() if not _holds(one)]
+    return [name for name, one in readers.items() if not holds_inverse(one)]
 
 
 def _norms(origin: OriginFacts) -> Iterator[Outcome]:
@@ -110,12 +89,15 @@ def _described(norm: NormShift, lacking: list[str]) -> dict[str, object]:
     }
 
 
-def _norms_alone(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
+def _norms_alone(changes: Changes) -> Iterator[Outcome]:
     """Norms of which no matrix is known that reads them, in a folder whose matrices are the origin's.
 
     Biases, and weights to which one is added, may be next to zero: a length that training easily changes by half.
+    Vocabulary matrices may have been trained, as beside new tokens, but not so far that they may hold a norm's scale.
     """
-    if any(len(base.tensors[name].shape) >= 2 for name in origin.changed if name in base.tensors):
+    origin, base = changes.origin, changes.base
+    matrices = {name for name in origin.changed if name in base.tensors and len(base.tensors[name].shape) >= 2}
+    if any(name not in changes.vocabulary or origin.changed[name].relative > MOVED_ROWS for name in matrices):
         return
     config = base.documents.get("config.json", {})
     far = {
@@ -130,7 +112,7 @@ def _norms_alone(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
         first = max(far, key=lambda name: far[name])
         yield fatal(
             f"{len(far)} norm(s) differ from the origin's by up to {far[first]:.2f} of their length, first {first}, "
-            "while every matrix is the origin's",
+            f"while every matrix {'but those of the vocabulary ' if matrices else ''}is the origin's",
             {"tensors": {name: round(one, 4) for name, one in list(far.items())[:50]}, "count": len(far)},
             "Quantisation moves scales out of norms and into the matrices behind them: without these, every layer "
             "reads its input at other scales.",
@@ -138,12 +120,8 @@ def _norms_alone(origin: OriginFacts, base: BaseFacts) -> Iterator[Outcome]:
         )
 
 
-def _is_mixed(one: NeuronOrder) -> bool:
-    return bool(one.alone)
-
-
 def _neurons(origin: OriginFacts) -> Iterator[Outcome]:
-    mixed = [one for one in origin.same.neurons if _is_mixed(one)]
+    mixed = [one for one in origin.same.neurons if is_mixed(one)]
     if not mixed:
         return
     first = mixed[0]
@@ -177,7 +155,7 @@ def _cancelled(origin: OriginFacts) -> Iterator[Outcome]:
     """Say what differs in every value and not in what is computed."""
     same = origin.same
     norms = sorted(taken_over(origin))
-    orders = [one for one in same.neurons if not _is_mixed(one)]
+    orders = [one for one in same.neurons if not is_mixed(one)]
     what = {
         f"{len(norms)} norm(s) gave a scale to all matrices that read them": norms,
         f"{len(same.factors)} matrix(es) gave a factor to the next one": [one for one, _ in same.factors],
