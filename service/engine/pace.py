@@ -1,7 +1,7 @@
 """How much of prompts to compute between two steps of decoding.
 
 Purely numbers. Whoever decodes waits for it, so it is made to take about as long as their own step; longer where more
-wait for their first token than for their next one.
+wait for their first token than for their next one, and where many decode.
 """
 
 import math
@@ -12,6 +12,9 @@ PATIENCE = 1.9
 """How many steps of decoding a piece of a prompt may take, where at least as many decode as have prompts."""
 PICTURE_PATIENCE = 4.0
 """The same of pictures: decoding between the layers of a small model's vision tower costs more than it saves."""
+MANY = 8
+"""Of those who decode. Where more do, a prompt comes every few steps, and everyone waits less for it whole than twice
+for its halves, each of which costs as much as a step beside its tokens."""
 SMOOTHING = 0.2
 
 
@@ -53,10 +56,10 @@ class Pace:
         return PICTURE_PATIENCE * self._share(num_decoding, num_prompts)
 
     def _share(self, num_decoding: int, num_prompts: int) -> float:
-        """Return the seconds of a step of decoding, more where more wait for their first token than for their next."""
+        """Return the seconds of a step of decoding, more where many decode, or more wait for their first token."""
         if not num_decoding or self._step is None:
             return math.inf
-        return max(1.0, num_prompts / num_decoding) * self._step
+        return max(1.0, num_prompts / num_decoding, num_decoding / MANY) * self._step
 
     def suffices(self, allowance: int) -> bool:
         """Say whether what is left of an allowance is worth a piece."""

@@ -118,6 +118,15 @@ def test_those_who_decode_wait_longer_where_more_have_prompts() -> None:
     assert pace.allowance(1, 16) == 512
 
 
+def test_those_who_decode_wait_longer_where_they_are_many() -> None:
+    pace = Pace(512)
+    pace.decoded(0.01)
+    pace.prefilled(0.1, 1000)
+    assert pace.allowance(4, 1) == pace.allowance(8, 1) == 190
+    assert pace.allowance(16, 1) == 380
+    assert pace.picture_seconds(16, 1) == 2 * pace.picture_seconds(8, 1)
+
+
 def test_prompts_that_have_no_place_do_not_count() -> None:
     scheduler: Scheduler[One] = Scheduler(3)
     for name in "abcde":
