@@ -1,161 +1,24 @@
-"""A merged folder against origin plus adapter: PEFT's own merges pass, and every way in which merges fail is found."""
+"""A merged folder against origin plus adapter: every way in which merges fail is found, and no edit of a sound one."""
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from merging_by_peft import merge_in_float32, peft_merge
 from pairs import Pair, copy_pair, only
 from safetensors.torch import load_file, save_file
 
 from tests.builders import (
     EMBEDDING,
     HEAD,
-    TOKENIZER_FILES,
     edited_json,
     edited_tensors,
     read_json,
     rename_tensors,
     shard,
-    swap_last_tokens,
 )
-
-PROJECTIONS = ["q_proj", "k_proj", "up_proj", "in_proj_qkv"]
-
-
-def peft_merge(
-    pair: Pair, *, dtype: torch.dtype = torch.float32, save_as: torch.dtype | None = None, **settings: Any
-) -> None:
-    """Train nothing, but fill an adapter with numbers, and let PEFT write it and merge it."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForImageTextToText
-
-    torch.manual_seed(1)
-    model = AutoModelForImageTextToText.from_pretrained(pair.origin, dtype=dtype)
-    wrapped = get_peft_model(model, LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": PROJECTIONS, **settings}))
-    with torch.no_grad():
-        for name, one in wrapped.named_parameters():
-            if one.requires_grad and "lora_" in name and "magnitude" not in name:
-                one.copy_(torch.randn_like(one) * 0.05)
-            elif one.requires_grad:
-                one.add_(torch.randn_like(one) * 0.02)
-    shutil.rmtree(pair.adapter)
-    wrapped.save_pretrained(pair.adapter)
-    merged = wrapped.merge_and_unload()
-    pair.tuned_weights.unlink()
-    merged.to(save_as or dtype).save_pretrained(pair.tuned)
-
-
-KINDS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "rslora": {"use_rslora": True},
-    "patterns": {"rank_pattern": {"q_proj": 2, "layers.1.*up_proj": 3}, "alpha_pattern": {"k_proj": 32}},
-    "dora": {"use_dora": True},
-    "embeddings": {"target_modules": [*PROJECTIONS, "embed_tokens", "lm_head"]},
-    "saved": {"modules_to_save": ["lm_head", "merger"], "target_modules": ["up_proj", "in_proj_qkv"]},
-    "tokens": {"trainable_token_indices": {"embed_tokens": [5, 700], "lm_head": [5, 700]}},
-    "biases": {"bias": "all", "target_modules": ["fc1", "fc2"]},
-    "lora bias": {"lora_bias": True, "target_modules": ["fc1", "fc2"]},
-    "parameters": {"target_modules": ["q_proj"], "target_parameters": ["up_proj.weight", "embed_tokens.weight"]},
-    "pictures": {"target_modules": ["patch_embedding", "out_proj"]},
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_peft_merges_is_sound(kind: str, tmp_path: Path) -> None:
-    pair = copy_pair(tmp_path)
-    peft_merge(pair, save_as=torch.bfloat16 if kind == "plain" else None, **KINDS[kind])
-    facts = pair.facts(is_merge=True)
-    assert facts.merge is not None
-    assert (facts.merge.uncomputed, facts.merge.unmatched) == ({}, ())
-    assert len(facts.merge.targets) >= 3
-    assert pair.loud(is_merge=True) == []
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_folder_without_the_update_is_found_for_every_kind_of_adapter(kind: str, tmp_path: Path) -> None:
-    pair = copy_pair(tmp_path)
-    peft_merge(pair, **KINDS[kind])
-    for path in pair.tuned.iterdir():
-        path.unlink()
-    shutil.copytree(pair.origin, pair.tuned, dirs_exist_ok=True)
-    (message, *_) = only(pair.loud(is_merge=True), "merge")
-    assert "nothing was merged" in message
-
-
-@pytest.mark.parametrize("adapter", ["json", "tokens", "official"])
-def test_the_demo_s_adapters_as_peft_merges_them_are_sound(adapter: str, tmp_path: Path) -> None:
-    from peft import PeftModel
-    from transformers import AutoModelForImageTextToText
-
-    pair = copy_pair(tmp_path, adapter=adapter)
-    model = AutoModelForImageTextToText.from_pretrained(pair.origin, dtype=torch.bfloat16)
-    merged = PeftModel.from_pretrained(model, pair.adapter).merge_and_unload()
-    pair.tuned_weights.unlink()
-    merged.save_pretrained(pair.tuned)
-    take_tokenizer_over(pair)
-    assert [(one.check, one.message) for one in pair.loud(is_merge=True)] == []
-
-
-@pytest.mark.parametrize("adapter", ["json", "tokens", "official"])
-def test_the_demo_s_adapters_merged_in_float32_and_stored_in_float16_are_sound(adapter: str, tmp_path: Path) -> None:
-    pair = copy_pair(tmp_path, adapter=adapter)
-    merge_in_float32(pair, torch.float16)
-    assert [(one.check, one.message) for one in pair.loud(is_merge=True)] == []
-
-
-def merge_in_float32(pair: Pair, dtype: torch.dtype) -> None:
-    """Let PEFT merge, and store the result in some type."""
-    from peft import PeftModel
-    from transformers import AutoModelForImageTextToText
-
-    model = AutoModelForImageTextToText.from_pretrained(pair.origin, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(model, pair.adapter).merge_and_unload()
-    pair.tuned_weights.unlink()
-    merged.to(dtype).save_pretrained(pair.tuned)
-    take_tokenizer_over(pair)
-
-
-def take_tokenizer_over(pair: Pair) -> None:
-    """Copy the tokenizer that the adapter was trained with, where it brings one."""
-    for name in TOKENIZER_FILES:
-        if (pair.adapter / name).exists():
-            shutil.copyfile(pair.adapter / name, pair.tuned / name)
-
-
-def test_tokens_that_the_adapter_brought_must_be_in_the_merged_tokenizer(tmp_path: Path) -> None:
-    pair = copy_pair(tmp_path, adapter="tokens")
-    merge_in_float32(pair, torch.bfloat16)
-    shutil.copyfile(pair.origin / "tokenizer.json", pair.tuned / "tokenizer.json")
-    (message,) = only(pair.loud(is_merge=True), "merge")
-    assert "lacks 6 of 6 token(s) that the adapter brought, first <fig>" in message
-
-
-def test_tokens_that_the_adapter_brought_must_have_the_ids_of_their_rows(tmp_path: Path) -> None:
-    pair = copy_pair(tmp_path, adapter="tokens")
-    merge_in_float32(pair, torch.bfloat16)
-    swap_last_tokens(pair.tuned)
-    (message,) = only(pair.loud(is_merge=True), "merge")
-    assert "gives 2 of 6 token(s) that the adapter brought other ids" in message
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_a_merge_in_any_type_is_sound(dtype: torch.dtype, tmp_path: Path) -> None:
-    pair = copy_pair(tmp_path)
-    peft_merge(pair, dtype=dtype)
-    assert pair.loud(is_merge=True) == []
-
-
-def test_the_demo_s_merged_folder_is_its_base_plus_its_adapter(tmp_path: Path) -> None:
-    pair = copy_pair(tmp_path)
-    facts = pair.facts(is_merge=True)
-    assert facts.merge is not None
-    assert len(facts.merge.targets) == 28
-    assert all(abs(one.share - 1) < 0.01 for one in facts.merge.targets.values())
-    assert pair.loud(is_merge=True) == []
-
 
 Edit = Callable[[Pair], None]
 
