@@ -3,8 +3,9 @@
 Knows no queue and no text. Rows are dense: the last one takes the place of one that leaves.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -172,28 +173,40 @@ class Decoder:
             prompt: Of the base.
             cache: What it becomes.
         """
-        recordings, need = self.recordings, prompt.tokens + 1
+        recordings, need = self.recordings, prompt.tokens + 2
         if recordings is None or not self._slots.fits([need]):
             return
         for adapter in (BASE_ROW, *sorted(set(self._rowwise.batched.values()) - self._rowwise.apart)):
-            found = []
-            for is_recorded in (False, True, True, True):  # computed, met first, recorded, replayed
-                self.insert(prompt, cache, None, need)
-                self._rows[0].adapter = adapter
-                self._tokens[:1] = prompt.ids[-1]
-                logits = self._whole_step(recordings, 1) if is_recorded else self._step(0, 1)
-                found.append(logits.float().clone())
-                self.remove(0)
-            difference = max(relative_difference(one, found[0]) for one in found[1:])
-            if not difference <= ALIKE:
-                recordings.give_up(f"a replayed step's logits differ by {difference:.2g} of the largest one")
+            computed = self._two_steps(prompt, cache, adapter, partial(self._step, 0, 1))
+            for _ in range(2):  # met first, recorded and replayed; then replayed alone
+                found = self._two_steps(prompt, cache, adapter, partial(self._whole_step, 1))
+                for difference in map(relative_difference, found, computed):
+                    if not difference <= ALIKE:
+                        recordings.give_up(f"a replayed step's logits differ by {difference:.2g} of the largest one")
+                        return
+
+    def _two_steps(
+        self, prompt: Prompt, cache: Cache, adapter: int, step: Callable[[], torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """Let a sequence run for two steps: of another token at another place, or a replay need not read either."""
+        self.insert(prompt, cache, None, prompt.tokens + 2)
+        self._rows[0].adapter = adapter
+        logits = []
+        for token_id in (prompt.ids[-1], prompt.ids[0]):
+            self._tokens[:1] = token_id
+            logits.append(step().float().clone())
+            self._slots.lengths[:1] += 1
+            self._rows[0].tokens += 1
+        self.remove(0)
+        return logits
 
     def _logits(self, first: int, end: int) -> torch.Tensor:
         """Return the logits `(rows, vocabulary)` of the tokens to come."""
         rows = self._rows[first:end]
         is_whole = first == 0 and end == len(self._rows) and rows[0].lane.is_shared
-        if self.recordings is not None and is_whole and self._rowwise.apart.isdisjoint(row.adapter for row in rows):
-            return self._whole_step(self.recordings, end)
+        is_replayed = self.recordings is not None and self.recordings.are_on and is_whole
+        if is_replayed and self._rowwise.apart.isdisjoint(row.adapter for row in rows):
+            return self._whole_step(end)
         return self._step(first, end)
 
     def _step(self, first: int, end: int) -> torch.Tensor:
@@ -207,10 +220,10 @@ class Decoder:
             mask = self._mask(self._slots, first, end, longest)
         return self._forward(rows[0].lane.model, first, end, longest, mask)
 
-    def _whole_step(self, recordings: Recordings, count: int) -> torch.Tensor:
+    def _whole_step(self, count: int) -> torch.Tensor:
         """Compute all rows, or replay that, as wide and as many as there may be before the slots are cut anew."""
-        slots = self._slots
-        assert isinstance(slots, BatchedSlots)  # noqa: S101 - else there are no recordings
+        slots, recordings = self._slots, self.recordings
+        assert isinstance(slots, BatchedSlots) and recordings is not None  # noqa: S101, PT018 - who calls knows
         wide = min(1 << (count - 1).bit_length(), slots.num_cut)
         adapters = [row.adapter for row in self._rows]
         among = self._rowwise.batched.values() if any(adapters) else ()  # of all, so that no factor is gathered
