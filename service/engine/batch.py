@@ -3,6 +3,7 @@
 Knows no thread. Whatever a computation raises ends the sequences that were in it, and nobody else's.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -195,6 +196,10 @@ class Batch:
         def go_on() -> None:
             nonlocal rested, decoding
             most = self._pace.picture_seconds(len(self._scheduler.running), self._scheduler.num_prompts)
+            if math.isinf(most):
+                return
+            if self._device.type == "cuda":  # layers are only queued there: none has taken any time before it is done
+                torch.cuda.synchronize(self._device)
             if (paused := time.monotonic()) - rested >= most:
                 self._decode()
                 rested = time.monotonic()

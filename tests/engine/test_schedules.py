@@ -250,6 +250,19 @@ def test_whoever_decodes_goes_on_while_a_picture_is_encoded(world: World, monkey
     assert seen[place - 4 : place] == [StepKind.DECODE] * 4  # the demo's tower has four layers
 
 
+def test_layers_of_the_tower_are_waited_for_before_a_gpu_is_asked_how_long_they_took(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
+    parts = assemble(world.loaded, 8, 8e6, lambda step: None, largest_piece=64)
+    parts.batch._device = torch.device("cuda")
+    run(world, parts, [Arrival(0, 0, None)])  # nobody decodes while its picture is encoded
+    assert not waits
+    run(world, parts, [Arrival(len(JOBS) - 6, 0, None), Arrival(1, 8, None)])
+    assert len(waits) >= 4  # the demo's tower has four layers
+
+
 def test_schedules_really_replayed_steps(replaying: Replaying) -> None:
     recordings = replaying.parts.batch.decoder.recordings
     assert recordings is not None
