@@ -23,6 +23,8 @@ from service.engine.slots import BatchedSlots, Slots
 BASE_ROW = 0
 ALIKE = 0.05
 """Share of the largest logit by which a replayed step may differ from a computed one, whose batch is another."""
+NARROWEST, WIDER = 256, 4
+"""Places of a row that a recorded step reads, and how many times as many the next recording of it reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,19 +223,22 @@ class Decoder:
         return self._forward(rows[0].lane.model, first, end, longest, mask)
 
     def _whole_step(self, count: int) -> torch.Tensor:
-        """Compute all rows, or replay that, as wide and as many as there may be before the slots are cut anew."""
+        """Compute all rows, or replay that, as wide and as many as few recordings allow.
+
+        Not as wide as the slots are cut: one client that asks for long answers would let all steps read that far.
+        """
         slots, recordings = self._slots, self.recordings
         assert isinstance(slots, BatchedSlots) and recordings is not None  # noqa: S101, PT018 - who calls knows
         wide = min(1 << (count - 1).bit_length(), slots.num_cut)
         adapters = [row.adapter for row in self._rows]
         among = self._rowwise.batched.values() if any(adapters) else ()  # of all, so that no factor is gathered
         self._rowwise.routing.set([*adapters, *[BASE_ROW] * (wide - count)], among)
-        longest = slots.capacity - 1
+        longest = min(_roomy(max(row.tokens for row in self._rows) + 1), slots.capacity) - 1
 
         def compute() -> torch.Tensor:
             return self._forward(self.tree, 0, wide, longest, self._mask(slots, 0, wide, longest))
 
-        shape = (wide, slots.capacity, self._position_rows, any(adapters))
+        shape = (wide, slots.capacity, longest, self._position_rows, any(adapters))
         return recordings.run(shape, self._rowwise.routing.mix, compute)[:count]
 
     def _forward(self, model: Any, first: int, end: int, longest: int, mask: torch.Tensor | None) -> torch.Tensor:
@@ -265,6 +270,14 @@ class Decoder:
         """Return which places of its row each token sees."""
         seen = torch.arange(slots.width(longest), device=self._device) <= slots.lengths[first:end, None]
         return _fitting(self._rows[first].lane.model, seen[:, None, None])
+
+
+def _roomy(places: int) -> int:
+    """Return how many places to read where so many are needed."""
+    width = NARROWEST
+    while width < places:
+        width *= WIDER
+    return width
 
 
 def _fitting(model: Any, seen: torch.Tensor) -> torch.Tensor:

@@ -160,6 +160,23 @@ def test_where_nothing_is_replayed_no_row_is_computed_that_nobody_has(loaded: Lo
     assert max(rows) == 3
 
 
+def test_a_long_answer_s_room_is_not_read_before_it_is_needed(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = assemble(loaded, 4, 32e6, lambda _: None, recorder=Tapes())
+    widths: list[int] = []
+    inner = parts.slots.select
+    monkeypatch.setattr(
+        parts.slots, "select", lambda first, count, tokens: widths.append(tokens) or inner(first, count, tokens)
+    )
+    preparer = Preparer(loaded, parts.slots.max_tokens, 512)
+    parts.batch.add(preparer.prepare(ask("Hello", sampling=greedy(1000)), lambda _: None, 0))
+    while not parts.batch.is_idle:
+        parts.batch.step()
+    assert parts.slots.capacity >= 1024
+    assert max(widths) < 256
+
+
 def test_a_free_row_is_written_at_its_first_place(loaded: LoadedModel) -> None:
     parts = assemble(loaded, 4, 8e6, lambda _: None, recorder=Tapes())
     decoded(loaded, parts)
