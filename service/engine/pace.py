@@ -13,6 +13,8 @@ PATIENCE = 1.9
 PICTURE_PATIENCE = 4.0
 """The same of pictures: decoding between the layers of a small model's vision tower costs more than it saves."""
 SMOOTHING = 0.2
+MOST_LONGER = 4.0
+"""How many times as long as usual a step counts at most: one that is recorded takes a hundred times as long, once."""
 
 
 class Pace:
@@ -29,7 +31,8 @@ class Pace:
 
     def decoded(self, seconds: float) -> None:
         """Note a step of decoding."""
-        self._step = seconds if self._step is None else self._step + SMOOTHING * (seconds - self._step)
+        known = self._step or seconds
+        self._step = known + SMOOTHING * (min(seconds, MOST_LONGER * known) - known)
 
     def prefilled(self, seconds: float, tokens: int) -> None:
         """Note a piece of a prompt."""
