@@ -3,6 +3,7 @@
 Knows no thread. Whatever a computation raises ends the sequences that were in it, and nobody else's.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -177,7 +178,9 @@ class Batch:
         logits = self._prefiller.advance(progress, tokens)
         sequence = one.sequence
         chosen = None
-        if logits is not None:
+        if logits is None:
+            self._wait()
+        else:  # waits for the token
             chosen = self.decoder.first(one.prompt, logits, sequence.job.sampling, sequence.stop_ids)
         seconds = time.monotonic() - started
         self._pace.prefilled(seconds, progress.done - before)
@@ -195,6 +198,9 @@ class Batch:
         def go_on() -> None:
             nonlocal rested, decoding
             most = self._pace.picture_seconds(len(self._scheduler.running), self._scheduler.num_prompts)
+            if math.isinf(most):
+                return
+            self._wait()
             if (paused := time.monotonic()) - rested >= most:
                 self._decode()
                 rested = time.monotonic()
@@ -202,8 +208,14 @@ class Batch:
 
         count = self._prefiller.encode([progress, *others], go_on)
         if count:
+            self._wait()
             self._observe(StepStats(StepKind.PICTURES, time.monotonic() - started - decoding, 1, count))
         return count > 0
+
+    def _wait(self) -> None:
+        """Let a GPU do what it was given, which is only queued until then: else whoever waits next pays for it."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
     def _take(self, one: Prepared, progress: Progress, chosen: Chosen) -> None:
         """Take a prompt's first token; the sequence runs on unless that ends it."""

@@ -1,6 +1,6 @@
 """Asks a loaded model a handful of questions: does a picture matter, can an answer end, does text stay text.
 
-Judges nothing. At most seven forward passes a model; the thread that owns the device calls it.
+Judges nothing. At most seven forward passes a model whose prompts are short; the thread that owns the device calls it.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 
 from service.domain.facts import BehaviourFacts
@@ -160,7 +161,7 @@ def _acting(encoder: Encoder, control_tokens: Sequence[str]) -> tuple[str, ...]:
     """Name the control tokens that act when a client writes them into its text."""
     try:
         plain = encoder.encode([Message("user", ("text",))], []).prompt_ids
-    except InvalidField:
+    except (InvalidField, TemplateError):
         return ()  # a model that takes no text, such as GOT-OCR
     acting = []
     for token in control_tokens:

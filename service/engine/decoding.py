@@ -3,8 +3,9 @@
 Knows no queue and no text. Rows are dense: the last one takes the place of one that leaves.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from service.engine.slots import BatchedSlots, Slots
 BASE_ROW = 0
 ALIKE = 0.05
 """Share of the largest logit by which a replayed step may differ from a computed one, whose batch is another."""
+NARROWEST, WIDER = 256, 4
+"""Places of a row that a recorded step reads, and how many times as many the next recording of it reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,28 +175,40 @@ class Decoder:
             prompt: Of the base.
             cache: What it becomes.
         """
-        recordings, need = self.recordings, prompt.tokens + 1
+        recordings, need = self.recordings, prompt.tokens + 2
         if recordings is None or not self._slots.fits([need]):
             return
         for adapter in (BASE_ROW, *sorted(set(self._rowwise.batched.values()) - self._rowwise.apart)):
-            found = []
-            for is_recorded in (False, True, True, True):  # computed, met first, recorded, replayed
-                self.insert(prompt, cache, None, need)
-                self._rows[0].adapter = adapter
-                self._tokens[:1] = prompt.ids[-1]
-                logits = self._whole_step(recordings, 1) if is_recorded else self._step(0, 1)
-                found.append(logits.float().clone())
-                self.remove(0)
-            difference = max(relative_difference(one, found[0]) for one in found[1:])
-            if not difference <= ALIKE:
-                recordings.give_up(f"a replayed step's logits differ by {difference:.2g} of the largest one")
+            computed = self._two_steps(prompt, cache, adapter, partial(self._step, 0, 1))
+            for _ in range(2):  # met first, recorded and replayed; then replayed alone
+                found = self._two_steps(prompt, cache, adapter, partial(self._whole_step, 1))
+                for difference in map(relative_difference, found, computed):
+                    if not difference <= ALIKE:
+                        recordings.give_up(f"a replayed step's logits differ by {difference:.2g} of the largest one")
+                        return
+
+    def _two_steps(
+        self, prompt: Prompt, cache: Cache, adapter: int, step: Callable[[], torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """Let a sequence run for two steps: of another token at another place, or a replay need not read either."""
+        self.insert(prompt, cache, None, prompt.tokens + 2)
+        self._rows[0].adapter = adapter
+        logits = []
+        for token_id in (prompt.ids[-1], prompt.ids[0]):
+            self._tokens[:1] = token_id
+            logits.append(step().float().clone())
+            self._slots.lengths[:1] += 1
+            self._rows[0].tokens += 1
+        self.remove(0)
+        return logits
 
     def _logits(self, first: int, end: int) -> torch.Tensor:
         """Return the logits `(rows, vocabulary)` of the tokens to come."""
         rows = self._rows[first:end]
         is_whole = first == 0 and end == len(self._rows) and rows[0].lane.is_shared
-        if self.recordings is not None and is_whole and self._rowwise.apart.isdisjoint(row.adapter for row in rows):
-            return self._whole_step(self.recordings, end)
+        is_replayed = self.recordings is not None and self.recordings.are_on and is_whole
+        if is_replayed and self._rowwise.apart.isdisjoint(row.adapter for row in rows):
+            return self._whole_step(end)
         return self._step(first, end)
 
     def _step(self, first: int, end: int) -> torch.Tensor:
@@ -207,20 +222,23 @@ class Decoder:
             mask = self._mask(self._slots, first, end, longest)
         return self._forward(rows[0].lane.model, first, end, longest, mask)
 
-    def _whole_step(self, recordings: Recordings, count: int) -> torch.Tensor:
-        """Compute all rows, or replay that, as wide and as many as there may be before the slots are cut anew."""
-        slots = self._slots
-        assert isinstance(slots, BatchedSlots)  # noqa: S101 - else there are no recordings
+    def _whole_step(self, count: int) -> torch.Tensor:
+        """Compute all rows, or replay that, as wide and as many as few recordings allow.
+
+        Not as wide as the slots are cut: one client that asks for long answers would let all steps read that far.
+        """
+        slots, recordings = self._slots, self.recordings
+        assert isinstance(slots, BatchedSlots) and recordings is not None  # noqa: S101, PT018 - who calls knows
         wide = min(1 << (count - 1).bit_length(), slots.num_cut)
         adapters = [row.adapter for row in self._rows]
         among = self._rowwise.batched.values() if any(adapters) else ()  # of all, so that no factor is gathered
         self._rowwise.routing.set([*adapters, *[BASE_ROW] * (wide - count)], among)
-        longest = slots.capacity - 1
+        longest = min(_roomy(max(row.tokens for row in self._rows) + 1), slots.capacity) - 1
 
         def compute() -> torch.Tensor:
             return self._forward(self.tree, 0, wide, longest, self._mask(slots, 0, wide, longest))
 
-        shape = (wide, slots.capacity, self._position_rows, any(adapters))
+        shape = (wide, slots.capacity, longest, self._position_rows, any(adapters))
         return recordings.run(shape, self._rowwise.routing.mix, compute)[:count]
 
     def _forward(self, model: Any, first: int, end: int, longest: int, mask: torch.Tensor | None) -> torch.Tensor:
@@ -252,6 +270,14 @@ class Decoder:
         """Return which places of its row each token sees."""
         seen = torch.arange(slots.width(longest), device=self._device) <= slots.lengths[first:end, None]
         return _fitting(self._rows[first].lane.model, seen[:, None, None])
+
+
+def _roomy(places: int) -> int:
+    """Return how many places to read where so many are needed."""
+    width = NARROWEST
+    while width < places:
+        width *= WIDER
+    return width
 
 
 def _fitting(model: Any, seen: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,8 @@ MANY = 8
 """Of those who decode. Where more do, a prompt comes every few steps, and everyone waits less for it whole than twice
 for its halves, each of which costs as much as a step beside its tokens."""
 SMOOTHING = 0.2
+MOST_LONGER = 4.0
+"""How many times as long as usual a step counts at most: one that is recorded takes a hundred times as long, once."""
 
 
 class Pace:
@@ -32,7 +34,8 @@ class Pace:
 
     def decoded(self, seconds: float) -> None:
         """Note a step of decoding."""
-        self._step = seconds if self._step is None else self._step + SMOOTHING * (seconds - self._step)
+        known = self._step or seconds
+        self._step = known + SMOOTHING * (min(seconds, MOST_LONGER * known) - known)
 
     def prefilled(self, seconds: float, tokens: int) -> None:
         """Note a piece of a prompt."""

@@ -26,7 +26,7 @@ class Recorder(Protocol):
         """Return what computes the same from what its tensors hold by then, into the same tensor each time.
 
         Raises:
-            RuntimeError: The computation cannot be recorded.
+            Exception: The computation cannot be recorded; kernels' own compilers raise what they like.
         """
 
 
@@ -34,16 +34,25 @@ class CudaGraphs:
     """Records CUDA graphs, which share one pool of memory. Recording computes nothing.
 
     Source: torch.cuda.graph. What a step reads from tensors on the CPU, or decides there, stays as it was recorded.
+
+    Args:
+        device: Where the steps run. Left to itself, torch records what the thread's current device does, which is the
+            first one in every thread, and a graph without kernels repeats its first answer forever.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream: Any = None
         self._pool: Any = None
 
     def record(self, compute: Compute) -> Compute:
         """Capture a graph."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            output = compute()
+        with torch.cuda.device(self._device):
+            self._stream = self._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            graph = torch.cuda.CUDAGraph()
+            back = torch.cuda.stream(torch.cuda.current_stream())  # torch stays on its own where a capture fails
+            with back, torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                output = compute()
         self._pool = graph.pool()
         return partial(_replay, graph, output)
 
@@ -55,7 +64,7 @@ def _replay(graph: Any, output: torch.Tensor) -> torch.Tensor:
 
 def recorder_for(device: torch.device) -> Recorder | None:
     """Return what records on a device; None where nothing does."""
-    return CudaGraphs() if device.type == "cuda" else None
+    return CudaGraphs(device) if device.type == "cuda" else None
 
 
 @dataclass(slots=True)
@@ -104,7 +113,7 @@ class Recordings:
         if known.replay is None:
             try:
                 known.replay = self._recorder.record(compute)
-            except (RuntimeError, torch.OutOfMemoryError) as error:
+            except Exception as error:  # whatever it is, the step can still be computed
                 self.give_up(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
                 return compute()
         return known.replay()

@@ -169,6 +169,11 @@ class _State(LinearAttentionLayer):  # type: ignore[misc]
         for whole in self._whole.values():
             whole[target] = whole[source]
 
+    def scrub(self, row: int) -> None:
+        """Overwrite a row: a step that is wider than the rows computes with it, and writes what comes of it."""
+        for whole in self._whole.values():
+            whole[row] = 0
+
     def extract(self, row: int) -> LinearAttentionLayer:
         """Copy a row out."""
         layer = LinearAttentionLayer(self.number_of_states)
@@ -257,8 +262,7 @@ class BatchedSlots:
     def scrub(self, row: int) -> None:
         """Overwrite all that a row ever held: it may be NaN, which would reach whoever gets the place next."""
         for layer in self._layers:
-            if isinstance(layer, _Attention):
-                layer.scrub(row)
+            layer.scrub(row)
 
     def extract(self, row: int, tokens: int) -> Cache:
         """Copy a row out, as a prompt's cache of `tokens`."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from service.domain.facts import MissingThought, OpenThought
 from service.domain.generation import Message
@@ -18,12 +19,14 @@ EMPTY = f"{OPEN}\n\n{CLOSE}\n\n"
 """As the official templates of Qwen3, MiniCPM-V 4.5 and 4.6 write it where a model is not to think."""
 MOST_BEHIND = 3
 """Tokens from the opening to the prompt's end: the opening itself, and line breaks."""
+MOST_TOGETHER = 1024
+"""Tokens of one pass, if a row is not longer: with a vocabulary of 250,000 their logits take a gigabyte in float32."""
 
 
 def missing_thought(
     model: Any, encoder: Encoder, device: torch.device, questions: Sequence[str]
 ) -> MissingThought | None:
-    """Look at how answers begin, behind the prompts alone and behind an empty thought: one pass over all.
+    """Look at how answers begin, behind prompts alone and behind an empty thought: one pass, where prompts are short.
 
     Args:
         model: A transformers model.
@@ -54,7 +57,7 @@ def missing_thought(
 def open_thought(
     model: Any, encoder: Encoder, device: torch.device, stop_ids: Sequence[int], turns: Sequence[tuple[str, str]]
 ) -> OpenThought | None:
-    """Let a model read finished answers in the thought that its prompts open and leave open: one pass over all.
+    """Let a model read finished answers in the thought that its prompts open and leave open: as few passes as can be.
 
     Args:
         model: A transformers model.
@@ -73,10 +76,11 @@ def open_thought(
     answers = [tuple(encoder.tokenizer.encode(answer, add_special_tokens=False)) for _, answer in turns]
     rows = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
     ends, closes = [], []
-    for prompt, read in zip(prompts, _read(model, rows, device), strict=True):
+    for prompt, logits in zip(prompts, _read(model, rows, device), strict=True):
+        read = logits[len(prompt) - 1 :].float().softmax(-1)
         stops = [one for one in stop_ids if one != known[CLOSE] and 0 <= one < read.shape[-1]]
         ends.append(float(read[-1, stops].sum()))
-        closes.append(float(read[len(prompt) - 1 :, known[CLOSE]].max()))
+        closes.append(float(read[:, known[CLOSE]].max()))
     return OpenThought(max(ends), max(closes), example=turns[ends.index(max(ends))][1])
 
 
@@ -87,7 +91,7 @@ def _prompts(encoder: Encoder, questions: Sequence[str]) -> list[tuple[int, ...]
         return []
     try:
         return [encoder.encode([Message("user", (one,))], []).prompt_ids for one in questions]
-    except (InvalidField, ValueError):
+    except (InvalidField, ValueError, TemplateError):
         return []  # such as GOT-OCR; or its template takes no question
 
 
@@ -97,16 +101,19 @@ def _is_left_open(ids: Sequence[int], opening: int, closing: int) -> bool:
 
 
 def _read(model: Any, rows: Sequence[Sequence[int]], device: torch.device) -> Iterator[torch.Tensor]:
-    """Yield the probabilities `(tokens, vocabulary)` behind each token of each row; what pads a row stands behind."""
+    """Yield the logits `(tokens, vocabulary)` behind each token of each row; what pads a row stands behind."""
     longest = max(map(len, rows))
-    ids = torch.tensor([[*one, *[one[-1]] * (longest - len(one))] for one in rows], device=device)
-    with torch.inference_mode():
-        output = model(input_ids=ids, use_cache=False)
-    for one, row in zip(output.logits, rows, strict=True):
-        yield one[: len(row)].float().softmax(-1)
+    count = max(1, MOST_TOGETHER // longest)
+    for first in range(0, len(rows), count):
+        some = rows[first : first + count]
+        ids = torch.tensor([[*one, *[one[-1]] * (longest - len(one))] for one in some], device=device)
+        with torch.inference_mode():
+            output = model(input_ids=ids, use_cache=False)
+        for one, row in zip(output.logits, some, strict=True):
+            yield one[: len(row)]
 
 
-def _last(probabilities: torch.Tensor) -> tuple[float, int]:
+def _last(logits: torch.Tensor) -> tuple[float, int]:
     """Return the largest probability behind the last token, and whose it is."""
-    value, token_id = probabilities[-1].max(-1)
+    value, token_id = logits[-1].float().softmax(-1).max(-1)
     return float(value), int(token_id)

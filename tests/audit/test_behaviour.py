@@ -202,6 +202,7 @@ def test_a_model_that_begins_answers_better_behind_an_empty_thought_was_trained_
         (OpenThought(0.51, 1e-6, "Yes."), True),
         (OpenThought(0.4, 1e-6, "Yes."), False),
         (OpenThought(0.99, 0.02, "Yes."), False),
+        (OpenThought(float("nan"), float("nan"), "Yes."), False),
     ],
 )
 def test_a_model_that_ends_its_turns_in_an_open_thought_does_not_think(

@@ -55,6 +55,21 @@ def test_a_family_as_its_library_writes_it_is_consistent(name: str, families: di
     assert [(one.check, one.message) for one in findings(families[name]) if one.check in FOLDERS] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "is_filled"),
+    [("minicpm-v-4.7", True), ("minicpm-ocr", True), ("got-ocr-2", False), ("image-text", False), ("4.5", False)],
+)
+def test_prompts_are_filled_up_only_where_a_processor_pads(
+    name: str, is_filled: bool, families: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = next(path for family, path in families.items() if name in family)
+    shutil.copytree(folder, tmp_path / "x")
+    how = {"strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": 8}
+    with edited_json(tmp_path / "x" / "tokenizer.json") as document:
+        document["padding"] = {**how, "pad_id": 0, "pad_type_id": 0, "pad_token": "<|endoftext|>"}
+    assert any("pad_to_multiple_of" in one.message for one in findings(tmp_path / "x")) is is_filled
+
+
 @pytest.mark.parametrize("name", list(tiny().FAMILIES))
 def test_a_family_that_lost_a_tensor_is_not(name: str, families: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(families[name], tmp_path / "x")

@@ -4,7 +4,10 @@
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -16,7 +19,7 @@ from service.engine import recorded
 from service.engine.assembly import Parts, assemble
 from service.engine.loading import LoadedModel, LoadPlan, load
 from service.engine.preparing import Preparer
-from service.engine.recorded import Recordings
+from service.engine.recorded import CudaGraphs, Recordings
 
 
 class Counter:
@@ -65,12 +68,56 @@ def test_what_waits_for_the_device_cannot_be_recorded_and_is_computed_on(caplog:
     assert ["not permitted" in one.message for one in caplog.records] == [True]
 
 
+class Unable:
+    """Raises what a kernel's own compiler may."""
+
+    def record(self, compute: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        raise KeyError("num_warps")
+
+
+def test_whatever_recording_raises_the_step_is_computed() -> None:
+    recordings = Recordings(Unable())
+    assert [float(recordings.run("shape", None, lambda: torch.ones(()))) for _ in range(3)] == [1, 1, 1]
+    assert not recordings.are_on
+
+
+def test_a_graph_is_captured_on_the_model_s_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[Any] = []
+
+    @contextmanager
+    def entering(what: Any, **_: Any) -> Iterator[None]:
+        entered.append(what)
+        yield
+        entered.pop()
+
+    for name in ("device", "stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, entering)
+    for name in ("Stream", "current_stream", "CUDAGraph"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+
+    def compute() -> torch.Tensor:
+        assert entered[0] == torch.device("cuda:1")
+        assert len(entered) == 3
+        return torch.ones(())
+
+    assert float(CudaGraphs(torch.device("cuda:1")).record(compute)()) == 1
+    assert entered == []
+
+
 class Blurred(Tapes):
     """Records something else than it was given."""
 
     def record(self, compute: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
         replay = super().record(compute)
         return lambda: replay() + 1
+
+
+class Frozen(Tapes):
+    """Gives its first answer forever, as a graph without kernels does."""
+
+    def record(self, compute: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        output = compute()
+        return lambda: output
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +138,43 @@ def decoded(loaded: LoadedModel, parts: Parts) -> list[int]:
 def test_steps_that_replay_as_something_else_are_computed(
     loaded: LoadedModel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parts = [assemble(loaded, 4, 8e6, lambda _: None, recorder=one) for one in (None, Tapes(), Blurred())]
+    parts = [assemble(loaded, 4, 8e6, lambda _: None, recorder=one) for one in (None, Tapes(), Blurred(), Frozen())]
     answers = [decoded(loaded, one) for one in parts]
-    assert answers[0] == answers[1] == answers[2]
+    assert answers == [answers[0]] * 4
     recordings = [one.batch.decoder.recordings for one in parts]
-    assert [one is not None and one.are_on for one in recordings] == [False, True, False]
+    assert [one is not None and one.are_on for one in recordings] == [False, True, False, False]
     assert "logits differ" in caplog.text
+
+
+def test_where_nothing_is_replayed_no_row_is_computed_that_nobody_has(loaded: LoadedModel) -> None:
+    parts = assemble(loaded, 4, 8e6, lambda _: None, recorder=Blurred())
+    rows: set[int] = set()
+    head = parts.batch.decoder.tree.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, arguments: rows.add(len(arguments[0])))
+    preparer = Preparer(loaded, parts.slots.max_tokens, 512)
+    for _ in range(3):
+        parts.batch.add(preparer.prepare(ask("Hello", sampling=greedy(5)), lambda _: None, 0))
+    while not parts.batch.is_idle:
+        parts.batch.step()
+    hook.remove()
+    assert max(rows) == 3
+
+
+def test_a_long_answer_s_room_is_not_read_before_it_is_needed(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = assemble(loaded, 4, 32e6, lambda _: None, recorder=Tapes())
+    widths: list[int] = []
+    inner = parts.slots.select
+    monkeypatch.setattr(
+        parts.slots, "select", lambda first, count, tokens: widths.append(tokens) or inner(first, count, tokens)
+    )
+    preparer = Preparer(loaded, parts.slots.max_tokens, 512)
+    parts.batch.add(preparer.prepare(ask("Hello", sampling=greedy(1000)), lambda _: None, 0))
+    while not parts.batch.is_idle:
+        parts.batch.step()
+    assert parts.slots.capacity >= 1024
+    assert max(widths) < 256
 
 
 def test_a_free_row_is_written_at_its_first_place(loaded: LoadedModel) -> None:

@@ -149,3 +149,16 @@ def test_the_rest_of_an_allowance_may_be_too_small_for_another_piece() -> None:
     assert Pace(512).suffices(32)
     assert not Pace(512).suffices(31)
     assert Pace(7).suffices(7)
+
+
+def test_one_step_that_took_very_long_does_not_make_everyone_wait_from_then_on() -> None:
+    pace = Pace(1 << 20)
+    pace.prefilled(1.0, 100_000)
+    for _ in range(20):
+        pace.decoded(0.005)
+    before = pace.allowance(4, 1)
+    pace.decoded(0.5)  # as it was recorded
+    assert pace.allowance(4, 1) < 2 * before
+    for _ in range(20):
+        pace.decoded(0.05)  # so many more decode
+    assert pace.allowance(4, 1) > 8 * before

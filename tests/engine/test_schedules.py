@@ -250,6 +250,27 @@ def test_whoever_decodes_goes_on_while_a_picture_is_encoded(world: World, monkey
     assert seen[place - 4 : place] == [StepKind.DECODE] * 4  # the demo's tower has four layers
 
 
+def test_a_gpu_is_waited_for_before_it_is_asked_how_long_something_took(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[torch.device] = []
+    seen: list[StepKind] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
+    parts = assemble(world.loaded, 8, 8e6, lambda step: seen.append(step.kind), largest_piece=64)
+    parts.batch._device = torch.device("cuda")
+    long = len(JOBS) - 6
+    run(world, parts, [Arrival(long, 0, None)])
+    assert len(waits) == seen.count(StepKind.PREFILL) - 1 > 1  # the last piece brings a token, which waits itself
+    waits.clear()
+    seen.clear()
+    run(world, parts, [Arrival(0, 0, None)])  # nobody decodes while its picture is encoded
+    assert len(waits) == seen.count(StepKind.PREFILL) - 1 + seen.count(StepKind.PICTURES)
+    waits.clear()
+    seen.clear()
+    run(world, parts, [Arrival(long + 5, 0, None), Arrival(long + 1, 0, None), Arrival(long - 7, 0, None)])
+    assert len(waits) >= seen.count(StepKind.PREFILL) - 3 + seen.count(StepKind.PICTURES) + 4  # layers of the tower
+
+
 def test_schedules_really_replayed_steps(replaying: Replaying) -> None:
     recordings = replaying.parts.batch.decoder.recordings
     assert recordings is not None

@@ -37,7 +37,7 @@ stays a warning.
 
 Models that see encode a rendered prompt as any text, so that a token which the post-processor of tokenizer.json puts
 behind texts closes the prompt where the answer should begin: the 4.5 demo then answers 5 of 30 questions instead of 30.
-A start token in front changed no answer. They also fill prompts up where a file of the tokenizer asks for it."""
+A start token in front changed no answer. Processors of 4.6 and later fill prompts up where a tokenizer file asks."""
 
 
 def base_chat_template(view: BaseView) -> Iterator[Outcome]:

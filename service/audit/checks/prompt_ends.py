@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 from service.audit.check import Outcome, fatal, note
 from service.domain.facts import BaseFacts, TokenizerFacts
-from service.domain.minicpmv import MODEL_TYPE
+
+PADDING = frozenset({"minicpmv4_6", "minicpmv4_7", "minicpm_ocr"})
+"""Model types whose processors pad what they encode. Those of other types, GOT-OCR's among them, do not unless asked,
+and then fill nothing up."""
 
 
 def nothing_ends_the_prompt(
@@ -51,20 +54,18 @@ def nothing_fills_the_prompt(
     """Look at whether the processor fills prompts up to a length that some hardware likes.
 
     Args:
-        base: Of the model that is served. Processors of transformers pad; MiniCPM-V up to 4.5 has another one.
+        base: Of the model that is served; see `PADDING`.
         tokenizer: The base's or an adapter's.
         known: The tokenizer that training began with; None if there is none. How it fills texts, training saw.
         name: What to call the tokenizer.
     """
     multiple = tokenizer.multiple
-    if not multiple or (known and known.multiple == multiple):
-        return
-    if not _is_seeing(base) or base.model_type == MODEL_TYPE:
+    if not multiple or base.model_type not in PADDING or (known and known.multiple == multiple):
         return
     yield fatal(
         f"padding in {name} fills every prompt up to a multiple of {multiple} tokens (pad_to_multiple_of)",
         {"pad_to_multiple_of": multiple, "setting": "padding"},
-        f"Up to {multiple - 1} tokens of padding stand between question and answer, where training had none.",
+        f"Up to {multiple - 1} tokens of padding stand before or behind every prompt, where training had none.",
         'Write "padding": null into tokenizer.json, and take pad_to_multiple_of out of tokenizer_config.json.',
     )
 

@@ -112,8 +112,8 @@ def thoughts_are_closed(view: BaseView | AdapterView) -> Iterator[Outcome]:
     """Say that prompts open a thought although the model does not think: it answers inside, and ends its turn there."""
     behaviour = view.loaded.behaviour if view.loaded else None
     seen = behaviour.open_thought if behaviour else None
-    if seen is None or seen.end_probability < ENDS or seen.close_probability > CLOSES:
-        return
+    if seen is None or not (seen.end_probability >= ENDS and seen.close_probability <= CLOSES):
+        return  # or they are NaN
     yield fatal(
         "the chat template opens a thought with <think> where an answer begins, but the model does not think: behind "
         f"{seen.example!r} within the thought it would end its turn with a probability of {seen.end_probability:.2f}, "
