@@ -5,7 +5,9 @@ Builds no model and runs no code that the folder names.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
+from statistics import median
 
 from service.checkpoint.adapter_config import CONFIG, read_config
 from service.checkpoint.attachment import attach
@@ -17,7 +19,7 @@ from service.checkpoint.likeness import repeated_modules, repeated_tensors
 from service.checkpoint.locating import Location
 from service.checkpoint.lock import read_lock
 from service.checkpoint.magnitudes import magnitude_facts
-from service.checkpoint.reach import base_copies, farthest_update
+from service.checkpoint.reach import base_copies, update_shares
 from service.checkpoint.recipe import recipes
 from service.checkpoint.saved_copies import saved_likeness, saved_rearranged
 from service.checkpoint.tokenizer import read_adapter_tokenizer
@@ -61,6 +63,7 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
     ids |= base.facts.embedding.rows.keys() if base.facts.embedding else set()
     starts = _starts(base, new_tokens) if config.trainable_tokens else {}
     keys = short_names(weights.tensors)
+    shares = update_shares(weights, keys, documents.json(CONFIG), base.weights)
     return AdapterFacts(
         adapter_id=adapter_id,
         name=location.name,
@@ -96,7 +99,8 @@ def read_adapter(adapter_id: str, location: Location, base: BaseReading) -> Adap
         factor_likeness=factor_likeness(weights, keys, base.weights, documents.json(CONFIG)),
         recipes=recipes(location.folder),
         base_copies=base_copies(weights, _unlisted(keys, config.modules_to_save), base.weights, _tied(base.facts)),
-        farthest_update=farthest_update(weights, keys, documents.json(CONFIG), base.weights),
+        farthest_update=max(shares.items(), key=itemgetter(1), default=None),
+        usual_update=median(shares.values()) if shares else None,
         magnitudes=magnitude_facts(weights, keys, base.weights),
     )
 

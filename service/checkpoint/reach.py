@@ -18,10 +18,10 @@ STRETCH_VALUES = 65_536
 """Of a weight whose usual size is measured: all of it has the same."""
 
 
-def farthest_update(
+def update_shares(
     weights: WeightFiles, names: Mapping[str, str], config: Mapping[str, Any], base: WeightFiles
-) -> tuple[str, float] | None:
-    """Return the module whose weight the factors move farthest, and its update's length over the weight's.
+) -> dict[str, float]:
+    """Return how far the factors move weights: the length of each module's update over that of its weight.
 
     Args:
         weights: The adapter's tensors.
@@ -30,7 +30,7 @@ def farthest_update(
         base: The base's tensors.
 
     Returns:
-        None if there are no factors, or one of the modules is no plain pair on a weight of the base.
+        Nothing if there are no factors, or one of the modules is no plain pair on a weight of the base.
     """
     shares: dict[str, float] = {}
     modules = by_module(names)
@@ -40,14 +40,14 @@ def farthest_update(
             continue
         factors, name = pair_of(parts), weighted.get(module)
         if factors is None or name is None or MAGNITUDES in parts:
-            return None
+            return {}
         if not base.is_float(name) or not all(weights.is_float(one) for one in factors):
-            return None
+            return {}
         share = _share(weights, factors, config, module, _usual(base, name))
         if share is None:
-            return None
+            return {}
         shares[module] = share
-    return max(shares.items(), key=lambda one: one[1], default=None)
+    return shares
 
 
 def base_copies(

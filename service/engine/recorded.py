@@ -106,6 +106,7 @@ class Recordings:
         known = self._known.get(shape)
         if known is None or known.held is not held:
             self._known[shape] = _Recording(held)
+            self._known.move_to_end(shape)
             if len(self._known) > KEPT:
                 self._known.popitem(last=False)
             return compute()

@@ -8,10 +8,11 @@ import pytest
 from service.audit.check import AdapterView
 from service.audit.checks.adapter_config import adapter_config
 from service.audit.checks.adapter_lineage import adapter_lineage
+from service.audit.checks.adapter_values import factors_are_there
 from service.audit.checks.adapters import adapter_applied
 from service.domain.facts import CheckpointFacts, TensorFacts
 from service.domain.judgement import Severity
-from tests.builders import copy_demo, edited_json
+from tests.builders import copy_demo, edited_json, edited_tensors
 
 EXPERTS = "model.language_model.layers.0.mlp.experts"
 PARAMETERS = {f"{EXPERTS}.{name}": (4, 16, 16) for name in ("gate_proj", "up_proj", "down_proj")}
@@ -53,10 +54,11 @@ def test_the_root_of_the_rank_is_that_of_the_module_s_own(facts: CheckpointFacts
     config = {**facts.adapters["json"].documents["adapter_config.json"], "use_rslora": True}
     module = "model.language_model.layers.0.mlp.up_proj"
 
-    def said(**settings: object) -> list[tuple[Severity, str]]:
+    def said(usual: float = 0.7, **settings: object) -> list[tuple[Severity, str]]:
         adapter = replace(
             facts.adapters["json"],
             farthest_update=(module, 3.0),
+            usual_update=usual,
             documents={"adapter_config.json": config | settings},
         )
         found = adapter_lineage(AdapterView(facts.base, adapter, None))
@@ -69,3 +71,21 @@ def test_the_root_of_the_rank_is_that_of_the_module_s_own(facts: CheckpointFacts
     ((severity, message),) = said(r=16, lora_alpha=16)
     assert "lora_alpha is the rank, as combining adapters leaves it" in message
     assert severity is Severity.FATAL
+    ((severity, _),) = said(0.3, r=16, lora_alpha=16)  # one module alone was moved far
+    assert severity is Severity.WARNING
+
+
+@pytest.mark.parametrize(
+    ("parts", "layers", "severity"),
+    [(("lora_A", "lora_B"), (0, 1), "warning"), (("lora_A", "lora_B"), (2, 3), "fatal"), (("lora_A",), (1,), "fatal")],
+)
+def test_zeros_in_factors_that_begin_at_random_are_a_hole_at_the_file_s_end_or_beside_trained_ones(
+    parts: tuple[str, ...], layers: tuple[int, ...], severity: str, tmp_path: Path
+) -> None:
+    folders = copy_demo(tmp_path)
+    with edited_tensors(folders.adapter_weights) as tensors:
+        for name, one in tensors.items():
+            if any(f".{part}." in name for part in parts) and any(f".layers.{layer}." in name for layer in layers):
+                one.zero_()
+    found = list(factors_are_there(folders.facts().adapters["json"]))
+    assert [one.severity.value for one in found] == [severity]

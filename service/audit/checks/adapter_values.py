@@ -137,17 +137,26 @@ def layers_are_trained(factors: Sequence[str], idle: Collection[str]) -> Iterato
 
 
 def factors_are_there(adapter: AdapterFacts) -> Iterator[Outcome]:
-    """Look for zeros in factors that begin at random: nothing that training does leaves them zero throughout."""
+    """Look for zeros in factors that begin at random: nothing that training does leaves them zero throughout.
+
+    What takes adapters out of a tuned model leaves a module's factors zero that was not tuned; then the other factor is
+    too, and modules behind it are not.
+    """
     values = adapter.values
-    drawn = [name for name, part in parts_in(values).items() if part.is_factor and not part.is_zero_at_first]
+    parts = parts_in(values)
+    drawn = [name for name, part in parts.items() if part.is_factor and not part.is_zero_at_first]
     empty = [name for name in drawn if values[name].is_all_zero]
     if not empty or len(empty) == len(drawn):  # that the next check says of them all
         return
-    yield fatal(
+    filled = {parts[one].module for one in parts if not values[one].is_all_zero}
+    is_hole = any(parts[one].module in filled for one in empty) or empty == drawn[-len(empty) :]
+    yield (fatal if is_hole else warning)(
         f"{len(empty)} of {len(drawn)} factors that begin at random are zero throughout, first {empty[0]}",
         {"tensors": empty[:50], "count": len(empty)},
         "The file has a hole there, as an interrupted download or a shard that was not gathered leaves it: these "
-        "modules answer as the base does.",
+        "modules answer as the base does."
+        if is_hole
+        else "These modules answer as the base does: if training reached them, it was lost.",
         "Copy the adapter again from where it was trained; sharded training must gather the weights before saving.",
     )
 

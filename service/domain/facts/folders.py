@@ -123,6 +123,7 @@ class AdapterFacts:
         base_copies: Full tensors that `modules_to_save` does not name and that are the base's own, value by value.
         farthest_update: The module whose weight plain LoRA factors move farthest, and the length of its update over
             that of the weight; None if there is none, or that cannot be told of every module.
+        usual_update: The median of these lengths over all modules; None likewise.
         magnitudes: How DoRA's magnitudes compare with the base's rows, by module, of a few.
     """
 
@@ -158,4 +159,5 @@ class AdapterFacts:
     recipes: tuple[Recipe, ...] = ()
     base_copies: tuple[str, ...] = ()
     farthest_update: tuple[str, float] | None = None
+    usual_update: float | None = None
     magnitudes: Mapping[str, MagnitudeFacts] = field(default_factory=dict)
