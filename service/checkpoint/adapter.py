@@ -29,7 +29,7 @@ from service.checkpoint.weights import FloatArray, WeightFiles, pickle_files
 from service.domain.factors import is_own, original_of, short_names
 from service.domain.facts import AdapterFacts, BaseFacts, FileProblem
 
-WEIGHTS = "adapter_model.safetensors"
+WEIGHTS, MODEL_CONFIG = "adapter_model.safetensors", "config.json"
 MIN_TURN = 1e-5
 """Rounding to 16 bits turns a vector by less."""
 
@@ -154,6 +154,9 @@ def vocabulary_ids(location: Location) -> set[int]:
 
 
 def _missing_files(documents: Documents) -> list[FileProblem]:
+    is_empty = not documents.has(CONFIG) and not documents.has(WEIGHTS)
+    if is_empty and (model_type := documents.json(MODEL_CONFIG).get("model_type")):
+        return [FileProblem(MODEL_CONFIG, f"is that of a whole model ({model_type}); the folder holds no adapter")]
     problems = []
     if not documents.has(CONFIG):
         problems.append(FileProblem(CONFIG, "is missing, so this is not a PEFT adapter folder"))

@@ -30,10 +30,13 @@ WHOLE_NUMBERS = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64"
 COMPARABLE = frozenset({"F64", "F32", "F16", "BF16"})
 """Quantised weights are packed into other shapes."""
 CONFIG = "adapter_config.json"
-LOST_CONFIG = (
-    "Copy adapter_config.json from where the adapter was trained. If it is gone: `minicpm-service repair DIR --base "
-    "BASE --lora-alpha N` rebuilds it from the tensors; they do not hold N, which the trainer's arguments do."
-)
+REPAIRS = {
+    CONFIG: "Copy adapter_config.json from where the adapter was trained. If it is gone: `minicpm-service repair DIR "
+    "--base BASE --lora-alpha N` rebuilds it from the tensors; they do not hold N, which the trainer's arguments do.",
+    "config.json": "Serve a merged or tuned model as MINICPM_MODEL, and judge it with --base; as an adapter name the "
+    "folder with adapter_config.json and adapter_model.safetensors.",
+}
+"""By the file that is at fault."""
 SHOWN = 5
 MERGE_TOLERANCE = 1e-3
 """Share of the largest logit: float32 differs by about 1e-6, a part that was not merged by 1e-2 and more."""
@@ -97,9 +100,10 @@ def _files_are_readable(adapter: AdapterFacts) -> Iterator[Outcome]:
             f"{problem.file} {problem.problem}",
             {"file": problem.file},
             "The adapter cannot be loaded as it was trained.",
-            LOST_CONFIG
-            if problem.file == CONFIG
-            else "Copy the folder again from where it was trained; convert pickle weights to safetensors there.",
+            REPAIRS.get(
+                problem.file,
+                "Copy the folder again from where it was trained; convert pickle weights to safetensors there.",
+            ),
         )
     if not adapter.problems and not adapter.lora and not adapter.full:
         yield fatal(
