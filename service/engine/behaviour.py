@@ -1,6 +1,6 @@
 """Asks a loaded model a handful of questions: does a picture matter, can an answer end, does text stay text.
 
-Judges nothing. At most seven forward passes a model whose prompts are short; the thread that owns the device calls it.
+Judges nothing. At most seven forward passes a model; the thread that owns the device calls it.
 """
 
 from collections.abc import Sequence

@@ -15,6 +15,7 @@ from transformers import Cache
 
 from service.engine.families.family import Family
 from service.engine.families.pictures import PicturePart, PromptInputs
+from service.engine.heads import last_logits
 from service.engine.prompt import Prompt, takes_positions
 from service.engine.remembered import FeatureMemory, StateMemory
 from service.engine.slots import new_cache
@@ -160,27 +161,9 @@ class Prefiller:
             places = prompt.positions[..., progress.done : end].to(self._device)
             keywords["position_ids"] = places if len(places) > 1 else places[0]
         is_last = end == prompt.tokens
-        with _last_logits(model, is_wanted=is_last):
+        with last_logits(model, int(is_last)):
             output = model(**keywords, past_key_values=progress.cache, use_cache=True)
         return output.logits[:, -1] if is_last else None
-
-
-@contextmanager
-def _last_logits(model: Any, *, is_wanted: bool) -> Iterator[None]:
-    """Let the head see the last token only, or none: logits of a whole prompt can take gigabytes."""
-    kept = int(is_wanted)
-
-    def cut(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden, *rest = arguments
-        return hidden[:, hidden.shape[1] - kept :], *rest
-
-    head = model.get_output_embeddings()
-    hook = head.register_forward_pre_hook(cut) if head is not None else None
-    try:
-        yield
-    finally:
-        if hook is not None:
-            hook.remove()
 
 
 @contextmanager
