@@ -1,7 +1,7 @@
 """Measures the service beside vLLM (CPU build) and `transformers serve`, one at a time, and prints one table.
 
     python -m benchmarks.serving
-    python -m benchmarks.serving --shapes 70m --kinds text --clients 8 --seconds 10 --servers ours vllm
+    python -m benchmarks.serving --shapes 70m --kinds text --clients 8 --seconds 10 --servers ours vllm --rounds 3
 
 All get the same generated checkpoints, the same requests in the same order, bfloat16 and the same number of threads.
 The first run writes the checkpoints (3 GB) and installs the peers into environments of their own (11 GB), both under
@@ -24,7 +24,7 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks.serving.cells import KINDS, Cell, Measurement, run_cell, warm
+from benchmarks.serving.cells import KINDS, Cell, Measurement, run_cell, together, warm
 from benchmarks.serving.checkpoints import checkpoint
 from benchmarks.serving.load import Span
 from benchmarks.serving.machine import commit, describe_machine
@@ -47,11 +47,22 @@ class Report:
     """
 
     notes: list[str]
-    results: dict[Cell, dict[str, Measurement]] = field(default_factory=dict)
+    rounds: dict[Cell, dict[str, list[Measurement]]] = field(default_factory=dict)
+
+    def add(self, cell: Cell, server: str, found: Measurement) -> None:
+        """Note what one round of a cell gave."""
+        self.rounds.setdefault(cell, {}).setdefault(server, []).append(found)
+
+    def results(self) -> dict[Cell, dict[str, Measurement]]:
+        """Return what all rounds say together."""
+        return {
+            cell: {server: together(rounds) for server, rounds in servers.items()}
+            for cell, servers in self.rounds.items()
+        }
 
     def text(self) -> str:
         """Return Markdown."""
-        return "\n".join([*(f"- {note}" for note in self.notes), "", table(self.results)]) + "\n"
+        return "\n".join([*(f"- {note}" for note in self.notes), "", table(self.results())]) + "\n"
 
 
 def main() -> int:
@@ -68,20 +79,19 @@ def main() -> int:
     for name in known.shapes:
         folder = checkpoint(known.cache / "checkpoints", name, SHAPES[name])
         report.notes.append(f"{name}: {describe_parameters(folder)}")
-        for server in known.servers:
+        for server in known.servers * known.rounds:
             _measure_server(server, name, folder, known, report)
             if known.output:
                 known.output.write_text(report.text(), encoding="utf-8")
     print(report.text())
-    failed = [found[OURS].problem for found in report.results.values() if OURS in found and found[OURS].problem]
+    failed = [found[OURS].problem for found in report.results().values() if OURS in found and found[OURS].problem]
     return 1 if failed else 0
 
 
 def _measure_server(server: str, name: str, folder: Path, known: argparse.Namespace, report: Report) -> None:
     """Start one server, drive it with every cell of a shape, and end it."""
     shape, cells = SHAPES[name], _cells(name, known)
-    for cell in cells:
-        report.results.setdefault(cell, {})
+    left = list(cells)
     extra = tuple(getattr(known, f"{server}_arguments").split())
     try:
         _say(f"{name}: starting {LABELS[server]}")
@@ -92,13 +102,13 @@ def _measure_server(server: str, name: str, folder: Path, known: argparse.Namesp
             for cell in cells:
                 span = Span(known.seconds, known.requests and max(known.requests, cell.clients), known.grace)
                 found = run_cell(cell, shape, one, folder, span, known.system_tokens)
-                report.results[cell][server] = found
+                report.add(left.pop(0), server, found)
                 _say(f"{name}, {cell.name}, {cell.clients} clients, {LABELS[server]}: {_brief(found)}")
             report.notes.append(_life(name, one, known, extra))
     except (PeerUnavailable, RuntimeError) as error:
         _say(f"{name}, {LABELS[server]}: {error}")
-        for cell in cells:
-            report.results[cell].setdefault(server, Measurement(problem=str(error)))
+        for cell in left:
+            report.add(cell, server, Measurement(problem=str(error)))
 
 
 def _cells(name: str, known: argparse.Namespace) -> list[Cell]:
@@ -145,6 +155,7 @@ def _arguments() -> argparse.Namespace:
     add("--clients", nargs="+", type=int, default=list(CLIENTS), help="of closed loops; repeated and mixed: 8")
     add("--tokens", type=int, help="of every answer; 64 and 32 if left out")
     add("--seconds", type=float, default=30.0, help="of every cell")
+    add("--rounds", type=int, default=1, help="how many times to go through the servers, which take turns")
     add("--requests", type=int, help="of every cell, instead of --seconds")
     add("--grace", type=float, default=60.0, help="seconds that answers may take after the end of a cell")
     add("--rate", type=float, help="requests per second of the open loop; 4 and 0.4 if left out")

@@ -6,7 +6,7 @@ Knows no process and no Markdown.
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from benchmarks.serving.dialects import Question
@@ -72,6 +72,7 @@ class Measurement:
         prompt_tokens: Of the answered requests, at the median.
         finished: Answers that came whole.
         problem: Why the numbers must not be compared, or empty.
+        rounds: Tokens per second of each round, if this is the middle of several.
     """
 
     tokens_per_second: float = 0.0
@@ -82,6 +83,7 @@ class Measurement:
     prompt_tokens: float = 0.0
     finished: int = 0
     problem: str = ""
+    rounds: tuple[float, ...] = ()
 
 
 def run_cell(cell: Cell, shape: Shape, server: Running, folder: Path, span: Span, system_tokens: int) -> Measurement:
@@ -162,6 +164,28 @@ def measure(exchanges: Sequence[Exchange], window: Window) -> Measurement:
         prompt_tokens=statistics.median(one.prompt_tokens or 0 for one in whole),
         finished=len(whole),
     )
+
+
+def together(rounds: Sequence[Measurement]) -> Measurement:
+    """Return what several rounds of one cell say together: all tokens of all seconds, and the middle of the rest."""
+    if problem := next((one.problem for one in rounds if one.problem), ""):
+        return Measurement(finished=sum(one.finished for one in rounds), problem=problem)
+    rates = tuple(one.tokens_per_second for one in rounds)
+    return Measurement(
+        tokens_per_second=statistics.mean(rates),
+        first=_middle([one.first for one in rounds]),
+        gap=_middle([one.gap for one in rounds]),
+        events_per_token=statistics.mean(one.events_per_token for one in rounds),
+        burst_share=statistics.mean(one.burst_share for one in rounds),
+        prompt_tokens=statistics.median(one.prompt_tokens for one in rounds),
+        finished=sum(one.finished for one in rounds),
+        rounds=rates,
+    )
+
+
+def _middle(rounds: Sequence[Quantiles]) -> Quantiles:
+    known = [[value for value in values if value is not None] for values in zip(*map(astuple, rounds), strict=True)]
+    return Quantiles(*(statistics.median(values) if values else None for values in known))
 
 
 def _problem(exchanges: Sequence[Exchange], whole: Sequence[Exchange]) -> str:

@@ -55,7 +55,7 @@ def _row(cell: Cell, server: str, found: Mapping[str, Measurement]) -> Sequence[
         ratios: tuple[str, ...] = ("", "", "")
     else:
         ratios = (
-            _ratio(ours.tokens_per_second, one.tokens_per_second),
+            _ratio(ours.tokens_per_second, one.tokens_per_second) + _range(ours.rounds, one.rounds),
             _ratio(ours.first.p50, one.first.p50),
             _ratio(ours.gap.p99, one.gap.p99),
         )
@@ -120,3 +120,9 @@ def _milliseconds(seconds: float | None) -> str:
 
 def _ratio(ours: float | None, other: float | None) -> str:
     return f"{ours / other:.2f}" if ours is not None and other else ""
+
+
+def _range(ours: Sequence[float], other: Sequence[float]) -> str:
+    """Return the smallest and the largest ratio of one round, if there were several."""
+    ratios = [one / two for one, two in zip(ours, other, strict=False) if two]
+    return f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
