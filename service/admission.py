@@ -18,8 +18,8 @@ from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 
 if TYPE_CHECKING:
-    from service.engine.batch import Prepared
     from service.engine.engine import Engine
+    from service.engine.prepared import Prepared
 
 RETRY_SECONDS = 5
 HOPELESS = frozenset({Phase.REJECTED, Phase.BROKEN})

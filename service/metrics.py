@@ -134,6 +134,9 @@ class Metrics:
         self.out_of_memory = Counter(
             "minicpm_out_of_memory_answers", "Answers ended by lack of device memory.", registry=registry
         )
+        self.preemptions = Counter(
+            "minicpm_preemptions", "Requests that began again for lack of device memory.", registry=registry
+        )
         self.heartbeat = Gauge(
             "minicpm_engine_heartbeat_timestamp_seconds", "When the engine last said it lives.", registry=registry
         )
@@ -228,6 +231,7 @@ class Metrics:
         self._count(self.prefix_cache_tokens.labels("miss"), stats.prefix_missed_tokens)
         self._count(self.nonfinite, stats.nonfinite)
         self._count(self.out_of_memory, stats.out_of_memory)
+        self._count(self.preemptions, stats.preemptions)
 
     def _count(self, counter: Counter, total: int) -> None:
         """Bring a counter up to a total that is counted elsewhere."""

@@ -45,6 +45,7 @@ class EngineStats:
         prefix_missed_tokens: Prompt tokens computed.
         nonfinite: Answers that ended because logits were not finite.
         out_of_memory: Answers that ended because the device's memory did not suffice.
+        preemptions: Requests that began again because it did not suffice for all.
         heartbeat: Unix time of the last sign of life.
     """
 
@@ -58,4 +59,5 @@ class EngineStats:
     prefix_missed_tokens: int
     nonfinite: int
     out_of_memory: int
+    preemptions: int
     heartbeat: float

@@ -3,10 +3,10 @@
 Knows no thread. Whatever a computation raises ends the sequences that were in it, and nobody else's.
 """
 
+import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -15,41 +15,18 @@ import torch
 from service.domain.generation import FinishReason
 from service.domain.stats import StepKind, StepStats
 from service.engine.decoding import Decoder
+from service.engine.headroom import Headroom
 from service.engine.pace import Pace
 from service.engine.prefill import Prefiller, Progress
-from service.engine.prompt import Prompt
+from service.engine.prepared import Prepared
 from service.engine.remembered import StateMemory
 from service.engine.sampling import Chosen
 from service.engine.scheduler import Scheduler
-from service.engine.sequence import RunningSequence
 from service.engine.slots import Slots
 from service.errors import DeadlineExceeded, EngineFailed, OutOfMemory, ServiceError
 
 T = TypeVar("T")
-
-
-@dataclass(eq=False)
-class Prepared:
-    """An encoded job on its way: what is said about it, and what is computed of it."""
-
-    sequence: RunningSequence
-    prompt: Prompt
-    progress: Progress | None = None
-
-    @property
-    def adapter_id(self) -> str | None:
-        """Who answers."""
-        return self.sequence.job.adapter_id
-
-    @property
-    def need(self) -> int:
-        """Tokens of prompt and longest answer together."""
-        return self.prompt.tokens + self.sequence.max_new_tokens
-
-    @property
-    def remaining(self) -> int:
-        """Tokens of the prompt still to be computed."""
-        return self.progress.remaining if self.progress else self.prompt.tokens
+logger = logging.getLogger(__name__)
 
 
 class Batch:
@@ -68,6 +45,7 @@ class Batch:
         decoder: The running rows.
         nonfinite: Answers that ended because logits were not finite.
         out_of_memory: Answers that ended because the device's memory did not suffice.
+        preemptions: Sequences that began again because it did not suffice for all.
     """
 
     def __init__(
@@ -86,10 +64,12 @@ class Batch:
         self._states = states
         self._observe = observe
         self._device = device
+        self._headroom = Headroom(slots.num_slots)
         self._scheduler: Scheduler[Prepared] = Scheduler(slots.num_slots)
         self._pace = pace
         self.nonfinite = 0
         self.out_of_memory = 0
+        self.preemptions = 0
 
     def enter(self) -> None:
         """Let the thread take numbers below 1e-38 for zero.
@@ -114,8 +94,8 @@ class Batch:
 
     @property
     def max_running(self) -> int:
-        """Sequences that may run at once; falls when the device runs out of memory."""
-        return self._scheduler.max_running
+        """Sequences that may run at once; fewer for a while after the device ran out of memory."""
+        return self._headroom.num_sequences
 
     @property
     def is_idle(self) -> bool:
@@ -128,7 +108,7 @@ class Batch:
         Raises:
             torch.AcceleratorError: The device is lost; nothing will run on it in this process again.
         """
-        self._sweep()
+        self._sweep([*self._scheduler.waiting(), *self._scheduler.inside()])
         self._admit()
         self._compute_prompts()
         self._decode()
@@ -140,9 +120,9 @@ class Batch:
         for one in everyone:
             one.sequence.fail(error)
 
-    def _sweep(self) -> None:
+    def _sweep(self, those: Iterable[Prepared]) -> None:
         """Let go of who hung up or whose time is over."""
-        for one in [*self._scheduler.waiting(), *self._scheduler.inside()]:
+        for one in those:
             sequence = one.sequence
             if sequence.is_cancelled:
                 sequence.finish_reason = sequence.finish_reason or FinishReason.CANCELLED
@@ -152,12 +132,16 @@ class Batch:
                 self._leave(one, DeadlineExceeded(f"the request's time was over {where}"))
 
     def _admit(self) -> None:
+        self._scheduler.max_running = self._headroom.num_sequences
         for one in self._scheduler.admit(self._slots.fits):
             one.sequence.start()
             self._guarded([one], partial(self._begin, one))
 
     def _begin(self, one: Prepared) -> None:
-        one.progress = self._prefiller.begin(one.prompt)
+        if one.progress is None:
+            one.progress = self._prefiller.begin(one.prompt)
+        else:
+            self._prefiller.again(one.progress, one.sequence.generated_ids[:-1])
 
     def _compute_prompts(self) -> None:
         """Encode one load of pictures, or compute pieces of prompts as far as those who decode can wait."""
@@ -169,7 +153,7 @@ class Batch:
                 break
 
     def _compute(self, one: Prepared, tokens: int) -> StepKind:
-        """Encode pictures that a prompt misses, or compute a piece of it; the last one brings the first token."""
+        """Encode pictures that a prompt misses, or compute a piece of it; the last one brings the next token."""
         progress = one.progress
         assert progress is not None  # noqa: S101 - admitted
         if self._encode(one, progress):
@@ -178,7 +162,7 @@ class Batch:
         logits = self._prefiller.advance(progress, tokens)
         sequence = one.sequence
         chosen = None
-        if logits is None:
+        if logits is None or sequence.generated_ids:
             self._wait()
         else:  # waits for the token
             chosen = self.decoder.first(one.prompt, logits, sequence.job.sampling, sequence.stop_ids)
@@ -186,7 +170,11 @@ class Batch:
         self._pace.prefilled(seconds, progress.done - before)
         self._observe(StepStats(StepKind.PREFILL, seconds, 1, progress.done - before))
         if chosen is not None:
-            self._take(one, progress, chosen)
+            self._push(one, chosen)
+        elif logits is not None:
+            self.decoder.resume(one.prompt, sequence.generated_ids, sequence.job.sampling, sequence.stop_ids)
+        if logits is not None:
+            self._run_on(one, progress)
         return StepKind.PREFILL
 
     def _encode(self, one: Prepared, progress: Progress) -> bool:
@@ -202,6 +190,7 @@ class Batch:
                 return
             self._wait()
             if (paused := time.monotonic()) - rested >= most:
+                self._sweep(list(self._scheduler.running))
                 self._decode()
                 rested = time.monotonic()
                 decoding += rested - paused
@@ -217,13 +206,11 @@ class Batch:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
-    def _take(self, one: Prepared, progress: Progress, chosen: Chosen) -> None:
-        """Take a prompt's first token; the sequence runs on unless that ends it."""
-        self._push(one, chosen)
+    def _run_on(self, one: Prepared, progress: Progress) -> None:
+        """Let a sequence decode, unless its token has ended it."""
         if one.sequence.finish_reason is None:
-            self.decoder.insert(one.prompt, progress.cache, one.adapter_id, one.need)
+            self.decoder.insert(one.prompt, progress.give_away(), one.adapter_id, one.need, len(progress.answer))
             self._scheduler.run(one)
-            one.progress = None
         else:
             self._leave(one)
 
@@ -240,6 +227,7 @@ class Batch:
             return
         seconds = time.monotonic() - started
         self._pace.decoded(seconds)
+        self._headroom.went_well()
         self._observe(StepStats(StepKind.DECODE, seconds, len(rows), len(rows)))
         for one, choice in zip(rows, chosen, strict=True):
             self._guarded([one], partial(self._push, one, choice))
@@ -252,25 +240,30 @@ class Batch:
 
     def _leave(self, one: Prepared, error: Exception | None = None) -> None:
         """Let a sequence go, wherever it is, with an answer or an error."""
-        if one in self._scheduler.running:
-            row = self._scheduler.running.index(one)
-            if error is None and one.sequence.finish_reason is FinishReason.STOP:
-                self._remember(one, row)
-            self.decoder.remove(row, is_clean=error is None)
-            last = self._scheduler.running.pop()
-            if last is not one:
-                self._scheduler.running[row] = last
-        else:
-            self._scheduler.remove(one)
+        if error is None and one.sequence.finish_reason is FinishReason.STOP:
+            self._remember(one)
+        self._take_out(one, is_clean=error is None)
         if error is None:
             one.sequence.finish()
         else:
             one.sequence.fail(error)
 
-    def _remember(self, one: Prepared, row: int) -> None:
-        """Keep the end of an answer for the next turn, if there is memory for it."""
-        if one.prompt.names is None:
+    def _take_out(self, one: Prepared, *, is_clean: bool) -> None:
+        """Free a sequence's place, wherever it is."""
+        if one not in self._scheduler.running:
+            self._scheduler.remove(one)
             return
+        row = self._scheduler.running.index(one)
+        self.decoder.remove(row, is_clean=is_clean)
+        last = self._scheduler.running.pop()
+        if last is not one:
+            self._scheduler.running[row] = last
+
+    def _remember(self, one: Prepared) -> None:
+        """Keep the end of an answer for the next turn, if there is memory for it."""
+        if one.prompt.names is None or one not in self._scheduler.running:
+            return
+        row = self._scheduler.running.index(one)
         names = one.prompt.names.followed_by(one.sequence.generated_ids[:-1], one.prompt.offset)
         try:
             self._states.keep(names, len(names), self.decoder.extract(row))
@@ -293,29 +286,50 @@ class Batch:
             failure.__cause__ = error
             self._fail(those, failure)
         if is_out_of_memory:  # not inside the handler: there the traceback still holds the step's tensors
-            self._shrink(those)
+            self._make_room(those)
         return None
 
     def _fail(self, those: Sequence[Prepared], error: Exception) -> None:
         for one in list(those):
             self._leave(one, error)
 
-    def _shrink(self, those: Sequence[Prepared]) -> None:
-        """After running out of memory, let fewer in from now on, and end the youngest of the sequences.
+    def _make_room(self, those: Sequence[Prepared]) -> None:
+        """After running out of memory, let fewer in from now on, and preempt: let sequences begin again.
 
-        All of them, if the step has moved their states on half way.
+        That is the youngest, and the others as well if the step has moved their states on half way. Whoever had the
+        memory to itself, or was the youngest once before, does not fit, and ends.
         """
+        others, youngest = self.num_running - 1, max(those, key=_age)
         self._states.forget()
+        if others:
+            self._headroom.ran_out(self.num_running)
+        if not others or youngest.is_second_try:
+            self.out_of_memory += 1
+            self._leave(youngest, OutOfMemory(_does_not_fit(youngest, others)))
+            preempted = []
+        else:
+            youngest.is_second_try = True
+            preempted = [youngest]
+        if not self._slots.can_repeat:
+            preempted += [one for one in those if one is not youngest]
+        for one in sorted(preempted, key=_age, reverse=True):  # whoever came first goes first again
+            self._take_out(one, is_clean=False)
+            one.preempt()
+            self._scheduler.put_back(one)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        youngest = max(those, key=lambda one: one.sequence.started_at)
-        rows = len(those) if len(those) > 1 else self.num_running
-        self._scheduler.max_running = max(1, min(self.max_running, rows - 1))
-        others = self.num_running - 1
-        for one in [youngest] if self._slots.can_repeat else list(those):
-            self.out_of_memory += 1
-            detail = (
-                f"the device has too little memory for a prompt of {one.prompt.tokens} tokens beside {others} others; "
-                "send smaller or fewer pictures, or a shorter prompt"
-            )
-            self._leave(one, OutOfMemory(detail))
+        self.preemptions += len(preempted)
+        told = "the device's memory ran out beside %d other requests: %d begin again, at most %d run at once for now"
+        logger.warning(told, others, len(preempted), self.max_running)
+
+
+def _age(one: Prepared) -> float:
+    return one.sequence.started_at
+
+
+def _does_not_fit(one: Prepared, others: int) -> str:
+    beside = f" beside {others} others" if others else ""
+    return (
+        f"the device has too little memory for a prompt of {one.prompt.tokens} tokens{beside}; "
+        "send smaller or fewer pictures, or a shorter prompt"
+    )

@@ -3,7 +3,7 @@
 Knows no queue and no text. Rows are dense: the last one takes the place of one that leaves.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -108,15 +108,32 @@ class Decoder:
             self._tokens[row : row + 1] = choice.token_ids
         return choice.fetch()[0]
 
-    def insert(self, prompt: Prompt, cache: Cache, adapter_id: str | None, need: int) -> None:
-        """Let a sequence run in the next row; `first` has chosen its token."""
+    def resume(
+        self, prompt: Prompt, generated_ids: Sequence[int], sampling: Sampling, stop_ids: tuple[int, ...]
+    ) -> None:
+        """Go on behind the last token of an answer; `insert` may follow at once, or nothing."""
         row = len(self._rows)
+        self._sampler.set(row, sampling, prompt.ids, stop_ids)
+        self._sampler.resume(row, generated_ids)
+        self._tokens[row] = generated_ids[-1]
+
+    def insert(self, prompt: Prompt, cache: Cache, adapter_id: str | None, need: int, answered: int = 0) -> None:
+        """Let a sequence run in the next row; `first` has chosen its token, or `resume` has taken it.
+
+        Args:
+            prompt: Its prompt.
+            cache: What it and the tokens behind it became.
+            adapter_id: Who answers.
+            need: Tokens of prompt and longest answer together.
+            answered: Tokens behind the prompt in the cache.
+        """
+        row, tokens = len(self._rows), prompt.tokens + answered
         lane, adapter = self._lanes[adapter_id]
-        self._slots.insert(row, cache, prompt.tokens, need)
-        self._slots.lengths[row] = prompt.tokens
+        self._slots.insert(row, cache, tokens, need)
+        self._slots.lengths[row] = tokens
         self._offsets[row] = prompt.offset
         self._position_rows = max(self._position_rows, len(prompt.positions))
-        self._rows.append(_Row(lane, adapter, prompt.tokens))
+        self._rows.append(_Row(lane, adapter, tokens))
 
     def remove(self, row: int, *, is_clean: bool = True) -> None:
         """Free a row; the last one moves into it.

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from service.domain.generation import DEFAULT_NEW_TOKENS, Event, Failure, Generation, Job, Sampling
 from service.domain.stats import EngineStats, StepStats
 from service.engine.assembly import assemble
-from service.engine.batch import Prepared
 from service.engine.loading import LoadedModel
 from service.engine.measuring import device_memory
+from service.engine.prepared import Prepared
 from service.engine.preparing import Preparer
 from service.engine.worker import Worker
 
@@ -148,6 +148,7 @@ class Engine:
             prefix_missed_tokens=parts.states.missed_tokens,
             nonfinite=parts.batch.nonfinite,
             out_of_memory=parts.batch.out_of_memory,
+            preemptions=parts.batch.preemptions,
             heartbeat=self._worker.heartbeat,
         )
 

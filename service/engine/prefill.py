@@ -26,26 +26,40 @@ TOGETHER = {"cuda": 16384, "cpu": 1024}
 
 @dataclass(eq=False)
 class Progress:
-    """How far a prompt is.
+    """How far a prompt is, with what is known of its answer behind it if it is computed again.
 
     Attributes:
-        cache: What is computed so far.
+        cache: What is computed so far; None once it is given away.
         done: Tokens in it.
         split: Where its beginning is to be kept, or None.
         features: Its parts' features, as far as they are there, by digest.
+        inputs: How it enters the model, once its parts' features are there.
+        answer: Ids behind the prompt.
     """
 
     prompt: Prompt
-    cache: Cache
+    cache: Cache | None
     done: int = 0
     split: int | None = None
     features: dict[bytes, Any] = field(default_factory=dict)
     inputs: PromptInputs | None = None
+    answer: tuple[int, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens to be computed in all."""
+        return self.prompt.tokens + len(self.answer)
 
     @property
     def remaining(self) -> int:
         """Tokens still to be computed."""
-        return self.prompt.tokens - self.done
+        return self.tokens - self.done
+
+    def give_away(self) -> Cache:
+        """Return the cache, and keep only what it would take to compute it again."""
+        cache, self.cache = self.cache, None
+        assert cache is not None  # noqa: S101 - it is given away once
+        return cache
 
     def missing(self) -> list[PicturePart]:
         """Return the parts without features, each once."""
@@ -90,6 +104,12 @@ class Prefiller:
         self._features.misses += len(progress.missing())
         return progress
 
+    def again(self, progress: Progress, answer: Sequence[int]) -> None:
+        """Start a prompt once more, without help of what is remembered, and with some of its answer behind it."""
+        progress.cache, progress.done, progress.split = new_cache(progress.prompt.view.model), 0, None
+        progress.answer = tuple(answer)
+        self._states.missed_tokens += progress.prompt.tokens
+
     def encode(self, prompts: Sequence[Progress], between: Callable[[], None] = lambda: None) -> int:
         """Encode pictures that the first prompt misses, with others of the same vision tower while there is room.
 
@@ -129,20 +149,29 @@ class Prefiller:
             tokens: At most so many, unless the model takes this prompt whole only.
 
         Returns:
-            The logits behind the prompt, `(1, vocabulary)`, once it is whole.
+            The logits behind all of it, `(1, vocabulary)`, once it is whole.
         """
         prompt = progress.prompt
         with torch.inference_mode():
             if progress.inputs is None:
                 progress.inputs = self._inputs(progress)
-            end = progress.done + tokens if progress.inputs.can_chunk else prompt.tokens
-            if progress.split is not None and progress.done < progress.split < end and progress.inputs.can_chunk:
-                end = progress.split
+            end = self._end_of_piece(progress, tokens, can_chunk=progress.inputs.can_chunk)
             logits = self._forward(progress, progress.inputs, end)
             progress.done = end
             if end == progress.split and prompt.names is not None:
                 self._states.keep(prompt.names, end, copy.deepcopy(progress.cache))
         return logits
+
+    @staticmethod
+    def _end_of_piece(progress: Progress, tokens: int, *, can_chunk: bool) -> int:
+        """Return where to stop: at the latest where the prompt ends, its answer comes in pieces of its own."""
+        whole = progress.prompt.tokens
+        if progress.done >= whole:
+            return min(progress.done + tokens, progress.tokens)
+        if not can_chunk:
+            return whole
+        end, split = min(progress.done + tokens, whole), progress.split
+        return split if split is not None and progress.done < split < end else end
 
     def _inputs(self, progress: Progress) -> PromptInputs:
         prompt = progress.prompt
@@ -155,12 +184,15 @@ class Prefiller:
     def _forward(self, progress: Progress, inputs: PromptInputs, end: int) -> torch.Tensor | None:
         prompt, model = progress.prompt, progress.prompt.view.model
         keywords = dict(inputs.keywords)
-        if inputs.can_chunk:
+        if progress.done >= prompt.tokens:
+            ids = progress.answer[progress.done - prompt.tokens : end - prompt.tokens]
+            keywords = {"input_ids": torch.tensor([ids], device=self._device)}
+        elif inputs.can_chunk:
             keywords = {name: one[:, progress.done : end] for name, one in keywords.items()}
         if takes_positions(model):
-            places = prompt.positions[..., progress.done : end].to(self._device)
+            places = prompt.places(progress.done, end).to(self._device)
             keywords["position_ids"] = places if len(places) > 1 else places[0]
-        is_last = end == prompt.tokens
+        is_last = end == progress.tokens
         with last_logits(model, int(is_last)):
             output = model(**keywords, past_key_values=progress.cache, use_cache=True)
         return output.logits[:, -1] if is_last else None

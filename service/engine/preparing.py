@@ -10,9 +10,9 @@ from dataclasses import replace
 from jinja2 import TemplateError
 
 from service.domain.generation import Event, Job
-from service.engine.batch import Prepared
 from service.engine.families.family import Encoded, Encoder, picture_count
 from service.engine.loading import LoadedModel
+from service.engine.prepared import Prepared
 from service.engine.prompt import build_prompt
 from service.engine.sequence import RunningSequence
 from service.engine.threads import compute_alone

@@ -48,6 +48,15 @@ class Prompt:
         """How far the positions of what follows run ahead of the number of tokens; behind, where pictures are dense."""
         return int(self.positions[-3:].max()) + 1 - self.tokens
 
+    def places(self, start: int, end: int) -> torch.Tensor:
+        """Return the positions of some tokens, `(rows, 1, end - start)`, of an answer's behind the prompt as well."""
+        if end <= self.tokens:
+            return self.positions[..., start:end]
+        counts = torch.arange(start, end)
+        places = (counts + self.offset).repeat(len(self.positions), 1, 1)
+        places[:-3] = counts  # where there are four, the first counts tokens
+        return places
+
     def forget_inputs(self) -> None:
         """Let go of pixels and embeddings once they are computed."""
         self.tensors = {}

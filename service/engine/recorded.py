@@ -78,7 +78,8 @@ class _Recording:
 class Recordings:
     """Steps by shape: computed when a shape is met first, recorded when it is met again, replayed from then on.
 
-    The first time warms up what a recording must not contain, such as the choice of kernels.
+    The first time warms up what a recording must not contain, such as the choice of kernels. Where the memory for
+    another recording runs out, half of them go.
 
     Args:
         recorder: See there.
@@ -86,6 +87,7 @@ class Recordings:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder: Recorder | None = recorder
+        self._kept = KEPT
         self._known: OrderedDict[Hashable, _Recording] = OrderedDict()
 
     @property
@@ -107,17 +109,30 @@ class Recordings:
         if known is None or known.held is not held:
             self._known[shape] = _Recording(held)
             self._known.move_to_end(shape)
-            if len(self._known) > KEPT:
-                self._known.popitem(last=False)
+            self._forget()
             return compute()
         self._known.move_to_end(shape)
         if known.replay is None:
-            try:
-                known.replay = self._recorder.record(compute)
-            except Exception as error:  # whatever it is, the step can still be computed
-                self.give_up(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-                return compute()
-        return known.replay()
+            known.replay = self._record(self._recorder, compute)
+        return known.replay() if known.replay else compute()
+
+    def _record(self, recorder: Recorder, compute: Compute) -> Compute | None:
+        """Return what repeats a step, or None where it can only be computed."""
+        try:
+            return recorder.record(compute)
+        except torch.OutOfMemoryError:
+            self._kept = len(self._known) // 2
+            if self._kept:
+                self._forget()
+            else:
+                self.give_up("there is too little memory to record one")
+        except Exception as error:  # whatever it is, the step can still be computed
+            self.give_up(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        return None
+
+    def _forget(self) -> None:
+        while len(self._known) > self._kept:
+            self._known.popitem(last=False)
 
     def give_up(self, why: str) -> None:
         """Compute every step from now on."""

@@ -109,6 +109,24 @@ class Sampler:
             self._counts.clear(row)
 
     @torch.inference_mode()
+    def resume(self, row: int, generated_ids: Sequence[int]) -> None:
+        """Go on with an answer in a row that was just set: as if its tokens had been chosen here.
+
+        Args:
+            row: Its place.
+            generated_ids: The answer so far.
+        """
+        self._num_generated[row] = len(generated_ids)
+        self._plan = None
+        ids, counts = np.unique(np.asarray(generated_ids, dtype=np.int64), return_counts=True)
+        there = upload(ids, torch.int64, self._device)
+        if self._rows[row].needs_seen:
+            self._is_seen.tensor[row].index_fill_(0, there, True)
+        if self._rows[row].needs_counts:
+            some = upload(counts.clip(max=MAX_COUNT), torch.int16, self._device)
+            self._counts.tensor[row].index_copy_(0, there, some)
+
+    @torch.inference_mode()
     def move(self, source: int, target: int) -> None:
         """Take a sequence to another row; nobody has its old one then."""
         if source == target:

@@ -89,6 +89,11 @@ class Scheduler(Generic[S]):
         self.prefilling.remove(one)
         self.running.append(one)
 
+    def put_back(self, one: S) -> None:
+        """Let a preempted sequence, which is inside no more, wait for its turn before all others."""
+        self._waiting.setdefault(one.adapter_id, deque()).appendleft(one)
+        self._waiting.move_to_end(one.adapter_id, last=False)
+
     def waiting(self) -> Iterator[S]:
         """Iterate over who waits."""
         for queue in self._waiting.values():

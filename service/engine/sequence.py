@@ -88,9 +88,10 @@ class RunningSequence:
         self.is_cancelled = True
 
     def start(self) -> None:
-        """Note that the engine begins to work on it."""
-        self.started_at = time.monotonic()
-        self.is_started = True
+        """Note that the engine begins to work on it; for the first time, if it has to begin again."""
+        if not self.is_started:
+            self.started_at = time.monotonic()
+            self.is_started = True
 
     def push(self, token_id: int, logprob: float | None) -> None:
         """Take one generated token, and send the text that it completes."""

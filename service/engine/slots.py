@@ -229,6 +229,7 @@ class BatchedSlots:
         self.has_states = bool(states)
         self.can_repeat = not states
         self._capacity = 0
+        self._is_cut = False  # all layers to that capacity
         self._needs: list[int] = []
 
     def fits(self, needs: Sequence[int]) -> bool:
@@ -237,9 +238,10 @@ class BatchedSlots:
 
     def insert(self, row: int, cache: Cache, tokens: int, need: int) -> None:
         """Put a prompt's cache of `tokens` into the row behind the last; `fits` must have said yes."""
-        self._needs[row:] = [need]
-        if need > self._capacity or len(self._needs) * self._capacity > self._pool:
-            self._cut(used=row)
+        needs = [*self._needs[:row], need]
+        if not self._is_cut or need > self._capacity or len(needs) * self._capacity > self._pool:
+            self._cut(needs, used=row)
+        self._needs = needs  # only now: the memory for cutting may run out
         for layer, one in zip(self._layers, cache.layers, strict=True):
             if isinstance(layer, _State):
                 layer.insert(row, one)
@@ -298,14 +300,15 @@ class BatchedSlots:
         """Share of the store in use, 0 to 1."""
         return len(self._needs) * max(self._capacity / self._pool, 1 / self.num_slots) if self._needs else 0.0
 
-    def _cut(self, used: int) -> None:
-        capacity = self._capacity_for(self._needs)
+    def _cut(self, needs: Sequence[int], used: int) -> None:
+        capacity = self._capacity_for(needs)
         if capacity is None:
-            raise RuntimeError(f"sequences of {self._needs} tokens do not fit {self._pool}")
+            raise RuntimeError(f"sequences of {needs} tokens do not fit {self._pool}")
+        self._is_cut = False
         for layer in self._layers:
             if isinstance(layer, _Attention):
                 layer.cut(self._pool // capacity, capacity, used)
-        self._capacity = capacity
+        self._capacity, self._is_cut = capacity, True
 
     def _capacity_for(self, needs: Sequence[int]) -> int | None:
         """Return a capacity that holds the longest in as many rows; a power of two if there is room for it."""

@@ -30,6 +30,7 @@ PINNED = {
     "minicpm_prefix_cache_tokens_total": {"result"},
     "minicpm_nonfinite_answers_total": set(),
     "minicpm_out_of_memory_answers_total": set(),
+    "minicpm_preemptions_total": set(),
     "minicpm_engine_heartbeat_timestamp_seconds": set(),
     "minicpm_phase": {"phase"},
     "minicpm_load_duration_seconds": {"stage"},

@@ -1,7 +1,7 @@
 """What fails ends those who were in it, and nobody else; the engine goes on."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from answering import CIRCLE, STARS
 from jobs import answer, ask, greedy
 
 from service.demo import demo_root
-from service.domain.generation import Event, Failure, Generation, TextPiece
+from service.domain.generation import Event, Failure, Generation, Job, Message, TextPiece
+from service.engine import headroom
 from service.engine.assembly import Parts, assemble
-from service.engine.batch import Prepared
 from service.engine.engine import Engine, Limits
 from service.engine.loading import LoadedModel, LoadPlan, load
+from service.engine.prepared import Prepared
 from service.engine.preparing import Preparer
 from service.errors import EngineFailed, OutOfMemory
 
@@ -34,8 +36,11 @@ class Running:
         self.told: list[list[Event]] = []
 
     def add(self, text: str = QUESTION, **more: Any) -> Prepared:
+        return self.ask(ask(text, **more))
+
+    def ask(self, job: Job) -> Prepared:
         self.told.append([])
-        job = replace(ask(text, **more), deadline=time.monotonic() + 100)
+        job = replace(job, deadline=time.monotonic() + 100)
         one = self._preparer.prepare(job, self.told[-1].append, time.monotonic())
         self.parts.batch.add(one)
         return one
@@ -44,7 +49,14 @@ class Running:
         """Step until nobody is left; return everyone's last event."""
         while not self.parts.batch.is_idle:
             self.parts.batch.step()
+        return self.last()
+
+    def last(self) -> list[Event]:
         return [events[-1] for events in self.told]
+
+    def pieces(self) -> list[list[str]]:
+        """Return the text that each was sent, piece by piece."""
+        return [[event.text for event in events if isinstance(event, TextPiece)] for events in self.told]
 
 
 @pytest.fixture(scope="module")
@@ -73,55 +85,113 @@ def decode_tree(running: Running) -> Any:
     return running.parts.batch.decoder.tree
 
 
-def short_of_memory(loaded: LoadedModel, largest: int) -> tuple[list[Event], list[Event], Running]:
-    """Run four sequences without and with a device that has no memory for more than so many rows."""
-    last = []
-    for rows in (99, largest):
-        running = Running(loaded)
-        for number in range(4):
-            running.add(f"{QUESTION} {number}")
-        head = decode_tree(running).get_output_embeddings()
-        with raising(head, torch.OutOfMemoryError("no memory"), lambda hidden, rows=rows: hidden.shape[0] > rows):
-            last.append(running.finish())
-    return last[0], last[1], running
-
-
-def test_memory_that_runs_out_in_a_step_ends_the_youngest_and_lets_fewer_in(
-    plan_of: Callable[..., LoadPlan], tmp_path: Path
-) -> None:
-    ample, short, running = short_of_memory(load(plan_of(tiny.make("causal (llama)", tmp_path / "model"))), 2)
-    failed = [type(event) is Failure for event in short]
-    assert failed == [False, False, True, True]
-    assert [event.text for event in short[:2]] == [event.text for event in ample[:2]]  # type: ignore[union-attr]
-    assert isinstance(short[3], Failure)
-    assert isinstance(short[3].error, OutOfMemory)
-    assert "send smaller or fewer pictures" in short[3].error.detail
-    assert running.parts.batch.max_running <= 2
-    assert running.parts.batch.out_of_memory == 2
-
-
-def test_a_step_that_moved_recurrent_states_half_way_is_not_done_again(loaded: LoadedModel) -> None:
-    ample, short, running = short_of_memory(loaded, 2)
-    for whole, event in zip(ample, short, strict=True):
-        assert isinstance(event, Failure) or event.text == whole.text  # type: ignore[union-attr]
-    assert sum(isinstance(event, Failure) for event in short) >= 3
-    assert running.parts.batch.max_running <= 3
-    running.add()
-    assert isinstance(running.finish()[-1], Generation)
-
-
-def test_memory_that_runs_out_for_a_prompt_ends_that_one(loaded: LoadedModel) -> None:
+def short_of_memory(loaded: LoadedModel, when: Callable[[torch.Tensor], bool], jobs: Sequence[Job]) -> Running:
+    """Run jobs with a device that has no memory for some steps of decoding."""
     running = Running(loaded)
-    running.add()
+    for job in jobs:
+        running.ask(job)
+    head = decode_tree(running).get_output_embeddings()
+    with raising(head, torch.OutOfMemoryError("no memory"), when):
+        running.finish()
+    return running
+
+
+def questions(adapter: str | None = None) -> list[Job]:
+    """Return questions with every rule that looks at the answer so far, and with pictures."""
+    rules: list[dict[str, Any]] = [
+        {"is_logprobs": True},
+        {"repetition_penalty": 1.3, "presence_penalty": 0.5},
+        {"temperature": 1.0, "seed": 3, "frequency_penalty": 0.4, "min_new_tokens": 12},
+        {"temperature": 0.8, "seed": 4, "top_k": 20, "top_p": 0.9},
+    ]
+    pictures = [(), (CIRCLE,), (), (STARS,)]
+    return [
+        ask(f"{QUESTION} {number}", *pictures[number], adapter=adapter, sampling=greedy(20 + number, **rule))
+        for number, rule in enumerate(rules)
+    ]
+
+
+def told_of(event: Event) -> tuple[object, ...]:
+    """Return what a client sees of an answer, but for times and the last digits of logprobs."""
+    assert isinstance(event, Generation), event
+    logprobs = [round(one.logprob, 3) for one in event.logprobs]
+    return event.text, event.finish_reason, event.usage, logprobs
+
+
+FAMILIES = ["minicpm-v-4.7", "minicpm-v-4.5", "minicpm-ocr", "image-text", "image-text (ernie)", "causal (llama)"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_who_lost_a_step_for_lack_of_memory_is_computed_again_and_answers_the_same(
+    plan_of: Callable[..., LoadPlan], tmp_path: Path, family: str
+) -> None:
+    check_computed_again(load(plan_of(tiny.make(family, tmp_path / "model"))))
+
+
+@pytest.mark.parametrize("adapter", [None, "json"])
+def test_the_same_with_an_adapter(loaded: LoadedModel, adapter: str | None) -> None:
+    check_computed_again(loaded, adapter)
+
+
+def check_computed_again(loaded: LoadedModel, adapter: str | None = None) -> None:
+    jobs = questions(adapter)
+    if not loaded.family.accepts_pictures:
+        jobs = [
+            replace(one, pictures=(), messages=(Message("user", one.messages[0].content[-1:]),)) for one in questions()
+        ]
+    ample = short_of_memory(loaded, lambda hidden: False, jobs)
+    short = short_of_memory(loaded, lambda hidden: hidden.shape[0] > 2, jobs)
+    assert list(map(told_of, short.last())) == list(map(told_of, ample.last()))
+    assert short.pieces() == ample.pieces()
+    assert short.parts.batch.max_running == 2
+    assert short.parts.batch.preemptions >= 2
+    assert short.parts.batch.out_of_memory == 0
+
+
+def test_more_are_let_in_again_when_steps_go_well(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headroom, "FIRST_PATIENCE", 5)
+    calls = iter([True])
+    running = short_of_memory(loaded, lambda hidden: hidden.shape[0] == 4 and next(calls, False), questions())
+    assert list(map(type, running.last())) == [Generation] * 4
+    assert running.parts.batch.max_running > 3
+
+
+def test_who_does_not_fit_alone_is_told_so_and_makes_no_room(loaded: LoadedModel) -> None:
+    running = short_of_memory(loaded, lambda hidden: True, [ask("Hello")])
+    (last,) = running.last()
+    assert isinstance(last, Failure)
+    assert isinstance(last.error, OutOfMemory)
+    assert "a prompt of 15 tokens; send smaller or fewer pictures" in last.error.detail
+    assert running.parts.batch.max_running == 8
+    assert running.parts.batch.out_of_memory == 1
+
+
+def test_a_prompt_that_does_not_fit_tries_twice_and_ends_alone(loaded: LoadedModel) -> None:
+    running = Running(loaded)
+    running.add(sampling=greedy(60, min_new_tokens=60))
     running.add("a much longer question " * 20)
     embedding = loaded.base.model.get_input_embeddings()
-    with raising(embedding, torch.OutOfMemoryError("out of memory"), lambda ids: ids.shape[1] > 25):
+    with raising(embedding, torch.OutOfMemoryError("out of memory"), lambda ids: ids.shape[1] > 25) as calls:
         last = running.finish()
     assert isinstance(last[0], Generation)
     assert isinstance(last[1], Failure)
     assert isinstance(last[1].error, OutOfMemory)
+    assert len(calls) == 2
     running.add()
     assert isinstance(running.finish()[-1], Generation)
+
+
+def test_memory_that_runs_out_for_a_picture_leaves_it_to_be_encoded_when_there_is_room(loaded: LoadedModel) -> None:
+    ample = short_of_memory(loaded, lambda hidden: False, questions())
+    running = Running(loaded)
+    for job in questions():
+        running.ask(job)
+    tower = loaded.base.model.base_model.vision_tower
+    calls = iter([True])
+    with raising(tower, torch.OutOfMemoryError("out of memory"), lambda pixels: next(calls, False)) as rows:
+        running.finish()
+    assert len(rows) == 1
+    assert list(map(told_of, running.last())) == list(map(told_of, ample.last()))
 
 
 def test_an_exception_in_a_step_ends_the_step_s_sequences_and_not_who_still_prefills(loaded: LoadedModel) -> None:

@@ -4,6 +4,7 @@
 """
 
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -79,6 +80,40 @@ def test_whatever_recording_raises_the_step_is_computed() -> None:
     recordings = Recordings(Unable())
     assert [float(recordings.run("shape", None, lambda: torch.ones(()))) for _ in range(3)] == [1, 1, 1]
     assert not recordings.are_on
+
+
+class Narrow(Tapes):
+    """Has memory for so many recordings at once; what is forgotten gives its own back."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+        self._held: list[weakref.ref[Any]] = []
+
+    def record(self, compute: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        if sum(one() is not None for one in self._held) >= self._most:
+            raise torch.OutOfMemoryError("no memory")
+        replay = super().record(compute)
+        self._held.append(weakref.ref(replay))
+        return replay
+
+
+def test_where_the_memory_for_recordings_runs_out_half_of_them_go(caplog: pytest.LogCaptureFixture) -> None:
+    tapes, step = Narrow(2), Counter()
+    recordings = Recordings(tapes)
+    values = [float(recordings.run(shape, None, step)) for shape in (1, 1, 2, 2, 3, 3, 3, 3)]
+    assert values == [*range(1, 9)]
+    assert (tapes.num_recorded, tapes.num_replayed) == (3, 4)
+    assert recordings.are_on
+    assert not caplog.records
+
+
+def test_where_there_is_no_memory_for_one_recording_every_step_is_computed(caplog: pytest.LogCaptureFixture) -> None:
+    step = Counter()
+    recordings = Recordings(Narrow(0))
+    assert [float(recordings.run("shape", None, step)) for _ in range(3)] == [1, 2, 3]
+    assert not recordings.are_on
+    assert ["too little memory" in one.message for one in caplog.records] == [True]
 
 
 def test_a_graph_is_captured_on_the_model_s_device(monkeypatch: pytest.MonkeyPatch) -> None:

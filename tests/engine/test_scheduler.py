@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from service.engine import headroom
 from service.engine.pace import Pace
 from service.engine.scheduler import MAX_PREFILLING, Scheduler
 
@@ -136,6 +137,31 @@ def test_prompts_that_have_no_place_do_not_count() -> None:
     assert scheduler.num_prompts == 2
     scheduler.max_running = 1  # memory ran out
     assert scheduler.num_prompts == 2
+
+
+def test_who_is_put_back_comes_before_all_others() -> None:
+    scheduler: Scheduler[One] = Scheduler(3)
+    for name in ("a1", "b1", "a2", "b2", "c1"):
+        scheduler.add(One(name, name[0]))
+    first, second, third = scheduler.admit(anything)
+    for one in (third, second):  # the youngest first
+        scheduler.remove(one)
+        scheduler.put_back(one)
+    assert [one.name for one in (first, second, third)] == ["a1", "b1", "c1"]
+    assert scheduler.admit(anything) == [second, third]
+
+
+def test_the_number_of_sequences_falls_at_once_and_grows_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headroom, "FIRST_PATIENCE", 3)
+    room = headroom.Headroom(8)
+    found = []
+    for num_inside in (7, 6, 0, 0, 0, 0, 0, 0, 1):
+        if num_inside:
+            room.ran_out(num_inside)
+        for _ in range(3):
+            room.went_well()
+        found.append(room.num_sequences)
+    assert found == [7, 5, 6, 6, 7, 7, 8, 8, 1]  # one more after 3 steps, then after 6, then after 12
 
 
 def test_pieces_of_a_prompt_are_of_one_size() -> None:

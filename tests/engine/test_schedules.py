@@ -4,8 +4,10 @@ Random schedules: arrivals, lengths, pictures, adapters, cancellations, pieces o
 that what is remembered is soon forgotten.
 """
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,14 +20,15 @@ from taping import Tapes
 
 from service.demo import demo_root
 from service.demo.drawing import Scene, draw
-from service.domain.generation import Event, FinishReason, Generation, Job, Message, PictureRef
+from service.domain.generation import Event, Failure, FinishReason, Generation, Job, Message, PictureRef
 from service.domain.stats import StepKind
 from service.engine import assembly
 from service.engine.assembly import Parts, assemble
-from service.engine.batch import Prepared
 from service.engine.loading import LoadedModel, LoadPlan, load
 from service.engine.pace import Pace
+from service.engine.prepared import Prepared
 from service.engine.preparing import Preparer
+from service.errors import OutOfMemory
 from tests.engine import odd_adapters
 
 MAX_STEPS = 4000
@@ -237,6 +240,44 @@ def test_decoding_while_pictures_are_encoded_does_not_change_the_tokens(arrivals
     fitting = [one for one in arrivals if world.need(one.job) <= parts.slots.max_tokens]
     run(world, parts, fitting)
     check(world, fitting)
+
+
+@contextmanager
+def short_of_memory(parts: Parts, moments: set[int]) -> Iterator[None]:
+    """Let the device's memory run out at some of the calls of some modules of the base, counted together."""
+    model = parts.batch.decoder.tree
+    layers = model.get_decoder().layers
+    modules = [layers[0], layers[-1], model.get_output_embeddings(), model.base_model.vision_tower.encoder.layers[1]]
+    calls = itertools.count()
+
+    def hook(*_: Any) -> None:
+        if next(calls) in moments:
+            raise torch.OutOfMemoryError("no memory")
+
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(module.register_forward_pre_hook(hook).remove)
+        yield
+
+
+@pytest.mark.timeout(400)
+@given(arrivals=SCHEDULES, moments=st.sets(st.integers(0, 400), min_size=1, max_size=8))
+@settings(QUIET, max_examples=60)
+def test_who_is_computed_again_for_lack_of_memory_has_the_same_tokens(
+    arrivals: list[Arrival], moments: set[int], world: World
+) -> None:
+    parts = assemble(world.loaded, 8, 8e6, lambda step: None, largest_piece=64)
+    fitting = [one for one in arrivals if world.need(one.job) <= parts.slots.max_tokens]
+    with short_of_memory(parts, moments):
+        run(world, parts, fitting)
+    failed = [one for one in fitting if isinstance(one.events[-1], Failure)]
+    check(world, [one for one in fitting if one not in failed])
+    for one in failed:
+        assert one.prepared is not None
+        assert isinstance(one.events[-1].error, OutOfMemory)  # type: ignore[union-attr]
+        got = one.prepared.sequence.generated_ids
+        assert got == world.alone(one.job)[: len(got)]
+    assert len(failed) == parts.batch.out_of_memory <= len(moments)
 
 
 def test_whoever_decodes_goes_on_while_a_picture_is_encoded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

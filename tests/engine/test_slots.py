@@ -126,6 +126,30 @@ def test_nothing_that_is_not_finite_stays_behind() -> None:
     assert keys.isfinite().all()
 
 
+def test_rows_that_could_not_be_cut_anew_for_lack_of_memory_are_cut_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def two_layers(tokens: int, mark: float) -> Cache:
+        return Cache(layers=[prompt(tokens, mark, with_state=False).layers[0] for _ in range(2)])
+
+    slots = BatchedSlots(two_layers(3, 0), 2 * 2048 * PER_TOKEN, 4096, 32)
+    slots.insert(0, two_layers(50, 0), 50, 60)
+    layer, calls = slots._layers[1], iter([True])
+    cut = layer.cut
+
+    def cut_or_raise(rows: int, capacity: int, used: int) -> None:
+        if next(calls, False):
+            raise torch.OutOfMemoryError("no memory")
+        cut(rows, capacity, used)
+
+    monkeypatch.setattr(layer, "cut", cut_or_raise)
+    with pytest.raises(torch.OutOfMemoryError):
+        slots.insert(1, two_layers(200, 1), 200, 300)
+    for row in range(1, 2048 // 64):  # more rows than the first layer has now
+        slots.insert(row, two_layers(40, row), 40, 60)
+    for row, tokens in ((0, 50), (31, 40)):
+        for one in slots.extract(row, tokens).layers:
+            assert (one.keys == row + 0.25).all()
+
+
 def test_new_memory_is_zero_so_that_unseen_places_cannot_be_nan() -> None:
     slots = made(2048, with_state=False)
     slots.insert(0, prompt(1, 0, with_state=False), 1, 64)

@@ -1,0 +1,45 @@
+"""A job on its way through the engine.
+
+Knows no queue and no device.
+"""
+
+from dataclasses import dataclass
+
+from service.engine.prefill import Progress
+from service.engine.prompt import Prompt
+from service.engine.sequence import RunningSequence
+
+
+@dataclass(eq=False)
+class Prepared:
+    """An encoded job on its way: what is said about it, and what is computed of it.
+
+    Attributes:
+        progress: From its admission on.
+        is_second_try: The memory ran out once when this was the last to come in.
+    """
+
+    sequence: RunningSequence
+    prompt: Prompt
+    progress: Progress | None = None
+    is_second_try: bool = False
+
+    @property
+    def adapter_id(self) -> str | None:
+        """Who answers."""
+        return self.sequence.job.adapter_id
+
+    @property
+    def need(self) -> int:
+        """Tokens of prompt and longest answer together."""
+        return self.prompt.tokens + self.sequence.max_new_tokens
+
+    @property
+    def remaining(self) -> int:
+        """Tokens of the prompt still to be computed."""
+        return self.progress.remaining if self.progress else self.prompt.tokens
+
+    def preempt(self) -> None:
+        """Let go of all that is computed of it but pictures; whoever begins it again finds the rest."""
+        if self.progress is not None:
+            self.progress.cache = None
