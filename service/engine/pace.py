@@ -70,6 +70,11 @@ class Pace:
 
     @staticmethod
     def piece(allowance: int, remaining: int) -> int:
-        """Return how many of a prompt's remaining tokens to compute next, so that the next pieces are of one size."""
+        """Return how many of a prompt's remaining tokens to compute next, so that the next pieces are of one size.
+
+        Rather in fewer pieces than in ones much smaller than the smallest, even if the allowance is a little less.
+        """
         count = -(-remaining // allowance)
+        if allowance >= LEAST:
+            count = min(count, max(1, round(remaining / LEAST)))
         return -(-remaining // count)

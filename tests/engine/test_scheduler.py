@@ -169,6 +169,9 @@ def test_pieces_of_a_prompt_are_of_one_size() -> None:
     assert Pace.piece(64, 65) == 33
     assert Pace.piece(40, 93) == 31
     assert Pace.piece(512, 300) == 300
+    assert Pace.piece(32, 34) == 34  # 17 tokens cost as much as 32
+    assert Pace.piece(32, 63) == 32
+    assert Pace.piece(17, 20) == 10  # where even the largest is smaller
 
 
 def test_the_rest_of_an_allowance_may_be_too_small_for_another_piece() -> None:
