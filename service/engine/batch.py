@@ -142,6 +142,7 @@ class Batch:
             one.progress = self._prefiller.begin(one.prompt)
         else:
             self._prefiller.again(one.progress, one.sequence.generated_ids[:-1])
+        self._pace.begun(one.remaining)
 
     def _compute_prompts(self) -> None:
         """Encode one load of pictures, or compute pieces of prompts as far as those who decode can wait."""

@@ -1,7 +1,8 @@
 """How much of prompts to compute between two steps of decoding.
 
 Purely numbers. Whoever decodes waits for it, so it is made to take about as long as their own step; longer where more
-wait for their first token than for their next one, and where many decode.
+wait for their first token than for their next one, and where many decode: then a short prompt comes every few steps,
+and everyone waits less for it whole than twice for its halves, each of which costs as much as a step beside its tokens.
 """
 
 import math
@@ -12,9 +13,12 @@ PATIENCE = 1.9
 """How many steps of decoding a piece of a prompt may take, where at least as many decode as have prompts."""
 PICTURE_PATIENCE = 4.0
 """The same of pictures: decoding between the layers of a small model's vision tower costs more than it saves."""
-MANY = 8
-"""Of those who decode. Where more do, a prompt comes every few steps, and everyone waits less for it whole than twice
-for its halves, each of which costs as much as a step beside its tokens."""
+MANY, MANY_BESIDE_LONG = 4, 8
+"""Of those who decode; the second where long prompts come, whose pieces are a gap after the other."""
+MOST_PATIENT = 2.0
+"""How many times as long as usual, where many decode."""
+LONG, REMEMBERED = 256, 64
+"""Tokens beyond which a prompt is long, and shorter ones behind it until long ones are not reckoned with."""
 SMOOTHING = 0.2
 MOST_LONGER = 4.0
 """How many times as long as usual a step counts at most: one that is recorded takes a hundred times as long, once."""
@@ -31,6 +35,11 @@ class Pace:
         self._largest = largest
         self._step: float | None = None
         self._token: float | None = None
+        self._num_short = REMEMBERED
+
+    def begun(self, tokens: int) -> None:
+        """Note a prompt of so many tokens to compute."""
+        self._num_short = 0 if tokens > LONG else self._num_short + 1
 
     def decoded(self, seconds: float) -> None:
         """Note a step of decoding."""
@@ -62,7 +71,8 @@ class Pace:
         """Return the seconds of a step of decoding, more where many decode, or more wait for their first token."""
         if not num_decoding or self._step is None:
             return math.inf
-        return max(1.0, num_prompts / num_decoding, num_decoding / MANY) * self._step
+        many = MANY if self._num_short >= REMEMBERED else MANY_BESIDE_LONG
+        return max(1.0, num_prompts / num_decoding, min(num_decoding / many, MOST_PATIENT)) * self._step
 
     def suffices(self, allowance: int) -> bool:
         """Say whether what is left of an allowance is worth a piece."""

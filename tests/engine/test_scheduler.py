@@ -114,8 +114,8 @@ def test_those_who_decode_wait_longer_where_more_have_prompts() -> None:
     pace = Pace(512)
     pace.decoded(0.01)
     pace.prefilled(0.1, 1000)
-    assert pace.allowance(8, 1) == pace.allowance(8, 8) == 190
-    assert pace.allowance(8, 16) == 380
+    assert pace.allowance(4, 1) == pace.allowance(4, 4) == 190
+    assert pace.allowance(4, 8) == 380
     assert pace.allowance(1, 16) == 512
 
 
@@ -123,9 +123,22 @@ def test_those_who_decode_wait_longer_where_they_are_many() -> None:
     pace = Pace(512)
     pace.decoded(0.01)
     pace.prefilled(0.1, 1000)
-    assert pace.allowance(4, 1) == pace.allowance(8, 1) == 190
+    assert pace.allowance(2, 1) == pace.allowance(4, 1) == 190
+    assert pace.allowance(6, 1) == pytest.approx(285, abs=1)
+    assert pace.allowance(8, 1) == pace.allowance(64, 1) == 380
+    assert pace.picture_seconds(8, 1) == 2 * pace.picture_seconds(4, 1)
+
+
+def test_where_long_prompts_come_only_more_who_decode_wait_longer() -> None:
+    pace = Pace(512)
+    pace.decoded(0.01)
+    pace.prefilled(0.1, 1000)
+    pace.begun(2000)
+    assert pace.allowance(8, 1) == 190
     assert pace.allowance(16, 1) == 380
-    assert pace.picture_seconds(16, 1) == 2 * pace.picture_seconds(8, 1)
+    for _ in range(64):
+        pace.begun(100)
+    assert pace.allowance(8, 1) == 380
 
 
 def test_prompts_that_have_no_place_do_not_count() -> None:
