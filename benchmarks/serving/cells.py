@@ -167,7 +167,7 @@ def measure(exchanges: Sequence[Exchange], window: Window) -> Measurement:
 
 
 def together(rounds: Sequence[Measurement]) -> Measurement:
-    """Return what several rounds of one cell say together: all tokens of all seconds, and the middle of the rest."""
+    """Return what several rounds of one cell say together: the mean of their rates, and the median of the rest."""
     if problem := next((one.problem for one in rounds if one.problem), ""):
         return Measurement(finished=sum(one.finished for one in rounds), problem=problem)
     rates = tuple(one.tokens_per_second for one in rounds)

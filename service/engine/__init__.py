@@ -11,8 +11,10 @@ Knows no HTTP and no Prometheus; `engine.Engine` is the door. A request's way th
     decoding     one token for every row at once: each its adapter (`rowwise`), each its rules (`sampling`)
     sequence     the token becomes text that may be shown (`text`), and events go back
 
-`batch` is the loop around these, `pace` says how large a piece of a prompt may be, `lean` holds faster stand-ins for
-transformers' modules, `memory` the budget, and `assembly` puts all of it together around a `loading.LoadedModel`.
+`batch` is the loop around these, on one `prepared` job after the other; `pace` says how large a piece of a prompt may
+be, `headroom` how many may be inside after the memory ran out. `lean` holds faster stand-ins for transformers' modules,
+`recorded` replays steps on a GPU, `memory` is the budget, and `assembly` puts all of it together around a
+`loading.LoadedModel`.
 
 Before that, `loading` builds a model of one of the `families`, mounts `adapters` on it, and keeps what the libraries
 said (`load_report`); `measuring` puts questions to it (`probing`, `behaviour`). `merging` writes a base with an adapter

@@ -1,6 +1,7 @@
 """The engine's loop: sweep, admit, compute pieces of prompts, decode one token for everyone, tell them.
 
-Knows no thread. Whatever a computation raises ends the sequences that were in it, and nobody else's.
+Knows no thread. Whatever a computation raises ends the sequences that were in it, and nobody else's; where the device's
+memory runs out, they begin again instead.
 """
 
 import logging
@@ -67,16 +68,22 @@ class Batch:
         self._headroom = Headroom(slots.num_slots)
         self._scheduler: Scheduler[Prepared] = Scheduler(slots.num_slots)
         self._pace = pace
+        self._beat: Callable[[], None] = lambda: None
+        self._goes_on = False
         self.nonfinite = 0
         self.out_of_memory = 0
         self.preemptions = 0
 
-    def enter(self) -> None:
+    def enter(self, beat: Callable[[], None]) -> None:
         """Let the thread take numbers below 1e-38 for zero.
 
         Recurrences forget exponentially, so such numbers are common, and a CPU is many times slower on them.
+
+        Args:
+            beat: Called while pictures are encoded, which may take minutes on a CPU.
         """
         torch.set_flush_denormal(True)
+        self._beat = beat
 
     def add(self, one: Prepared) -> None:
         """Let a prepared job wait for its turn."""
@@ -118,6 +125,7 @@ class Batch:
         everyone = [*self._scheduler.waiting(), *self._scheduler.inside()]
         self._scheduler = Scheduler(self.max_running)
         for one in everyone:
+            one.forget()
             one.sequence.fail(error)
 
     def _sweep(self, those: Iterable[Prepared]) -> None:
@@ -138,11 +146,8 @@ class Batch:
             self._guarded([one], partial(self._begin, one))
 
     def _begin(self, one: Prepared) -> None:
-        if one.progress is None:
-            one.progress = self._prefiller.begin(one.prompt)
-        else:
-            self._prefiller.again(one.progress, one.sequence.generated_ids[:-1])
-        self._pace.begun(one.remaining)
+        one.progress = self._prefiller.begin(one.prompt, one.sequence.generated_ids[:-1])
+        self._pace.begun(one.prompt.tokens - one.progress.done)
 
     def _compute_prompts(self) -> None:
         """Encode one load of pictures, or compute pieces of prompts as far as those who decode can wait."""
@@ -180,14 +185,16 @@ class Batch:
 
     def _encode(self, one: Prepared, progress: Progress) -> bool:
         """Encode pictures, if the prompt misses any; who decodes goes on meanwhile, between the tower's layers."""
-        others = [other.progress for other in self._scheduler.prefilling if other is not one and other.progress]
+        beside = () if one.is_second_try else self._scheduler.prefilling
+        others = [other.progress for other in beside if other is not one and other.progress]
         started = rested = time.monotonic()
         decoding = 0.0
 
         def go_on() -> None:
             nonlocal rested, decoding
+            self._beat()
             most = self._pace.picture_seconds(len(self._scheduler.running), self._scheduler.num_prompts)
-            if math.isinf(most):
+            if math.isinf(most) or not self._goes_on:
                 return
             self._wait()
             if (paused := time.monotonic()) - rested >= most:
@@ -196,7 +203,11 @@ class Batch:
                 rested = time.monotonic()
                 decoding += rested - paused
 
-        count = self._prefiller.encode([progress, *others], go_on)
+        self._goes_on = True
+        try:
+            count = self._prefiller.encode([progress, *others], go_on)
+        finally:
+            self._goes_on = False
         if count:
             self._wait()
             self._observe(StepStats(StepKind.PICTURES, time.monotonic() - started - decoding, 1, count))
@@ -210,28 +221,33 @@ class Batch:
     def _run_on(self, one: Prepared, progress: Progress) -> None:
         """Let a sequence decode, unless its token has ended it."""
         if one.sequence.finish_reason is None:
-            self.decoder.insert(one.prompt, progress.give_away(), one.adapter_id, one.need, len(progress.answer))
+            self.decoder.insert(one.prompt, progress.cache, one.adapter_id, one.need, len(progress.answer))
             self._scheduler.run(one)
+            one.progress = None
         else:
             self._leave(one)
 
     def _decode(self) -> None:
         for first, end in reversed(list(self.decoder.runs())):  # whoever leaves is replaced from behind
-            self._decode_run(self._scheduler.running[first:end], first, end)
+            if not self._decode_run(self._scheduler.running[first:end], first, end):
+                break  # rows of others may have moved; they come first in the next step
+        else:
+            self._headroom.went_well(self.num_running)
         for one in [one for one in self._scheduler.running if one.sequence.finish_reason is not None]:
             self._leave(one)
 
-    def _decode_run(self, rows: Sequence[Prepared], first: int, end: int) -> None:
+    def _decode_run(self, rows: Sequence[Prepared], first: int, end: int) -> bool:
+        """Decode one token for some rows; False if that failed."""
         started = time.monotonic()
         chosen = self._guarded(rows, partial(self.decoder.step, first, end))
         if chosen is None:
-            return
+            return False
         seconds = time.monotonic() - started
         self._pace.decoded(seconds)
-        self._headroom.went_well()
         self._observe(StepStats(StepKind.DECODE, seconds, len(rows), len(rows)))
         for one, choice in zip(rows, chosen, strict=True):
             self._guarded([one], partial(self._push, one, choice))
+        return True
 
     def _push(self, one: Prepared, chosen: Chosen) -> None:
         if not chosen.is_finite:
@@ -244,6 +260,7 @@ class Batch:
         if error is None and one.sequence.finish_reason is FinishReason.STOP:
             self._remember(one)
         self._take_out(one, is_clean=error is None)
+        one.forget()
         if error is None:
             one.sequence.finish()
         else:
@@ -266,13 +283,10 @@ class Batch:
             return
         row = self._scheduler.running.index(one)
         names = one.prompt.names.followed_by(one.sequence.generated_ids[:-1], one.prompt.offset)
-        try:
-            self._states.keep(names, len(names), self.decoder.extract(row))
-        except torch.OutOfMemoryError:
-            self._states.forget()
+        self._states.keep(names, len(names), partial(self.decoder.extract, row))
 
     def _guarded(self, those: Sequence[Prepared], compute: Callable[[], T]) -> T | None:
-        """Compute something for sequences; whatever it raises ends them alone, and None comes back."""
+        """Compute something for sequences; None if it fails: whatever it raises is about them alone."""
         is_out_of_memory = False
         try:
             return compute()
@@ -295,33 +309,37 @@ class Batch:
             self._leave(one, error)
 
     def _make_room(self, those: Sequence[Prepared]) -> None:
-        """After running out of memory, let fewer in from now on, and preempt: let sequences begin again.
+        """Where memory ran out, give back what is remembered, and preempt: sequences begin again, fewer at once.
 
-        That is the youngest, and the others as well if the step has moved their states on half way. Whoever had the
-        memory to itself, or was the youngest once before, does not fit, and ends.
+        Preempted are those of the step, which broke off half way, and the one that was too much: the prompt that was
+        computed, or who came in last. If it was too much before, it ends. A step beside the encoding of pictures was
+        too much itself: nobody is to blame, and nobody decodes beside them any more.
         """
-        others, youngest = self.num_running - 1, max(those, key=_age)
-        self._states.forget()
-        if others:
-            self._headroom.ran_out(self.num_running)
-        if not others or youngest.is_second_try:
-            self.out_of_memory += 1
-            self._leave(youngest, OutOfMemory(_does_not_fit(youngest, others)))
-            preempted = []
-        else:
-            youngest.is_second_try = True
-            preempted = [youngest]
-        if not self._slots.can_repeat:
-            preempted += [one for one in those if one is not youngest]
+        is_beside_pictures, self._goes_on = self._goes_on, False
+        preempted = set(those if self._slots.is_whole else [*those, *self._scheduler.running])
+        num_inside = self.num_running
+        last = those[0]
+        if last not in self._scheduler.prefilling:
+            last = max((one for one in self._scheduler.inside() if one.sequence.finish_reason is None), key=_age)
+        self._prefiller.forget()
+        if not is_beside_pictures:
+            if num_inside > 1:
+                self._headroom.ran_out(num_inside)
+            preempted.add(last)
+            if last.is_second_try:
+                preempted.remove(last)
+                self.out_of_memory += 1
+                self._leave(last, OutOfMemory(_does_not_fit(last, num_inside - 1)))
+            last.is_second_try = True
         for one in sorted(preempted, key=_age, reverse=True):  # whoever came first goes first again
             self._take_out(one, is_clean=False)
-            one.preempt()
+            one.progress = None
             self._scheduler.put_back(one)
+        self.preemptions += len(preempted)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        self.preemptions += len(preempted)
-        told = "the device's memory ran out beside %d other requests: %d begin again, at most %d run at once for now"
-        logger.warning(told, others, len(preempted), self.max_running)
+        what = "the device's memory ran out with %d requests inside: %d begin again, at most %d are inside from now on"
+        logger.warning(what, num_inside, len(preempted), self.max_running)
 
 
 def _age(one: Prepared) -> float:

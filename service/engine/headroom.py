@@ -4,8 +4,8 @@ Purely numbers.
 """
 
 FIRST_PATIENCE = 1000
-"""Steps of decoding that must go well before one more is let in; twice as many every time the memory runs out."""
-MOST_PATIENCE = 1 << 20
+"""Full steps of decoding that must go well before one more is let in; twice as many if the memory runs out again."""
+MOST_PATIENCE = 64_000
 
 
 class Headroom:
@@ -23,16 +23,23 @@ class Headroom:
         self.num_sequences = most
         self._patience = 0
         self._num_good = 0
+        self._has_run_out = False
 
     def ran_out(self, num_inside: int) -> None:
         """Note that the memory was not enough for so many."""
         self.num_sequences = max(1, min(self.num_sequences, num_inside - 1))
-        self._patience = min(2 * self._patience, MOST_PATIENCE) or FIRST_PATIENCE
-        self._num_good = 0
+        if not self._has_run_out:
+            self._patience = min(2 * self._patience, MOST_PATIENCE) or FIRST_PATIENCE
+        self._has_run_out, self._num_good = True, 0
 
-    def went_well(self) -> None:
-        """Note a step of decoding."""
+    def went_well(self, num_inside: int) -> None:
+        """Note a step of decoding with so many inside."""
+        self._has_run_out = False
+        if num_inside < self.num_sequences or self.num_sequences == self._most:
+            return
         self._num_good += 1
-        if self._num_good >= self._patience and self.num_sequences < self._most:
+        if self._num_good >= self._patience:
             self.num_sequences += 1
             self._num_good = 0
+        if self.num_sequences == self._most:
+            self._patience = 0

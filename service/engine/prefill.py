@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ class Progress:
     """How far a prompt is, with what is known of its answer behind it if it is computed again.
 
     Attributes:
-        cache: What is computed so far; None once it is given away.
+        cache: What is computed so far.
         done: Tokens in it.
         split: Where its beginning is to be kept, or None.
         features: Its parts' features, as far as they are there, by digest.
@@ -38,7 +39,7 @@ class Progress:
     """
 
     prompt: Prompt
-    cache: Cache | None
+    cache: Cache
     done: int = 0
     split: int | None = None
     features: dict[bytes, Any] = field(default_factory=dict)
@@ -54,12 +55,6 @@ class Progress:
     def remaining(self) -> int:
         """Tokens still to be computed."""
         return self.tokens - self.done
-
-    def give_away(self) -> Cache:
-        """Return the cache, and keep only what it would take to compute it again."""
-        cache, self.cache = self.cache, None
-        assert cache is not None  # noqa: S101 - it is given away once
-        return cache
 
     def missing(self) -> list[PicturePart]:
         """Return the parts without features, each once."""
@@ -84,9 +79,14 @@ class Prefiller:
         self._states = states
         self._together = TOGETHER.get(device.type, TOGETHER["cpu"])
 
-    def begin(self, prompt: Prompt) -> Progress:
-        """Start a prompt, where a remembered beginning ends if there is one."""
-        progress = Progress(prompt, new_cache(prompt.view.model))
+    def begin(self, prompt: Prompt, answer: Sequence[int] = ()) -> Progress:
+        """Start a prompt, where a remembered beginning ends if there is one.
+
+        Args:
+            prompt: Which.
+            answer: Ids that were behind it when it was computed before.
+        """
+        progress = Progress(prompt, new_cache(prompt.view.model), answer=tuple(answer))
         if (names := prompt.names) is not None:
             done, cache = self._states.find(names)
             if cache is not None:
@@ -95,7 +95,7 @@ class Prefiller:
             if shared > done and not self._states.has(names, shared):
                 progress.split = shared
         self._states.hit_tokens += progress.done
-        self._states.missed_tokens += progress.remaining
+        self._states.missed_tokens += prompt.tokens - progress.done
         for part in prompt.parts:
             known = self._features.get(prompt.view.tower, part.digest)
             if known is not None:
@@ -104,11 +104,10 @@ class Prefiller:
         self._features.misses += len(progress.missing())
         return progress
 
-    def again(self, progress: Progress, answer: Sequence[int]) -> None:
-        """Start a prompt once more, without help of what is remembered, and with some of its answer behind it."""
-        progress.cache, progress.done, progress.split = new_cache(progress.prompt.view.model), 0, None
-        progress.answer = tuple(answer)
-        self._states.missed_tokens += progress.prompt.tokens
+    def forget(self) -> None:
+        """Give back the memory of all that is remembered."""
+        self._features.forget()
+        self._states.forget()
 
     def encode(self, prompts: Sequence[Progress], between: Callable[[], None] = lambda: None) -> int:
         """Encode pictures that the first prompt misses, with others of the same vision tower while there is room.
@@ -159,7 +158,7 @@ class Prefiller:
             logits = self._forward(progress, progress.inputs, end)
             progress.done = end
             if end == progress.split and prompt.names is not None:
-                self._states.keep(prompt.names, end, copy.deepcopy(progress.cache))
+                self._states.keep(prompt.names, end, partial(copy.deepcopy, progress.cache))
         return logits
 
     @staticmethod
@@ -177,7 +176,6 @@ class Prefiller:
         prompt = progress.prompt
         features = [progress.features[one.digest] for one in prompt.parts]
         inputs = self._family.pictures.inputs(prompt.view.model, prompt.tensors, features, self._device)
-        prompt.forget_inputs()
         progress.features = {}
         return inputs
 

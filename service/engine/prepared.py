@@ -15,8 +15,8 @@ class Prepared:
     """An encoded job on its way: what is said about it, and what is computed of it.
 
     Attributes:
-        progress: From its admission on.
-        is_second_try: The memory ran out once when this was the last to come in.
+        progress: While its prompt is computed.
+        is_second_try: The memory ran out once because of this, so that no other prompt is computed beside it.
     """
 
     sequence: RunningSequence
@@ -36,10 +36,10 @@ class Prepared:
 
     @property
     def remaining(self) -> int:
-        """Tokens of the prompt still to be computed."""
+        """Tokens still to be computed before it decodes."""
         return self.progress.remaining if self.progress else self.prompt.tokens
 
-    def preempt(self) -> None:
-        """Let go of all that is computed of it but pictures; whoever begins it again finds the rest."""
-        if self.progress is not None:
-            self.progress.cache = None
+    def forget(self) -> None:
+        """Let go of all memory, because it is over; whoever asked may hold on to this for long."""
+        self.progress = None
+        self.prompt.forget_inputs()

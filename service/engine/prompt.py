@@ -58,7 +58,7 @@ class Prompt:
         return places
 
     def forget_inputs(self) -> None:
-        """Let go of pixels and embeddings once they are computed."""
+        """Let go of pixels once the answer is there."""
         self.tensors = {}
         self.parts = ()
 

@@ -78,8 +78,8 @@ class _Recording:
 class Recordings:
     """Steps by shape: computed when a shape is met first, recorded when it is met again, replayed from then on.
 
-    The first time warms up what a recording must not contain, such as the choice of kernels. Where the memory for
-    another recording runs out, half of them go.
+    The first time warms up what a recording must not contain, such as the choice of kernels. Once the memory for one
+    has run out, the recordings that there are stay, and other shapes are computed.
 
     Args:
         recorder: See there.
@@ -87,7 +87,7 @@ class Recordings:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder: Recorder | None = recorder
-        self._kept = KEPT
+        self._has_room = True
         self._known: OrderedDict[Hashable, _Recording] = OrderedDict()
 
     @property
@@ -107,12 +107,14 @@ class Recordings:
             return compute()
         known = self._known.get(shape)
         if known is None or known.held is not held:
-            self._known[shape] = _Recording(held)
-            self._known.move_to_end(shape)
-            self._forget()
+            if self._has_room:
+                self._known[shape] = _Recording(held)
+                self._known.move_to_end(shape)
+                if len(self._known) > KEPT:
+                    self._known.popitem(last=False)
             return compute()
         self._known.move_to_end(shape)
-        if known.replay is None:
+        if known.replay is None and self._has_room:
             known.replay = self._record(self._recorder, compute)
         return known.replay() if known.replay else compute()
 
@@ -121,18 +123,11 @@ class Recordings:
         try:
             return recorder.record(compute)
         except torch.OutOfMemoryError:
-            self._kept = len(self._known) // 2
-            if self._kept:
-                self._forget()
-            else:
-                self.give_up("there is too little memory to record one")
+            self._has_room = False
+            logger.warning("no more decode steps are recorded for replay: the device has too little memory for them")
         except Exception as error:  # whatever it is, the step can still be computed
             self.give_up(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
         return None
-
-    def _forget(self) -> None:
-        while len(self._known) > self._kept:
-            self._known.popitem(last=False)
 
     def give_up(self, why: str) -> None:
         """Compute every step from now on."""

@@ -5,8 +5,11 @@ Both live in bounded memory and go by least recent use. Knows no queue; the thre
 
 import copy
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import torch
 from cachetools import LRUCache
 from transformers import Cache
 
@@ -40,6 +43,10 @@ class FeatureMemory:
         if feature_bytes(features) <= self._features.maxsize:
             self._features[tower, digest] = features
 
+    def forget(self) -> None:
+        """Give all memory back."""
+        self._features.clear()
+
 
 class StateMemory:
     """Caches at the beginnings of prompts.
@@ -62,7 +69,8 @@ class StateMemory:
         """Return the longest kept beginning that leaves something to compute, as a copy, with its length."""
         for tokens in sorted(self._states.lengths, reverse=True):
             if tokens < len(names) and (state := self._states.get((tokens, names.name(tokens)))) is not None:
-                return tokens, copy.deepcopy(state)
+                found = self._if_possible(partial(copy.deepcopy, state))
+                return (tokens, found) if found is not None else (0, None)
         return 0, None
 
     def shared(self, names: Beginnings) -> int:
@@ -74,10 +82,25 @@ class StateMemory:
             self._seen[name] = True
         return shared * BLOCK
 
-    def keep(self, names: Beginnings, tokens: int, state: Cache) -> None:
-        """Keep a state; the caller gives it away."""
-        if cache_bytes(state) <= self._states.maxsize:
+    def keep(self, names: Beginnings, tokens: int, make: Callable[[], Cache]) -> None:
+        """Keep a state, if there is memory for it.
+
+        Args:
+            names: Of the prompt.
+            tokens: Where the state is.
+            make: Copies it.
+        """
+        state = self._if_possible(make)
+        if state is not None and cache_bytes(state) <= self._states.maxsize:
             self._states[tokens, names.name(tokens)] = state
+
+    def _if_possible(self, make: Callable[[], Cache]) -> Cache | None:
+        """Make a state; where the device has no memory for it, give back all that is kept instead."""
+        try:
+            return make()
+        except torch.OutOfMemoryError:
+            self.forget()
+            return None
 
     def has(self, names: Beginnings, tokens: int) -> bool:
         """Say whether a beginning is kept."""

@@ -110,7 +110,7 @@ class Sampler:
 
     @torch.inference_mode()
     def resume(self, row: int, generated_ids: Sequence[int]) -> None:
-        """Go on with an answer in a row that was just set: as if its tokens had been chosen here.
+        """Go on with an answer in a row that was just set; without a seed of its own it draws with another one.
 
         Args:
             row: Its place.

@@ -23,6 +23,10 @@ class Schedulable(Protocol):
     def need(self) -> int:
         """Tokens of prompt and longest answer together."""
 
+    @property
+    def is_second_try(self) -> bool:
+        """Its prompt must be computed beside no other one."""
+
 
 S = TypeVar("S", bound=Schedulable)
 
@@ -31,7 +35,7 @@ class Scheduler(Generic[S]):
     """Three places: waiting, prefilling, running.
 
     Args:
-        max_running: Sequences that may be prefilling or running at once; may be lowered later.
+        max_running: Sequences that may be prefilling or running at once; may be changed later.
 
     Attributes:
         prefilling: Whose prompts are being computed, next first.
@@ -68,6 +72,8 @@ class Scheduler(Generic[S]):
         while self._waiting and len(self.prefilling) < MAX_PREFILLING and self.num_inside < self.max_running:
             adapter_id, queue = next(iter(self._waiting.items()))
             if not fits([*(one.need for one in self.inside()), queue[0].need]):
+                break
+            if self.prefilling and any(one.is_second_try for one in (queue[0], *self.prefilling)):
                 break
             one = queue.popleft()
             self._waiting.move_to_end(adapter_id)

@@ -30,8 +30,8 @@ class Slots(Protocol):
     num_slots: int
     max_tokens: int
     lengths: torch.Tensor
-    can_repeat: bool
-    """A step that broke off can be done again: it wrote nothing but the places of the new tokens."""
+    is_whole: bool
+    """False once the memory for making room ran out half way: then all rows are lost, and must go."""
 
     def fits(self, needs: Sequence[int]) -> bool:
         """Say whether sequences of so many tokens, prompt and answer together, fit beside one another."""
@@ -202,7 +202,7 @@ class BatchedSlots:
         max_tokens: Tokens that the longest possible sequence may have.
         lengths: `(num_slots,)` int64, the tokens that each row holds; the decoder keeps it.
         has_states: Some layers are recurrent.
-        can_repeat: No layer is recurrent: a state that has moved on cannot be taken back.
+        is_whole: All layers are cut alike.
     """
 
     def __init__(self, example: Cache, budget_bytes: int, context_tokens: int, max_slots: int) -> None:
@@ -227,9 +227,8 @@ class BatchedSlots:
         ]
         self._cache = Cache(layers=list(self._layers))
         self.has_states = bool(states)
-        self.can_repeat = not states
         self._capacity = 0
-        self._is_cut = False  # all layers to that capacity
+        self.is_whole = True
         self._needs: list[int] = []
 
     def fits(self, needs: Sequence[int]) -> bool:
@@ -239,9 +238,9 @@ class BatchedSlots:
     def insert(self, row: int, cache: Cache, tokens: int, need: int) -> None:
         """Put a prompt's cache of `tokens` into the row behind the last; `fits` must have said yes."""
         needs = [*self._needs[:row], need]
-        if not self._is_cut or need > self._capacity or len(needs) * self._capacity > self._pool:
+        if not self.is_whole or need > self._capacity or len(needs) * self._capacity > self._pool:
             self._cut(needs, used=row)
-        self._needs = needs  # only now: the memory for cutting may run out
+        self._needs = needs
         for layer, one in zip(self._layers, cache.layers, strict=True):
             if isinstance(layer, _State):
                 layer.insert(row, one)
@@ -304,11 +303,11 @@ class BatchedSlots:
         capacity = self._capacity_for(needs)
         if capacity is None:
             raise RuntimeError(f"sequences of {needs} tokens do not fit {self._pool}")
-        self._is_cut = False
+        self.is_whole = False
         for layer in self._layers:
             if isinstance(layer, _Attention):
                 layer.cut(self._pool // capacity, capacity, used)
-        self._capacity, self._is_cut = capacity, True
+        self._capacity, self.is_whole = capacity, True
 
     def _capacity_for(self, needs: Sequence[int]) -> int | None:
         """Return a capacity that holds the longest in as many rows; a power of two if there is room for it."""
@@ -320,7 +319,7 @@ class BatchedSlots:
 class SeparateSlots:
     """One cache per row, for models whose layers cannot be one batch, such as those with sliding windows."""
 
-    can_repeat = False
+    is_whole = True
 
     def __init__(self, context_tokens: int, max_slots: int, device: torch.device) -> None:
         self.num_slots = max_slots

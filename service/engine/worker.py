@@ -6,6 +6,7 @@ Knows no model and no request.
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from service.errors import EngineFailed, Overloaded
@@ -30,8 +31,12 @@ class Steps(Protocol[T_contra]):
     def max_running(self) -> int:
         """Jobs that may be computed at once."""
 
-    def enter(self) -> None:
-        """Prepare the thread; called once, on it."""
+    def enter(self, beat: Callable[[], None]) -> None:
+        """Prepare the thread; called once, on it.
+
+        Args:
+            beat: Says that the thread lives, in the middle of what takes long.
+        """
 
     def add(self, one: T_contra) -> None:
         """Take a job."""
@@ -132,7 +137,7 @@ class Worker(Generic[T]):
     def _loop(self) -> None:
         reason: Exception = EngineFailed("the service is shutting down")
         try:
-            self._steps.enter()
+            self._steps.enter(self._beat)
             while self._take():
                 self._steps.step()
         except BaseException as error:
@@ -147,13 +152,16 @@ class Worker(Generic[T]):
     def _take(self) -> bool:
         """Take what came in, and wait for something if there is nothing; return whether to go on."""
         with self._changed:
-            self._beat_at = time.time()
+            self._beat()
             self._move()
             while not self._is_stopping and not self._steps.num_running and not self._steps.num_waiting:
                 self._changed.wait(IDLE_SECONDS)
-                self._beat_at = time.time()
+                self._beat()
                 self._move()
             return not self._is_stopping
+
+    def _beat(self) -> None:
+        self._beat_at = time.time()
 
     def _move(self) -> None:
         while self._inbox:

@@ -1,5 +1,6 @@
-"""What fails ends those who were in it, and nobody else; the engine goes on."""
+"""What fails ends those who were in it, and nobody else, unless memory ran out: then they begin again."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,16 @@ from jobs import answer, ask, greedy
 
 from service.demo import demo_root
 from service.domain.generation import Event, Failure, Generation, Job, Message, TextPiece
-from service.engine import headroom
+from service.domain.stats import StepKind
+from service.engine import assembly, headroom
 from service.engine.assembly import Parts, assemble
 from service.engine.engine import Engine, Limits
 from service.engine.loading import LoadedModel, LoadPlan, load
+from service.engine.pace import Pace
 from service.engine.prepared import Prepared
 from service.engine.preparing import Preparer
+from service.engine.sampling import Choice, Chosen
+from service.engine.slots import BatchedSlots, SeparateSlots
 from service.errors import EngineFailed, OutOfMemory
 
 QUESTION = "What is in the picture?"
@@ -30,8 +35,12 @@ QUESTION = "What is in the picture?"
 class Running:
     """A batch that is stepped by hand, and who is in it."""
 
-    def __init__(self, loaded: LoadedModel, max_running: int = 8) -> None:
-        self.parts: Parts = assemble(loaded, max_running, 32e6, lambda step: None, largest_piece=64)
+    def __init__(self, loaded: LoadedModel, *, separate: bool = False) -> None:
+        self._kinds: list[StepKind] = []
+        with pytest.MonkeyPatch.context() as patch:
+            if separate:
+                patch.setattr(assembly, "can_batch", lambda example: False)
+            self.parts: Parts = assemble(loaded, 8, 32e6, lambda step: self._kinds.append(step.kind), largest_piece=64)
         self._preparer = Preparer(loaded, self.parts.slots.max_tokens, 64)
         self.told: list[list[Event]] = []
 
@@ -53,6 +62,10 @@ class Running:
 
     def last(self) -> list[Event]:
         return [events[-1] for events in self.told]
+
+    def num_encoded(self) -> int:
+        """Return how many times pictures were encoded."""
+        return self._kinds.count(StepKind.PICTURES)
 
     def pieces(self) -> list[list[str]]:
         """Return the text that each was sent, piece by piece."""
@@ -143,9 +156,70 @@ def check_computed_again(loaded: LoadedModel, adapter: str | None = None) -> Non
     short = short_of_memory(loaded, lambda hidden: hidden.shape[0] > 2, jobs)
     assert list(map(told_of, short.last())) == list(map(told_of, ample.last()))
     assert short.pieces() == ample.pieces()
-    assert short.parts.batch.max_running == 2
+    assert short.parts.batch.max_running <= 2
     assert short.parts.batch.preemptions >= 2
     assert short.parts.batch.out_of_memory == 0
+
+
+def test_the_same_where_every_row_decodes_alone(plan_of: Callable[..., LoadPlan], tmp_path: Path) -> None:
+    plan = plan_of(tiny.make("causal (llama)", tmp_path / "model"))
+    ample, short = (Running(load(plan), separate=True) for _ in range(2))
+    for running in (ample, short):
+        for number in range(4):
+            running.add(f"{QUESTION} {number}", sampling=greedy(20))
+    assert isinstance(short.parts.slots, SeparateSlots)
+    calls = itertools.count()
+    head = decode_tree(short).get_output_embeddings()
+    ample.finish()
+    with raising(head, torch.OutOfMemoryError("no memory"), lambda hidden: next(calls) in (6, 13, 22)) as failed:
+        short.finish()
+    assert len(failed) == 3
+    assert list(map(told_of, short.last())) == list(map(told_of, ample.last()))
+
+
+@pytest.mark.parametrize("family", ["causal (llama)", "minicpm-v-4.7"])
+def test_who_has_chosen_a_token_that_nobody_was_told_chooses_it_again(
+    plan_of: Callable[..., LoadPlan], tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load(plan_of(tiny.make(family, tmp_path / "model")))
+    jobs = [replace(one, pictures=(), messages=(Message("user", one.messages[0].content[-1:]),)) for one in questions()]
+    ample, fetch, calls = short_of_memory(loaded, lambda hidden: False, jobs), Choice.fetch, itertools.count()
+
+    def fetch_or_raise(choice: Choice) -> list[Chosen]:
+        if next(calls) in (8, 15):
+            raise torch.OutOfMemoryError("no memory")
+        return fetch(choice)
+
+    monkeypatch.setattr(Choice, "fetch", fetch_or_raise)
+    short = short_of_memory(loaded, lambda hidden: False, jobs)
+    assert short.parts.batch.preemptions >= 2
+    assert list(map(told_of, short.last())) == list(map(told_of, ample.last()))
+    assert short.pieces() == ample.pieces()
+
+
+def test_rows_whose_slots_were_cut_half_way_begin_again(loaded: LoadedModel) -> None:
+    ample = short_of_memory(loaded, lambda hidden: False, questions())
+    running = Running(loaded)
+    for job in questions():
+        running.ask(job)
+    slots = running.parts.slots
+    assert isinstance(slots, BatchedSlots)
+    last = slots._layers[-1]
+    calls, cut = itertools.count(), last.cut  # type: ignore[union-attr]
+
+    def cut_or_raise(*arguments: int) -> None:
+        if next(calls) == 1:
+            raise torch.OutOfMemoryError("no memory")
+        cut(*arguments)
+
+    last.cut = cut_or_raise  # type: ignore[method-assign, union-attr]
+    while len(running.parts.batch.decoder) < 3:
+        running.parts.batch.step()
+    running.add("a question that comes later " * 40, sampling=greedy(9))  # needs longer rows
+    last_events = running.finish()
+    assert running.parts.batch.preemptions >= 3
+    assert list(map(told_of, last_events[:4])) == list(map(told_of, ample.last()))
+    assert isinstance(last_events[4], Generation)
 
 
 def test_more_are_let_in_again_when_steps_go_well(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +227,7 @@ def test_more_are_let_in_again_when_steps_go_well(loaded: LoadedModel, monkeypat
     calls = iter([True])
     running = short_of_memory(loaded, lambda hidden: hidden.shape[0] == 4 and next(calls, False), questions())
     assert list(map(type, running.last())) == [Generation] * 4
-    assert running.parts.batch.max_running > 3
+    assert running.parts.batch.max_running == 4  # three, and one more
 
 
 def test_who_does_not_fit_alone_is_told_so_and_makes_no_room(loaded: LoadedModel) -> None:
@@ -163,13 +237,26 @@ def test_who_does_not_fit_alone_is_told_so_and_makes_no_room(loaded: LoadedModel
     assert isinstance(last.error, OutOfMemory)
     assert "a prompt of 15 tokens; send smaller or fewer pictures" in last.error.detail
     assert running.parts.batch.max_running == 8
-    assert running.parts.batch.out_of_memory == 1
+    assert (running.parts.batch.preemptions, running.parts.batch.out_of_memory) == (1, 1)
+
+
+def test_what_is_remembered_makes_room_for_a_request_that_is_alone(loaded: LoadedModel) -> None:
+    running = Running(loaded)
+    running.add()
+    running.finish()
+    states = running.parts.states
+    assert states.used_bytes > 0
+    running.add(f"{QUESTION} again")
+    head = decode_tree(running).get_output_embeddings()
+    with raising(head, torch.OutOfMemoryError("no memory"), lambda hidden: states.used_bytes > 0) as calls:
+        assert isinstance(running.finish()[-1], Generation)
+    assert len(calls) == 1
 
 
 def test_a_prompt_that_does_not_fit_tries_twice_and_ends_alone(loaded: LoadedModel) -> None:
     running = Running(loaded)
     running.add(sampling=greedy(60, min_new_tokens=60))
-    running.add("a much longer question " * 20)
+    one = running.add("a much longer question " * 20)
     embedding = loaded.base.model.get_input_embeddings()
     with raising(embedding, torch.OutOfMemoryError("out of memory"), lambda ids: ids.shape[1] > 25) as calls:
         last = running.finish()
@@ -177,8 +264,34 @@ def test_a_prompt_that_does_not_fit_tries_twice_and_ends_alone(loaded: LoadedMod
     assert isinstance(last[1], Failure)
     assert isinstance(last[1].error, OutOfMemory)
     assert len(calls) == 2
+    assert one.progress is None  # whoever asked may hold on to it
+    assert one.prompt.tensors == {}
     running.add()
     assert isinstance(running.finish()[-1], Generation)
+
+
+def test_a_step_beside_pictures_that_finds_no_memory_waits_until_they_are_encoded(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "picture_seconds", lambda *_: 0.0)
+    ample = short_of_memory(loaded, lambda hidden: False, questions())
+    short = Running(loaded)
+    encoding: list[bool] = []
+    tower = loaded.base.model.base_model.vision_tower
+    handles = [
+        tower.register_forward_pre_hook(lambda *_: encoding.append(True)),
+        tower.register_forward_hook(lambda *_: encoding.clear()),
+    ]
+    for job in questions():
+        short.ask(job)
+    head = decode_tree(short).get_output_embeddings()
+    with raising(head, torch.OutOfMemoryError("no memory"), lambda hidden: bool(encoding)) as calls:
+        short.finish()
+    for handle in handles:
+        handle.remove()
+    assert len(calls) == short.num_encoded() > 0
+    assert list(map(told_of, short.last())) == list(map(told_of, ample.last()))
+    assert short.parts.batch.max_running == 8
 
 
 def test_memory_that_runs_out_for_a_picture_leaves_it_to_be_encoded_when_there_is_room(loaded: LoadedModel) -> None:

@@ -1,6 +1,7 @@
 """What is remembered is what was computed, within its memory, and never another view's."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def test_an_answer_behind_a_prompt_has_the_names_of_the_next_turn_s_prompt(promp
 def test_the_longest_kept_beginning_is_found_as_a_copy_and_leaves_something_to_compute() -> None:
     memory = StateMemory(1 << 20)
     for tokens in (64, 100, 200):
-        memory.keep(names(LONG), tokens, state(tokens, mark=tokens))
+        memory.keep(names(LONG), tokens, partial(state, tokens, mark=tokens))
     tokens, found = memory.find(names(LONG))
     assert tokens == 100  # all 200 would leave nothing to compute
     assert found is not None
@@ -75,13 +76,13 @@ def test_states_stay_within_their_memory_and_go_by_use() -> None:
     each = cache_bytes(state(10))
     memory = StateMemory(3 * each)
     for mark in range(3):
-        memory.keep(names([mark] * 20), 10, state(10))
+        memory.keep(names([mark] * 20), 10, partial(state, 10))
     memory.find(names([0] * 20))
-    memory.keep(names([9] * 20), 10, state(10))
+    memory.keep(names([9] * 20), 10, partial(state, 10))
     kept = [mark for mark in (0, 1, 2, 9) if memory.has(names([mark] * 20), 10)]
     assert kept == [0, 2, 9]
     assert memory.used_bytes == 3 * each
-    memory.keep(names([5] * 20), 10, state(1000))  # larger than all of it
+    memory.keep(names([5] * 20), 10, partial(state, 1000))  # larger than all of it
     assert not memory.has(names([5] * 20), 10)
     memory.forget()
     assert memory.used_bytes == 0
@@ -113,3 +114,17 @@ def test_features_stay_within_their_memory() -> None:
         memory.put(0, name, [torch.ones(10)])
     assert [memory.get(0, name) is not None for name in (b"a", b"b", b"c")] == [False, True, True]
     assert feature_bytes({"x": [torch.ones(2)], "y": (torch.ones(3, dtype=torch.float64), None)}) == 8 + 24
+
+
+def test_where_there_is_no_memory_for_a_copy_all_that_is_kept_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> Cache:
+        raise torch.OutOfMemoryError("no memory")
+
+    memory = StateMemory(1 << 20)
+    memory.keep(names(LONG), 64, partial(state, 64))
+    memory.keep(names(LONG), 128, fail)
+    assert memory.used_bytes == 0
+    memory.keep(names(LONG), 64, partial(state, 64))
+    monkeypatch.setattr("service.engine.remembered.copy.deepcopy", fail)
+    assert memory.find(names(LONG)) == (0, None)
+    assert memory.used_bytes == 0

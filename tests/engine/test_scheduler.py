@@ -16,6 +16,7 @@ class One:
     name: str
     adapter_id: str | None = None
     need: int = 10
+    is_second_try: bool = False
 
 
 def anything(needs: Sequence[int]) -> bool:
@@ -164,6 +165,17 @@ def test_who_is_put_back_comes_before_all_others() -> None:
     assert scheduler.admit(anything) == [second, third]
 
 
+def test_the_prompt_of_a_second_try_is_computed_beside_no_other() -> None:
+    scheduler: Scheduler[One] = Scheduler(8)
+    for name in "abc":
+        scheduler.add(One(name, is_second_try=name == "b"))
+    for name in "abc":
+        (one,) = scheduler.admit(anything)
+        assert one.name == name
+        assert scheduler.admit(anything) == []
+        scheduler.run(one)
+
+
 def test_the_number_of_sequences_falls_at_once_and_grows_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(headroom, "FIRST_PATIENCE", 3)
     room = headroom.Headroom(8)
@@ -172,9 +184,20 @@ def test_the_number_of_sequences_falls_at_once_and_grows_slowly(monkeypatch: pyt
         if num_inside:
             room.ran_out(num_inside)
         for _ in range(3):
-            room.went_well()
+            room.went_well(8)
         found.append(room.num_sequences)
-    assert found == [7, 5, 6, 6, 7, 7, 8, 8, 1]  # one more after 3 steps, then after 6, then after 12
+    assert found == [7, 5, 6, 6, 7, 7, 8, 8, 2]  # one more after 3 full steps, then after 6 each, and 3 at last
+
+
+def test_steps_that_are_not_full_do_not_show_that_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headroom, "FIRST_PATIENCE", 1)
+    room = headroom.Headroom(8)
+    room.ran_out(7)
+    room.ran_out(6)  # in the same step
+    room.went_well(4)
+    assert room.num_sequences == 5
+    room.went_well(5)
+    assert room.num_sequences == 6
 
 
 def test_pieces_of_a_prompt_are_of_one_size() -> None:

@@ -96,6 +96,7 @@ class World:
 
     loaded: LoadedModel
     known: dict[int, list[int]] = field(default_factory=dict)
+    num_preempted: int = 0
 
     def alone(self, index: int) -> list[int]:
         """Return a job's tokens by the model's own `generate`."""
@@ -261,7 +262,7 @@ def short_of_memory(parts: Parts, moments: set[int]) -> Iterator[None]:
 
 
 @pytest.mark.timeout(400)
-@given(arrivals=SCHEDULES, moments=st.sets(st.integers(0, 400), min_size=1, max_size=8))
+@given(arrivals=SCHEDULES, moments=st.sets(st.integers(0, 150), min_size=3, max_size=10))
 @settings(QUIET, max_examples=60)
 def test_who_is_computed_again_for_lack_of_memory_has_the_same_tokens(
     arrivals: list[Arrival], moments: set[int], world: World
@@ -278,6 +279,7 @@ def test_who_is_computed_again_for_lack_of_memory_has_the_same_tokens(
         got = one.prepared.sequence.generated_ids
         assert got == world.alone(one.job)[: len(got)]
     assert len(failed) == parts.batch.out_of_memory <= len(moments)
+    world.num_preempted += parts.batch.preemptions
 
 
 def test_whoever_decodes_goes_on_while_a_picture_is_encoded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,8 +287,12 @@ def test_whoever_decodes_goes_on_while_a_picture_is_encoded(world: World, monkey
     seen: list[StepKind] = []
     parts = assemble(world.loaded, 8, 8e6, lambda step: seen.append(step.kind), largest_piece=64)
     arrivals = [Arrival(len(JOBS) - 6, 0, None), Arrival(0, 8, None)]  # a long text, then a picture
+    beats: list[StepKind] = []
+    monkeypatch.setattr(parts.batch, "_beat", lambda: beats.append(seen[-1]))
     run(world, parts, arrivals)
     check(world, arrivals)
+    assert len(beats) >= 4
+    assert set(beats) == {StepKind.DECODE}
     place = seen.index(StepKind.PICTURES)
     assert seen[place - 4 : place] == [StepKind.DECODE] * 4  # the demo's tower has four layers
 
@@ -318,6 +324,10 @@ def test_schedules_really_replayed_steps(replaying: Replaying) -> None:
     assert recordings.are_on
     assert replaying.tapes.num_replayed > 500
     assert replaying.tapes.num_recorded < 100
+
+
+def test_schedules_really_ran_out_of_memory(world: World) -> None:
+    assert world.num_preempted > 100
 
 
 def test_schedules_really_met_beginnings_and_pictures_again(warm: Parts) -> None:

@@ -126,7 +126,7 @@ def test_nothing_that_is_not_finite_stays_behind() -> None:
     assert keys.isfinite().all()
 
 
-def test_rows_that_could_not_be_cut_anew_for_lack_of_memory_are_cut_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_could_not_be_cut_anew_for_lack_of_memory_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     def two_layers(tokens: int, mark: float) -> Cache:
         return Cache(layers=[prompt(tokens, mark, with_state=False).layers[0] for _ in range(2)])
 
@@ -143,10 +143,14 @@ def test_rows_that_could_not_be_cut_anew_for_lack_of_memory_are_cut_next_time(mo
     monkeypatch.setattr(layer, "cut", cut_or_raise)
     with pytest.raises(torch.OutOfMemoryError):
         slots.insert(1, two_layers(200, 1), 200, 300)
-    for row in range(1, 2048 // 64):  # more rows than the first layer has now
+    assert not slots.is_whole
+    slots.scrub(0)
+    slots.pop()
+    for row in range(2048 // 64):  # more rows than the first layer has now
         slots.insert(row, two_layers(40, row), 40, 60)
-    for row, tokens in ((0, 50), (31, 40)):
-        for one in slots.extract(row, tokens).layers:
+    assert slots.is_whole
+    for row in (0, 31):
+        for one in slots.extract(row, 40).layers:
             assert (one.keys == row + 0.25).all()
 
 

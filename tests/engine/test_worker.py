@@ -19,8 +19,8 @@ class Jobs:
         self.jobs: list[Callable[[], object]] = []
         self.failed: list[Exception] = []
 
-    def enter(self) -> None:
-        self.entered = threading.get_ident()
+    def enter(self, beat: Callable[[], None]) -> None:
+        self.entered, self.beat = threading.get_ident(), beat
 
     @property
     def num_running(self) -> int:
@@ -129,3 +129,20 @@ def test_an_idle_worker_goes_on_giving_signs_of_life() -> None:
     while worker.heartbeat == first and time.monotonic() < deadline:
         time.sleep(0.05)
     assert worker.heartbeat > first
+
+
+def test_a_long_step_may_say_that_it_lives() -> None:
+    worker, jobs = started(1)
+    found: list[float] = []
+
+    def long() -> None:
+        for _ in range(3):
+            time.sleep(0.02)
+            jobs.beat()
+            found.append(worker.heartbeat)
+        done.set()
+
+    done = threading.Event()
+    worker.submit(long)
+    assert done.wait(5)
+    assert found[0] < found[1] < found[2]
