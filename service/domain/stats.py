@@ -45,7 +45,7 @@ class EngineStats:
         prefix_missed_tokens: Prompt tokens computed.
         nonfinite: Answers that ended because logits were not finite.
         out_of_memory: Answers that ended because the device's memory did not suffice.
-        preemptions: Requests that began again because it did not suffice for all.
+        preemptions: Requests that began again because it did not suffice.
         heartbeat: Unix time of the last sign of life.
     """
 

@@ -46,7 +46,7 @@ class Batch:
         decoder: The running rows.
         nonfinite: Answers that ended because logits were not finite.
         out_of_memory: Answers that ended because the device's memory did not suffice.
-        preemptions: Sequences that began again because it did not suffice for all.
+        preemptions: Sequences that began again because it did not suffice.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Batch:
         self._scheduler: Scheduler[Prepared] = Scheduler(slots.num_slots)
         self._pace = pace
         self._beat: Callable[[], None] = lambda: None
-        self._goes_on = False
+        self._goes_on, self._may_go_on = False, True
         self.nonfinite = 0
         self.out_of_memory = 0
         self.preemptions = 0
@@ -203,7 +203,7 @@ class Batch:
                 rested = time.monotonic()
                 decoding += rested - paused
 
-        self._goes_on = True
+        self._goes_on = self._may_go_on
         try:
             count = self._prefiller.encode([progress, *others], go_on)
         finally:
@@ -228,11 +228,10 @@ class Batch:
             self._leave(one)
 
     def _decode(self) -> None:
-        for first, end in reversed(list(self.decoder.runs())):  # whoever leaves is replaced from behind
-            if not self._decode_run(self._scheduler.running[first:end], first, end):
-                break  # rows of others may have moved; they come first in the next step
-        else:
-            self._headroom.went_well(self.num_running)
+        runs = list(self.decoder.runs())[::-1]  # whoever leaves is replaced from behind
+        running = self._scheduler.running
+        if runs and all(self._decode_run(running[first:end], first, end) for first, end in runs):
+            self._headroom.went_well(self.num_running)  # else rows may have moved: who is left waits for the next step
         for one in [one for one in self._scheduler.running if one.sequence.finish_reason is not None]:
             self._leave(one)
 
@@ -305,24 +304,24 @@ class Batch:
         return None
 
     def _fail(self, those: Sequence[Prepared], error: Exception) -> None:
-        for one in list(those):
+        for one in those if self._slots.is_whole else [*those, *self._scheduler.running]:
             self._leave(one, error)
 
     def _make_room(self, those: Sequence[Prepared]) -> None:
         """Where memory ran out, give back what is remembered, and preempt: sequences begin again, fewer at once.
 
         Preempted are those of the step, which broke off half way, and the one that was too much: the prompt that was
-        computed, or who came in last. If it was too much before, it ends. A step beside the encoding of pictures was
-        too much itself: nobody is to blame, and nobody decodes beside them any more.
+        computed, or the last one that is, or who came in last. If it was too much before, it ends. A step beside the
+        encoding of pictures was too much itself: nobody is to blame, and nobody decodes beside pictures any more.
         """
-        is_beside_pictures, self._goes_on = self._goes_on, False
         preempted = set(those if self._slots.is_whole else [*those, *self._scheduler.running])
         num_inside = self.num_running
-        last = those[0]
-        if last not in self._scheduler.prefilling:
-            last = max((one for one in self._scheduler.inside() if one.sequence.finish_reason is None), key=_age)
-        self._prefiller.forget()
-        if not is_beside_pictures:
+        self._states.forget()
+        if self._goes_on:
+            self._goes_on = self._may_go_on = False
+        else:
+            self._prefiller.forget()
+            last = self._last(those)
             if num_inside > 1:
                 self._headroom.ran_out(num_inside)
             preempted.add(last)
@@ -340,6 +339,13 @@ class Batch:
             torch.cuda.empty_cache()
         what = "the device's memory ran out with %d requests inside: %d begin again, at most %d are inside from now on"
         logger.warning(what, num_inside, len(preempted), self.max_running)
+
+    def _last(self, those: Sequence[Prepared]) -> Prepared:
+        """Return whom the memory was too little for in a step: prompts take it as they go, rows have theirs already."""
+        prompts = self._scheduler.prefilling
+        if those[0] in prompts:
+            return those[0]
+        return max(prompts or (one for one in self._scheduler.running if one.sequence.finish_reason is None), key=_age)
 
 
 def _age(one: Prepared) -> float:

@@ -87,12 +87,13 @@ class Prefiller:
             answer: Ids that were behind it when it was computed before.
         """
         progress = Progress(prompt, new_cache(prompt.view.model), answer=tuple(answer))
-        if (names := prompt.names) is not None:
+        can_chunk = self._family.pictures.can_chunk or not prompt.parts
+        if (names := prompt.names) is not None and can_chunk:
             done, cache = self._states.find(names)
             if cache is not None:
                 progress.cache, progress.done = cache, done
             shared = self._states.shared(names)
-            if shared > done and not self._states.has(names, shared):
+            if shared > done and not answer and not self._states.has(names, shared):
                 progress.split = shared
         self._states.hit_tokens += progress.done
         self._states.missed_tokens += prompt.tokens - progress.done

@@ -107,6 +107,7 @@ class Recordings:
             return compute()
         known = self._known.get(shape)
         if known is None or known.held is not held:
+            self._known.pop(shape, None)
             if self._has_room:
                 self._known[shape] = _Recording(held)
                 self._known.move_to_end(shape)

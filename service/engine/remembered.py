@@ -109,6 +109,7 @@ class StateMemory:
     def forget(self) -> None:
         """Give all memory back."""
         self._states.clear()
+        self._states.lengths.clear()  # `clear` calls no `__delitem__`
 
     @property
     def used_bytes(self) -> float:

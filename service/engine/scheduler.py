@@ -25,7 +25,7 @@ class Schedulable(Protocol):
 
     @property
     def is_second_try(self) -> bool:
-        """Its prompt must be computed beside no other one."""
+        """Its prompt must be computed beside no other prompt."""
 
 
 S = TypeVar("S", bound=Schedulable)

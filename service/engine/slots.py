@@ -31,7 +31,7 @@ class Slots(Protocol):
     max_tokens: int
     lengths: torch.Tensor
     is_whole: bool
-    """False once the memory for making room ran out half way: then all rows are lost, and must go."""
+    """False once making room broke off half way: then all rows are lost, and must go."""
 
     def fits(self, needs: Sequence[int]) -> bool:
         """Say whether sequences of so many tokens, prompt and answer together, fit beside one another."""

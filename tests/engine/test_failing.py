@@ -16,6 +16,7 @@ from answering import CIRCLE, STARS
 from jobs import answer, ask, greedy
 
 from service.demo import demo_root
+from service.demo.drawing import Scene, draw
 from service.domain.generation import Event, Failure, Generation, Job, Message, TextPiece
 from service.domain.stats import StepKind
 from service.engine import assembly, headroom
@@ -44,8 +45,8 @@ class Running:
         self._preparer = Preparer(loaded, self.parts.slots.max_tokens, 64)
         self.told: list[list[Event]] = []
 
-    def add(self, text: str = QUESTION, **more: Any) -> Prepared:
-        return self.ask(ask(text, **more))
+    def add(self, text: str = QUESTION, *pictures: Any, **more: Any) -> Prepared:
+        return self.ask(ask(text, *pictures, **more))
 
     def ask(self, job: Job) -> Prepared:
         self.told.append([])
@@ -222,6 +223,23 @@ def test_rows_whose_slots_were_cut_half_way_begin_again(loaded: LoadedModel) -> 
     assert isinstance(last_events[4], Generation)
 
 
+def test_rows_whose_slots_broke_half_way_for_another_reason_end_all(loaded: LoadedModel) -> None:
+    running = Running(loaded)
+    for number in range(2):
+        running.add(f"{QUESTION} {number}", sampling=greedy(40, min_new_tokens=40))
+    while len(running.parts.batch.decoder) < 2:
+        running.parts.batch.step()
+    slots = running.parts.slots
+    assert isinstance(slots, BatchedSlots)
+    last = slots._layers[-1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(last, "cut", lambda *_: [][0])
+        running.add("a question that comes later " * 40)
+        assert [type(event) for event in running.finish()] == [Failure] * 3
+    running.add()
+    assert isinstance(running.finish()[-1], Generation)
+
+
 def test_more_are_let_in_again_when_steps_go_well(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(headroom, "FIRST_PATIENCE", 5)
     calls = iter([True])
@@ -286,11 +304,14 @@ def test_a_step_beside_pictures_that_finds_no_memory_waits_until_they_are_encode
         short.ask(job)
     head = decode_tree(short).get_output_embeddings()
     with raising(head, torch.OutOfMemoryError("no memory"), lambda hidden: bool(encoding)) as calls:
+        while len(short.parts.batch.decoder) < 4:
+            short.parts.batch.step()
+        short.add(QUESTION, draw(Scene("green", "square", 1, "bottom right", 3)))
         short.finish()
     for handle in handles:
         handle.remove()
-    assert len(calls) == short.num_encoded() > 0
-    assert list(map(told_of, short.last())) == list(map(told_of, ample.last()))
+    assert (len(calls), short.num_encoded()) == (1, 2)  # nobody tries it again
+    assert list(map(told_of, short.last()[:4])) == list(map(told_of, ample.last()))
     assert short.parts.batch.max_running == 8
 
 

@@ -17,7 +17,7 @@ from service.engine.assembly import assemble
 from service.engine.loading import LoadedModel, LoadPlan, load
 from service.engine.preparing import Preparer
 from service.engine.prompt import positions_of, takes_positions
-from service.engine.slots import BatchedSlots, SeparateSlots
+from service.engine.slots import BatchedSlots, SeparateSlots, new_cache
 
 RED, WIDE = Image.new("RGB", (120, 90), "red"), Image.new("RGB", (300, 80), "blue")
 TEXTS = ("Hello", "图里有什么？ What is here?", "a longer text about nothing in particular " * 9)
@@ -88,6 +88,19 @@ def test_a_family_s_sequences_together_have_the_tokens_of_each_alone(
         for one, told, job in zip(prepared, events, jobs(name), strict=True):
             assert isinstance(told[-1], Generation), told[-1]
             assert one.sequence.generated_ids == alone(loaded, job)
+
+
+@pytest.mark.parametrize(("name", "can_chunk"), [("minicpm-v-4.7", True), ("image-text", False)])
+def test_only_a_prompt_that_may_be_computed_in_pieces_goes_on_behind_a_remembered_beginning(
+    name: str, can_chunk: bool, tmp_path: Path, plan_of: Callable[..., LoadPlan]
+) -> None:
+    loaded = load(plan_of(tiny.make(name, tmp_path / "model")))
+    parts = assemble(loaded, 8, 16e6, lambda step: None)
+    preparer = Preparer(loaded, parts.slots.max_tokens, 64)
+    prompt = preparer.prepare(ask("What?", RED), print, 0.0).prompt
+    assert prompt.names is not None
+    parts.states.keep(prompt.names, 10, lambda: new_cache(loaded.base.model))
+    assert parts.batch._prefiller.begin(prompt).done == (10 if can_chunk else 0)
 
 
 @pytest.mark.parametrize(("name", "rows"), [("minicpm-v-4.7", 4), ("image-text", 4), ("causal (llama)", 1)])

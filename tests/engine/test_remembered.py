@@ -124,6 +124,7 @@ def test_where_there_is_no_memory_for_a_copy_all_that_is_kept_is_given_back(monk
     memory.keep(names(LONG), 64, partial(state, 64))
     memory.keep(names(LONG), 128, fail)
     assert memory.used_bytes == 0
+    assert not memory._states.lengths
     memory.keep(names(LONG), 64, partial(state, 64))
     monkeypatch.setattr("service.engine.remembered.copy.deepcopy", fail)
     assert memory.find(names(LONG)) == (0, None)

@@ -57,7 +57,13 @@ class PromptInputs:
 
 
 class WholePictures:
-    """All pictures of a prompt are one part, and the model itself puts the features in their places."""
+    """All pictures of a prompt are one part, and the model itself puts the features in their places.
+
+    Attributes:
+        can_chunk: A prompt with pictures may be computed a piece at a time, and go on behind a remembered beginning.
+    """
+
+    can_chunk = False
 
     def parts(self, model: Any, tensors: Mapping[str, Any]) -> tuple[PicturePart, ...]:
         """Take the vision tensors out of a prompt's; empty if there are none, or if the model takes no features."""
@@ -105,6 +111,8 @@ class SlicedPictures(WholePictures):
     The processor packs the patches of all slices side by side, `(1, channels, patch, patch x patches)`, with the grid
     of each in `target_sizes`.
     """
+
+    can_chunk = True
 
     def parts(self, model: Any, tensors: Mapping[str, Any]) -> tuple[PicturePart, ...]:
         """Cut the packed patches into slices."""
