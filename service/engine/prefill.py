@@ -87,8 +87,7 @@ class Prefiller:
             answer: Ids that were behind it when it was computed before.
         """
         progress = Progress(prompt, new_cache(prompt.view.model), answer=tuple(answer))
-        can_chunk = self._family.pictures.can_chunk or not prompt.parts
-        if (names := prompt.names) is not None and can_chunk:
+        if (names := prompt.names) is not None:
             done, cache = self._states.find(names)
             if cache is not None:
                 progress.cache, progress.done = cache, done

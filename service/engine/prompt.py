@@ -106,7 +106,7 @@ def build_prompt(family: Family, view: View, encoded: Encoded) -> Prompt:
     parts = family.pictures.parts(view.model, encoded.tensors) if family.accepts_pictures else ()
     positions = positions_of(view.model, encoded.tensors)
     spans = family.pictures.spans(encoded.tensors, encoded.prompt_ids, view.encoder.image_token_id) if parts else ()
-    codes = _codes(encoded, parts, spans, positions)
+    codes = _codes(encoded, parts, spans, positions) if family.pictures.can_chunk or not parts else None
     names = Beginnings(view.serial.to_bytes(8, "big"), codes) if codes is not None else None
     return Prompt(view, dict(encoded.tensors), encoded.prompt_ids, parts, positions, names)
 

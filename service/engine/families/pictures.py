@@ -60,7 +60,7 @@ class WholePictures:
     """All pictures of a prompt are one part, and the model itself puts the features in their places.
 
     Attributes:
-        can_chunk: A prompt with pictures may be computed a piece at a time, and go on behind a remembered beginning.
+        can_chunk: A prompt with pictures may be computed a piece at a time, and so behind a remembered beginning.
     """
 
     can_chunk = False
