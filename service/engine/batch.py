@@ -304,8 +304,12 @@ class Batch:
         return None
 
     def _fail(self, those: Sequence[Prepared], error: Exception) -> None:
-        for one in those if self._slots.is_whole else [*those, *self._scheduler.running]:
+        for one in self._lost_with(those):
             self._leave(one, error)
+
+    def _lost_with(self, those: Sequence[Prepared]) -> Sequence[Prepared]:
+        """Return whose states are lost where a computation for some breaks off: all rows, if it cut the slots."""
+        return those if self._slots.is_whole else [*those, *self._scheduler.running]
 
     def _make_room(self, those: Sequence[Prepared]) -> None:
         """Where memory ran out, give back what is remembered, and preempt: sequences begin again, fewer at once.
@@ -314,11 +318,11 @@ class Batch:
         computed, or the last one that is, or who came in last. If it was too much before, it ends. A step beside the
         encoding of pictures was too much itself: nobody is to blame, and nobody decodes beside pictures any more.
         """
-        preempted = set(those if self._slots.is_whole else [*those, *self._scheduler.running])
+        preempted = set(self._lost_with(those))
         num_inside = self.num_running
-        self._states.forget()
         if self._goes_on:
             self._goes_on = self._may_go_on = False
+            self._states.forget()  # not the pictures' features, for which it would all begin anew
         else:
             self._prefiller.forget()
             last = self._last(those)
